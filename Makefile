@@ -1,0 +1,60 @@
+# Every target makes what it needs in .venv, from requirements/test.txt. Only Python 3.11 or later is assumed.
+PYTHON ?= python3
+ARGS ?=
+
+BIN := .venv/bin
+READY := .venv/.ready
+CODE := collector tests $(wildcard benchmarks)
+
+.DEFAULT_GOAL := help
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+
+$(READY): requirements/test.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; sys.exit("pai-collector needs Python 3.11 or later: make PYTHON=...") if sys.version_info < (3, 11) else None'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --requirement requirements/test.txt
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
+	@touch $@
+
+.PHONY: demo
+demo: $(READY) ## Collect a simulated history into an embedded store; options in ARGS
+	$(BIN)/pai-collector demo $(ARGS)
+
+.PHONY: test
+test: $(READY) ## Run the tests; choose some with ARGS
+	$(BIN)/python -m pytest $(ARGS)
+
+.PHONY: lint
+lint: $(READY) ## Check style and formatting
+	$(BIN)/ruff check $(CODE)
+	$(BIN)/ruff format --check $(CODE)
+
+.PHONY: types
+types: $(READY) ## Check types
+	$(BIN)/mypy
+
+.PHONY: format
+format: $(READY) ## Put the code into its format
+	$(BIN)/ruff check --fix $(CODE)
+	$(BIN)/ruff format $(CODE)
+
+.PHONY: bench
+bench: $(READY) ## Run the benchmarks; options in ARGS
+	$(BIN)/python -m benchmarks.run $(ARGS)
+
+# uv resolves for every Python and platform at once; what it writes, plain pip installs.
+.PHONY: lock
+lock: ## Renew requirements/test.txt from pyproject.toml
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --extra dev --extra embedded \
+		pyproject.toml --output-file requirements/test.txt
+
+.PHONY: clean
+clean: ## Remove what the other targets have made
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find collector tests -name __pycache__ -type d -prune -exec rm -rf {} +

@@ -1,0 +1,3 @@
+"""pai-collector: Alibaba Cloud PAI monitoring, kept as history in ClickHouse."""
+
+__version__ = "0.1.0"

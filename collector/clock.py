@@ -1,0 +1,153 @@
+"""Time is handed in. Nothing else in the project reads a clock or sleeps.
+
+`Clock` is this machine; `ServerClock` is the service's time, which decides about
+windows, ticks and billing months.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import heapq
+import itertools
+import time
+from email.utils import parsedate_to_datetime
+from typing import Protocol
+
+CLOCK_DIFFERENCE_SECONDS_MAX = 5.0
+"""A machine's clock further than this from the server's is reported."""
+
+
+class Clock(Protocol):
+    """What the machine offers: a wall clock that may step, a monotonic one that may not."""
+
+    def wall(self) -> float:
+        """Seconds since the Unix epoch. May jump."""
+
+    def monotonic(self) -> float:
+        """Seconds since an arbitrary point. Never goes back."""
+
+    async def sleep(self, seconds: float) -> None:
+        """Wait at least `seconds` of monotonic time."""
+
+
+class SystemClock:
+    """The real clock."""
+
+    def wall(self) -> float:
+        return time.time()
+
+    def monotonic(self) -> float:
+        return time.monotonic()
+
+    async def sleep(self, seconds: float) -> None:
+        await asyncio.sleep(seconds)
+
+
+class ManualClock:
+    """A clock that moves only when told to, or when every task sleeps and `run` drives it.
+
+    `sleep` parks the caller until `advance` has moved past its time, so a simulated day
+    takes as long as the work in it.
+    """
+
+    def __init__(self, wall: float = 1_760_000_000.0) -> None:
+        self._wall_offset = wall
+        self._now = 0.0
+        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
+        self._sequence = itertools.count()
+
+    def wall(self) -> float:
+        return self._wall_offset + self._now
+
+    def monotonic(self) -> float:
+        return self._now
+
+    async def sleep(self, seconds: float) -> None:
+        if seconds <= 0:
+            await asyncio.sleep(0)
+            return
+        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        heapq.heappush(self._sleepers, (self._now + seconds, next(self._sequence), future))
+        await future
+
+    def step_wall(self, seconds: float) -> None:
+        """Step the wall clock, as an operator or NTP does; monotonic time does not move."""
+        self._wall_offset += seconds
+
+    @property
+    def next_wake(self) -> float | None:
+        """Monotonic time of the next sleeper, or None when nobody sleeps."""
+        while self._sleepers and self._sleepers[0][2].done():
+            heapq.heappop(self._sleepers)
+        return self._sleepers[0][0] if self._sleepers else None
+
+    async def advance(self, seconds: float) -> None:
+        """Move time forward, waking sleepers in the order of their times."""
+        target = self._now + seconds
+        while (wake := self.next_wake) is not None and wake <= target:
+            _, _, future = heapq.heappop(self._sleepers)
+            self._now = max(self._now, wake)
+            if not future.done():
+                future.set_result(None)
+            await self.settle()
+        self._now = target
+        await self.settle()
+
+    @staticmethod
+    async def settle(rounds: int = 20) -> None:
+        """Let every task that can run, run."""
+        for _ in range(rounds):
+            await asyncio.sleep(0)
+
+
+class ServerClock:
+    """The service's time: the `Date` of its last answer, carried on by the monotonic clock.
+
+    A `Date` has whole seconds, so `now` is never ahead of the server by more than the time an
+    answer took to travel, and behind by at most a second plus that. Before the first answer it
+    is the machine's wall clock, and `synced` is false.
+    """
+
+    def __init__(self, clock: Clock) -> None:
+        self._clock = clock
+        self._date: int | None = None
+        self._date_monotonic = 0.0
+        self.difference_seconds = 0.0
+        """Server minus machine at the last answer."""
+
+    @property
+    def synced(self) -> bool:
+        return self._date is not None
+
+    @property
+    def date(self) -> int | None:
+        """The `Date` of the last answer, or None before the first."""
+        return self._date
+
+    def now(self) -> int:
+        """Whole seconds since the epoch, as the server counts them."""
+        if self._date is None:
+            return int(self._clock.wall())
+        return int(self._date + self._clock.monotonic() - self._date_monotonic)
+
+    def observe(self, date: int) -> None:
+        """Take over the `Date` of an answer that has just arrived."""
+        self._date = date
+        self._date_monotonic = self._clock.monotonic()
+        self.difference_seconds = date - self._clock.wall()
+
+    @property
+    def machine_is_off(self) -> bool:
+        """True when this machine's clock differs from the server's by more than the limit."""
+        # A Date is cut to whole seconds: up to one second of difference means nothing.
+        return self.synced and abs(self.difference_seconds) > CLOCK_DIFFERENCE_SECONDS_MAX + 1
+
+
+def parse_http_date(value: str | None) -> int | None:
+    """Seconds since the epoch of an HTTP `Date` header, or None when it has none that can be read."""
+    if not value:
+        return None
+    try:
+        return int(parsedate_to_datetime(value).timestamp())
+    except (ValueError, TypeError, IndexError, OverflowError):
+        return None
