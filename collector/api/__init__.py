@@ -1,0 +1,1 @@
+"""The services' side: catalogue, gateways, client."""
