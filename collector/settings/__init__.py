@@ -1,0 +1,39 @@
+"""The configuration: read once at start, checked as a whole, frozen afterwards."""
+
+from collector.settings.credentials import API_KEY_VARIABLE, api_key
+from collector.settings.document import example, json_schema
+from collector.settings.load import DEFAULT_FILE, FILE_VARIABLE, anchored, load, locate
+from collector.settings.model import (
+    ApiSettings,
+    JournalSettings,
+    LogSettings,
+    PriceSettings,
+    Settings,
+    SourceSettings,
+    StoreSettings,
+    SyslogsSettings,
+    TargetSettings,
+    UserMetricsSettings,
+)
+
+__all__ = [
+    "API_KEY_VARIABLE",
+    "DEFAULT_FILE",
+    "FILE_VARIABLE",
+    "ApiSettings",
+    "JournalSettings",
+    "LogSettings",
+    "PriceSettings",
+    "Settings",
+    "SourceSettings",
+    "StoreSettings",
+    "SyslogsSettings",
+    "TargetSettings",
+    "UserMetricsSettings",
+    "anchored",
+    "api_key",
+    "example",
+    "json_schema",
+    "load",
+    "locate",
+]

@@ -1,0 +1,26 @@
+"""Secrets come from the environment, never from a file, and show themselves to nobody."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+
+from pydantic import SecretStr
+
+from collector.errors import ConfigError
+
+API_KEY_VARIABLE = "DASHSCOPE_API_KEY"
+
+
+def api_key(environ: Mapping[str, str]) -> SecretStr:
+    """The bearer key of all operations. Raises ConfigError where it is missing or cannot be sent in a header."""
+    key = environ.get(API_KEY_VARIABLE, "").strip()
+    if not key:
+        raise ConfigError(
+            [f"{API_KEY_VARIABLE}: not set; expected the API key of the account"],
+            hint=f"export {API_KEY_VARIABLE}=sk-...",
+        )
+    # A line break would end the header and let the rest of the key start another.
+    if not re.fullmatch(r"[!-~]+", key):
+        raise ConfigError([f"{API_KEY_VARIABLE}: not an API key; expected printable ASCII without spaces"])
+    return SecretStr(key)

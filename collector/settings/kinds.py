@@ -1,0 +1,213 @@
+"""Kinds of configuration values: how each is read, what is right, how it is written back.
+
+A kind reads what a file or an environment variable holds and raises ValueError whose text says
+what would have been right ("a duration from 1s to 1d"); the caller adds key and value seen.
+Values handed over in Python may already be of the final type, such as seconds or bytes.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from decimal import Decimal
+from pathlib import Path
+from typing import Any
+from urllib.parse import urlsplit
+
+from pydantic_core import CoreSchema, core_schema
+
+from collector.units import format_duration, format_size, parse_duration, parse_size
+
+ID_CHARACTERS_MAX = 256
+
+PRICE_DECIMALS_MAX = 6
+"""The store keeps money with six decimals; a finer price would be rounded, perhaps to nothing."""
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """One kind of value, attached to a field with `Annotated`."""
+
+    read: Callable[[object], Any]
+    """From a file's value. Raises ValueError saying what is right."""
+    schema: dict[str, Any]
+    """JSON Schema of the value as it stands in a file."""
+    check: Callable[[Any], Any] | None = None
+    """From a value of the final type, where that differs from the file's."""
+    write: Callable[[Any], Any] = field(default=lambda value: value)
+    """Back to the file's value."""
+    choices: tuple[str, ...] = ()
+
+    def take(self, value: object) -> Any:
+        """A value from a file or from Python."""
+        if self.check is None or isinstance(value, str):
+            return self.read(value)
+        return self.check(value)
+
+    def __get_pydantic_core_schema__(self, _source: object, _handler: object) -> CoreSchema:
+        return core_schema.no_info_plain_validator_function(
+            self.take,
+            serialization=core_schema.plain_serializer_function_ser_schema(self.write, when_used="json"),
+        )
+
+    def __get_pydantic_json_schema__(self, _schema: object, _handler: object) -> dict[str, Any]:
+        return dict(self.schema)
+
+
+def flag() -> Kind:
+    """`true` or `false`."""
+
+    def read(value: object) -> bool:
+        if not isinstance(value, bool):
+            raise ValueError("true or false")
+        return value
+
+    return Kind(read, {"type": "boolean"})
+
+
+def whole(low: int, high: int | None = None) -> Kind:
+    """A whole number."""
+    right = f"a whole number from {low} to {high}" if high is not None else f"a whole number of at least {low}"
+
+    def read(value: object) -> int:
+        # A bool is an int in Python, never in a configuration.
+        if isinstance(value, bool) or not isinstance(value, int) or value < low or (high is not None and value > high):
+            raise ValueError(right)
+        return value
+
+    return Kind(read, {"type": "integer", "minimum": low} | ({} if high is None else {"maximum": high}))
+
+
+def choice(*choices: str) -> Kind:
+    """One of some words."""
+    *others, last = (f'"{word}"' for word in choices)
+    right = f"{', '.join(others)} or {last}" if others else last
+
+    def read(value: object) -> str:
+        if value not in choices:
+            raise ValueError(right)
+        return str(value)
+
+    return Kind(read, {"enum": list(choices)}, choices=choices)
+
+
+def duration(low: str, high: str, *, fraction: bool = False, divides_day: bool = False) -> Kind:
+    """A duration, counted in seconds: an int, or a float where `fraction` allows milliseconds."""
+    low_seconds, high_seconds = parse_duration(low), parse_duration(high)
+
+    def check(seconds: object) -> float:
+        if isinstance(seconds, bool) or not isinstance(seconds, int | float):
+            raise ValueError("a duration such as 30s, 5m, 6h or 7d")
+        if not low_seconds <= seconds <= high_seconds:
+            raise ValueError(f"a duration from {low} to {high}")
+        if fraction:
+            return float(seconds)
+        if seconds != int(seconds):
+            raise ValueError("a duration of whole seconds, such as 30s")
+        if divides_day and 86_400 % int(seconds):
+            raise ValueError("a duration that divides a day, such as 60s or 5m")
+        return int(seconds)
+
+    def read(value: object) -> float:
+        # A bare number is refused: its unit would be a guess.
+        try:
+            seconds = parse_duration(value) if isinstance(value, str) else None
+        except ValueError:
+            seconds = None
+        return check(seconds)
+
+    return Kind(read, {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$"}, check, format_duration)
+
+
+def size(low: str, high: str) -> Kind:
+    """A number of bytes, written as `64MiB`."""
+    low_bytes, high_bytes = parse_size(low), parse_size(high)
+
+    def check(size_bytes: object) -> int:
+        if isinstance(size_bytes, bool) or not isinstance(size_bytes, int):
+            raise ValueError("a size such as 512MiB or 2GiB")
+        if not low_bytes <= size_bytes <= high_bytes:
+            raise ValueError(f"a size from {low} to {high}")
+        return size_bytes
+
+    def read(value: object) -> int:
+        try:
+            size_bytes = parse_size(value) if isinstance(value, str) else None
+        except ValueError:
+            size_bytes = None
+        return check(size_bytes)
+
+    return Kind(read, {"type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)$"}, check, format_size)
+
+
+def price() -> Kind:
+    """CNY a call, exact."""
+    right = f"CNY a call, from 0 to 1000 with at most {PRICE_DECIMALS_MAX} decimals, such as 0.0001"
+
+    def read(value: object) -> Decimal:
+        if isinstance(value, bool) or not isinstance(value, int | Decimal):
+            raise ValueError(right)
+        amount = Decimal(value)
+        if not amount.is_finite() or not 0 <= amount <= 1000 or amount != round(amount, PRICE_DECIMALS_MAX):
+            raise ValueError(right)
+        return amount
+
+    return Kind(read, {"type": "number", "minimum": 0, "maximum": 1000}, write=float)
+
+
+def identifier(what: str) -> Kind:
+    """An id as the service gives it: not blank, no spaces."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(r"\S+", value) or not value.isprintable():
+            raise ValueError(f"{what} without spaces")
+        if len(value) > ID_CHARACTERS_MAX:
+            raise ValueError(f"{what} of at most {ID_CHARACTERS_MAX} characters")
+        return value
+
+    return Kind(read, {"type": "string", "pattern": r"^\S+$", "maxLength": ID_CHARACTERS_MAX})
+
+
+def path() -> Kind:
+    """A path; `~` is the user's home."""
+
+    def read(value: object) -> Path:
+        if not isinstance(value, str) or not value.strip() or not value.isprintable():
+            raise ValueError('a path, such as "./data"')
+        if "{" in value or "}" in value:
+            raise ValueError("a path without { and }, which are kept for placeholders")
+        try:
+            return Path(value).expanduser()
+        except RuntimeError:
+            raise ValueError("a path whose ~ names a known user") from None
+
+    def check(value: object) -> Path:
+        return value if isinstance(value, Path) else read(value)
+
+    return Kind(read, {"type": "string", "minLength": 1}, check, str)
+
+
+def base_url() -> Kind:
+    """An HTTP address without credentials, or nothing. A slash at its end means nothing and is taken off."""
+    right = "nothing, or an address such as http://127.0.0.1:8080"
+
+    def read(value: object) -> str:
+        if value == "":
+            return ""
+        if not isinstance(value, str) or not re.fullmatch(r"[!-~]+", value):
+            raise ValueError(right)
+        try:
+            parts = urlsplit(value)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError(right) from None
+        if "@" in parts.netloc:
+            raise ValueError("an address without user name and password; the key comes from DASHSCOPE_API_KEY")
+        if parts.scheme not in ("http", "https") or not host or port == 0:
+            raise ValueError(right)
+        if "?" in value or "#" in value:
+            raise ValueError("an address without ? and #")
+        return value.rstrip("/")
+
+    return Kind(read, {"type": "string"})

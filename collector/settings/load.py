@@ -1,0 +1,64 @@
+"""The one door through which a user's configuration comes in."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from collector.errors import ConfigError
+from collector.settings.checks import cross_mistakes
+from collector.settings.layers import LayerSource, environment_layer, file_layer, line
+from collector.settings.model import Settings
+
+DEFAULT_FILE = Path("collector.toml")
+FILE_VARIABLE = "PAI_COLLECTOR_CONFIG"
+
+
+def locate(path: Path | None, environ: Mapping[str, str]) -> Path:
+    """The configuration file to read: `path`, else $PAI_COLLECTOR_CONFIG, else ./collector.toml."""
+    if path is not None:
+        return path
+    named = environ.get(FILE_VARIABLE, "")
+    return Path(named) if named else DEFAULT_FILE
+
+
+def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
+    """Read, merge and check the configuration; the environment goes over the file.
+
+    Relative paths in it are taken from the file's folder. Raises ConfigError with one line for
+    each mistake of file and environment together.
+    """
+    file = locate(path, environ)
+    environment = environment_layer(environ)
+    if not file.exists():
+        raise ConfigError([_absent(file, path, environ), *environment.lines], hint=_ABSENT_HINT)
+    layer = file_layer(file)
+    settings = anchored(Settings(_build_sources=((LayerSource(environment), LayerSource(layer)), {})), file.parent)
+    lines = [*layer.lines, *environment.lines]
+    unreadable = layer.lines and not layer.failed
+    if not unreadable:
+        mistakes = cross_mistakes(settings, [*layer.failed, *environment.failed])
+        lines += [line(mistake, environment.origins) for mistake in mistakes]
+    if lines:
+        raise ConfigError(lines, hint=f"the configuration is {file}")
+    return settings
+
+
+def anchored(settings: Settings, folder: Path) -> Settings:
+    """The same settings with every path absolute, relative ones taken from `folder`."""
+    # Not resolved: a mounted configuration is often a link into a folder that comes and goes.
+    root = folder.absolute()
+    store = settings.store.model_copy(update={"path": root / settings.store.path})
+    journal = settings.journal.model_copy(update={"path": root / settings.journal.path})
+    return settings.model_copy(update={"store": store, "journal": journal})
+
+
+_ABSENT_HINT = "write one with: pai-collector init"
+
+
+def _absent(file: Path, path: Path | None, environ: Mapping[str, str]) -> str:
+    if path is not None:
+        return f"--config: got {file}; expected an existing file"
+    if environ.get(FILE_VARIABLE):
+        return f"{FILE_VARIABLE}: got {file}; expected an existing file"
+    return f"{file}: no such file here; name another with --config or {FILE_VARIABLE}"
