@@ -1,0 +1,327 @@
+"""The API client: one call of the catalogue, made politely.
+
+Layers, from the outside: deadline > retry > gate > slot > throttle and meter > send once.
+Each decides in a file of its own; here they are put in order.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping
+from dataclasses import dataclass
+from random import Random
+from types import TracebackType
+from typing import Any, Final, Self
+
+import structlog
+
+from collector.api.answers import Answer
+from collector.api.decode import count_records
+from collector.api.gate import Gate, GateShut, Passage
+from collector.api.gateways import Gateway
+from collector.api.interpret import interpret
+from collector.api.metering import CODE_CONNECTION, CODE_UNKNOWN, Attempt, Meter, NullMeter
+from collector.api.operations import Operation
+from collector.api.retry import GiveUp, RetryAfter, RetryPolicy, next_attempt
+from collector.api.throttle import TokenBucket
+from collector.api.transport import Exchange, Failure, Transport
+from collector.clock import Clock, ServerClock, parse_http_date
+from collector.errors import ApiError, ThrottledError
+
+__all__ = ["ApiClient", "Attempt", "Meter", "NullMeter", "Reply", "RetryPolicy"]
+
+STALE_CONNECTIONS_MAX: Final = 3
+"""So many kept connections in a row may turn out to be closed before that counts as a failure."""
+
+CLOCK_PROBE_BYTES_MAX: Final = 1 << 20
+LINE_MAX: Final = 8
+"""Calls of one operation that stand connected in line for a token. The others wait before they connect:
+dozens of connections opened at once would delay the first calls, and calls delayed by different times
+arrive closer together than they were sent."""
+
+_log = structlog.get_logger()
+
+
+@dataclass(frozen=True, slots=True)
+class Reply:
+    """A successful call. Whoever gets it must settle `attempt` with the meter, in the transaction
+    that stores the rows: until then the call counts as reserved, and after a crash as unknown."""
+
+    answer: Answer
+    """Of the operation's answer type; records may be raw JSON values (`decode.decode_answer`)."""
+    http_status: int
+    bytes: int
+    """Length of the body after decompression."""
+    date: int
+    """The service's time of the answer (its `Date`), seconds since the epoch."""
+    attempt: Attempt
+
+
+@dataclass(frozen=True, slots=True)
+class _Failed:
+    error: ApiError
+    sent: bool = True
+
+
+class ApiClient:
+    """Calls operations through one gateway with one key. Use as `async with`; safe for many tasks."""
+
+    def __init__(
+        self,
+        gateway: Gateway,
+        *,
+        clock: Clock,
+        server_clock: ServerClock,
+        meter: Meter,
+        buckets: Mapping[str, TokenBucket],
+        policy: RetryPolicy,
+        random: Random,
+        concurrency_max: int,
+        timeout_seconds: float,
+    ) -> None:
+        """`buckets` by operation name (`throttle.buckets_for`). `concurrency_max` calls are on their
+        way at once. `timeout_seconds` runs from sending to the last byte; waiting for a token
+        does not count."""
+        self.gate = Gate(clock)
+        self._gateway = gateway
+        self._clock = clock
+        self._server_clock = server_clock
+        self._meter = meter
+        self._buckets = buckets
+        self._policy = policy
+        self._random = random
+        self._slots = asyncio.Semaphore(concurrency_max)
+        self._lines = {name: asyncio.Semaphore(LINE_MAX) for name in buckets}
+        self._transport = Transport(timeout_seconds=timeout_seconds)
+
+    async def __aenter__(self) -> Self:
+        await self._transport.__aenter__()
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        await self._transport.__aexit__(kind, error, traceback)
+
+    async def read_clock(self) -> None:
+        """Learn the service's time before anything is asked, without a call that is billed.
+
+        The gateway's root is asked for its headers, without the key. Where nothing answers, the
+        server's clock stays unsynced, and the first call of an operation sets it.
+        """
+
+        async def depart() -> None:
+            return None
+
+        exchange = await self._transport.exchange(
+            self._gateway.clock_probe(), depart=depart, body_bytes_max=CLOCK_PROBE_BYTES_MAX
+        )
+        date = parse_http_date(exchange.headers.get("Date"))
+        if date is not None:
+            self._server_clock.observe(date)
+
+    async def request(self, operation: Operation, scope_id: str, parameters: Mapping[str, Any]) -> Reply:
+        """Call `operation` for `scope_id`, repeating it as the policy allows.
+
+        `parameters` are as `operations.coerce_parameters` returns them. Every attempt that failed
+        has been settled; the one in the reply is the caller's to settle. Raises an ApiError of the
+        kind that `reactions.react` names, and whatever the meter raises to refuse a call.
+        """
+        started = self._clock.monotonic()
+        deadline = started + self._policy.deadline_seconds
+        attempt = 1
+        while True:
+            try:
+                outcome = await self._attempt(operation, scope_id, parameters, deadline)
+            except GateShut:
+                # Nothing was sent, so this was no attempt.
+                continue
+            if isinstance(outcome, Reply):
+                return outcome
+            elapsed_seconds = self._clock.monotonic() - started
+            decision = next_attempt(
+                outcome.error,
+                attempt,
+                elapsed_seconds,
+                self._policy,
+                self._random,
+                repeatable=operation.repeatable,
+                sent=outcome.sent,
+            )
+            _log_failure(outcome.error, attempt, elapsed_seconds, decision)
+            if isinstance(decision, GiveUp):
+                raise outcome.error
+            await self._clock.sleep(decision.seconds)
+            attempt += 1
+
+    async def _attempt(
+        self, operation: Operation, scope_id: str, parameters: Mapping[str, Any], deadline: float
+    ) -> Reply | _Failed:
+        pause_seconds = self._buckets[operation.name].paused_seconds()
+        if self._clock.monotonic() + pause_seconds > deadline:
+            error = ThrottledError(
+                "the service demands a longer pause than this call can wait",
+                operation=operation.name,
+                scope_id=scope_id,
+                retry_after_seconds=pause_seconds,
+            )
+            return _Failed(error, sent=False)
+        async with self.gate.passage(operation.name, scope_id, deadline) as passage:
+            async with self._slots:
+                outcome = await self._send(operation, scope_id, parameters, passage)
+            self.gate.record(passage, None if isinstance(outcome, Reply) else outcome.error)
+        return outcome
+
+    async def _send(
+        self, operation: Operation, scope_id: str, parameters: Mapping[str, Any], passage: Passage
+    ) -> Reply | _Failed:
+        """Send once, as far as it is in our hands: a repeat by aiohttp is a metered attempt of its own."""
+        request = self._gateway.prepare(operation, parameters)
+        departure = _Departure(self, operation, scope_id, passage)
+        try:
+            await departure.line_up(self._lines[operation.name])
+            for _ in range(STALE_CONNECTIONS_MAX):
+                exchange = await self._transport.exchange(
+                    request, depart=departure.depart, body_bytes_max=operation.answer_bytes_max
+                )
+                if exchange.failure is not Failure.STALE_CONNECTION:
+                    break
+                departure.sent = False
+            return await self._conclude(exchange, departure, had_cursor=bool(parameters.get("NextToken")))
+        except _BrokenSend:
+            return await self._conclude(Exchange(Failure.BROKEN), departure, had_cursor=False)
+        finally:
+            await departure.close()
+
+    async def _conclude(self, exchange: Exchange, departure: _Departure, *, had_cursor: bool) -> Reply | _Failed:
+        """Turn the exchange into a reply, or into an error whose attempt is settled."""
+        operation, scope_id = departure.operation, departure.scope_id
+        date = parse_http_date(exchange.headers.get("Date"))
+        if date is not None:
+            if not self._server_clock.synced:
+                departure.time = date
+            self._server_clock.observe(date)
+        result = interpret(
+            exchange,
+            operation,
+            scope_id,
+            had_cursor=had_cursor,
+            server_now=self._server_clock.now(),
+            redact=self._gateway.redact,
+        )
+        if isinstance(result, ApiError):
+            if isinstance(result, ThrottledError):
+                self._slow_down(result)
+            if not departure.sent:
+                return _Failed(result, sent=False)
+            await departure.settle(exchange.http_status, result.code or str(exchange.http_status), len(exchange.body))
+            return _Failed(result)
+        return Reply(
+            answer=result,
+            http_status=exchange.http_status,
+            bytes=len(exchange.body),
+            date=self._server_clock.now() if date is None else date,
+            attempt=departure.hand_over(exchange.http_status, count_records(operation, result), len(exchange.body)),
+        )
+
+    def _slow_down(self, error: ThrottledError) -> None:
+        bucket = self._buckets[error.operation]
+        if bucket.slow_down(error.retry_after_seconds):
+            _log.info(
+                "request_throttled",
+                operation=error.operation,
+                http_status=error.http_status,
+                code=error.code,
+                retry_after_seconds=error.retry_after_seconds,
+                rate_per_second=round(bucket.rate, 2),
+            )
+
+
+class _BrokenSend(Exception):
+    """aiohttp would send a call again that must not be repeated."""
+
+
+class _Departure:
+    """The ticket of one send, from its reservation until it is settled, handed over or released."""
+
+    def __init__(self, client: ApiClient, operation: Operation, scope_id: str, passage: Passage) -> None:
+        self.operation = operation
+        self.scope_id = scope_id
+        self.sent = False
+        self.time = 0
+        """When it was sent, seconds since the epoch as the server counts them."""
+        self._client = client
+        self._passage = passage
+        self._ticket: int | None = None
+        self._line: asyncio.Semaphore | None = None
+
+    async def line_up(self, line: asyncio.Semaphore) -> None:
+        """Wait until few enough others stand connected in line."""
+        await line.acquire()
+        self._line = line
+
+    def _leave_line(self) -> None:
+        if self._line is not None:
+            self._line.release()
+            self._line = None
+
+    async def depart(self) -> None:
+        """Reserve, then wait for a token. Nothing is awaited between the token and the bytes."""
+        client = self._client
+        if self.sent:
+            # A kept connection broke under the request, and aiohttp is about to send it once more.
+            if not self.operation.repeatable:
+                raise _BrokenSend
+            await self.settle(0, CODE_CONNECTION, 0)
+        client.gate.check(self._passage)
+        if self._ticket is None:
+            self._ticket = await client._meter.reserve(self.operation)
+        await client._buckets[self.operation.name].acquire()
+        client.gate.check(self._passage)
+        self._leave_line()
+        self.sent = True
+        self.time = client._server_clock.now()
+
+    async def settle(self, http_status: int, code: str, body_bytes: int) -> None:
+        """Enter a failed attempt."""
+        attempt = self._attempt(http_status, code, 0, body_bytes)
+        # The meter has it from here, even if this is cancelled.
+        self._ticket, self.sent = None, False
+        await self._client._meter.settle(attempt)
+
+    def hand_over(self, http_status: int, rows: int, body_bytes: int) -> Attempt:
+        """The successful attempt, which is the caller's to settle from now on."""
+        attempt = self._attempt(http_status, "", rows, body_bytes)
+        self._ticket = None
+        return attempt
+
+    async def close(self) -> None:
+        """Account for a call that was cancelled or refused on its way."""
+        self._leave_line()
+        if self._ticket is None:
+            return
+        if self.sent:
+            await self.settle(0, CODE_UNKNOWN, 0)
+        else:
+            ticket, self._ticket = self._ticket, None
+            await self._client._meter.release(ticket)
+
+    def _attempt(self, http_status: int, code: str, rows: int, body_bytes: int) -> Attempt:
+        assert self._ticket is not None
+        return Attempt(self._ticket, self.operation.name, self.scope_id, self.time, http_status, code, rows, body_bytes)
+
+
+def _log_failure(error: ApiError, attempt: int, elapsed_seconds: float, decision: RetryAfter | GiveUp) -> None:
+    _log.debug(
+        "request_failed",
+        operation=error.operation,
+        scope_id=error.scope_id,
+        error_type=type(error).__name__,
+        http_status=error.http_status,
+        code=error.code,
+        request_id=error.request_id,
+        attempt=attempt,
+        elapsed_seconds=round(elapsed_seconds, 3),
+        retry_after_seconds=round(decision.seconds, 3) if isinstance(decision, RetryAfter) else None,
+        gave_up=decision.reason.value if isinstance(decision, GiveUp) else None,
+    )

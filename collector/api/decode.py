@@ -1,0 +1,293 @@
+"""From the bytes of a body to an answer: typed where it can be, tolerant where it must be.
+
+The fast path decodes straight into the operation's type. A body that does not fit takes the
+tolerant path: every field is converted on its own, a number in a string becomes a number, and a
+record that is not exactly of its type stays the raw JSON value, for its source to normalise.
+What is no answer at all is an error of its own kind and never an empty answer.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import enum
+import functools
+import html
+import json
+import re
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import msgspec
+
+from collector.api.answers import Answer
+from collector.api.operations import Operation
+from collector.errors import InvalidAnswerError
+
+
+class Reason(enum.StrEnum):
+    """Why a body is not an answer."""
+
+    NOT_JSON = "not_json"
+    HTML = "html"
+    TRUNCATED = "truncated"
+    NOT_UTF8 = "not_utf8"
+    TOO_LARGE = "too_large"
+    NOT_AN_OBJECT = "not_an_object"
+    NOT_AN_ANSWER = "not_an_answer"
+
+
+_TEXTS: Final[Mapping[Reason, str]] = {
+    Reason.NOT_JSON: "the body is not JSON",
+    Reason.HTML: "the body is a web page or other markup, not JSON",
+    Reason.TRUNCATED: "the body ends too early",
+    Reason.NOT_UTF8: "the body is not UTF-8",
+    Reason.TOO_LARGE: "the body is larger than the operation's answers may be",
+    Reason.NOT_AN_OBJECT: "the body is JSON but not an object",
+    Reason.NOT_AN_ANSWER: "the body is an object but not an answer of this operation",
+}
+
+
+class UndecodableAnswerError(InvalidAnswerError):
+    """A body that is no answer; `reason` says in which way."""
+
+    def __init__(
+        self,
+        reason: Reason,
+        *,
+        operation: str = "",
+        scope_id: str = "",
+        http_status: int = 0,
+        request_id: str = "",
+    ) -> None:
+        super().__init__(
+            _TEXTS[reason],
+            operation=operation,
+            scope_id=scope_id,
+            http_status=http_status,
+            code=reason.value,
+            request_id=request_id,
+            hint="It is asked again. If it stays, look at what stands between here and the service: "
+            "base_url, a proxy, a login page.",
+        )
+        self.reason = reason
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        # The default would call the constructor with the text in place of the reason.
+        return _rebuild, (self.reason,), self.__dict__
+
+
+def _rebuild(reason: Reason) -> UndecodableAnswerError:
+    return UndecodableAnswerError(reason)
+
+
+@dataclass(frozen=True, slots=True)
+class ErrorBody:
+    """What an error reply says of itself; each is empty where it says nothing."""
+
+    code: str = ""
+    message: str = ""
+    request_id: str = ""
+
+
+SUCCESS_CODES: Final = frozenset({"200", "ok", "success"})
+"""Values of `Code` (without case) in a 200 that mean success."""
+
+_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
+_CUT_TOKEN: Final = re.compile(r"t|tr|tru|f|fa|fal|fals|n|nu|nul|-|\.|[eE][+-]?|")
+"""What may be left of a body after the place where a parser saw that a word or number was cut off."""
+_CUT_ESCAPE: Final = re.compile(r"\\u[0-9a-fA-F]{0,4}\Z")
+_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
+
+
+def decode_answer(operation: Operation, body: bytes) -> Answer | ErrorBody:
+    """Read the body of a reply with a success status.
+
+    Returns the operation's answer type; its records may be a mix of the record type and raw JSON
+    values. Returns an `ErrorBody` where `Code` says that the call failed. Raises
+    UndecodableAnswerError (without operation and status, which the caller knows).
+    """
+    try:
+        # The parser passes over the text of fields it does not know without looking at its bytes.
+        if not body.isascii():
+            body.decode()
+        answer = _decoder(operation.answer).decode(body)
+    except _UNREADABLE:
+        return _decode_tolerant(operation, body)
+    if _failed(answer.code):
+        return ErrorBody(answer.code or "", answer.message or "", answer.request_id or "")
+    if not _is_answer(operation, answer):
+        # Only the raw object tells whether it is an error in another spelling.
+        return _decode_tolerant(operation, body)
+    return answer
+
+
+def decode_error(body: bytes, content_type: str = "") -> ErrorBody:
+    """Read the body of a reply with an error status; JSON or XML, in either case. Never raises."""
+    text = body.decode("utf-8", "replace")
+    if "xml" in content_type.lower() or "<Error>" in text[:512]:
+        return ErrorBody(*(_xml_text(text, name) for name in ("Code", "Message", "RequestId")))
+    try:
+        raw = _parse(body)
+    except UndecodableAnswerError:
+        return ErrorBody()
+    return _error_body(raw) if isinstance(raw, dict) else ErrorBody()
+
+
+def count_records(operation: Operation, answer: Answer) -> int:
+    """Records that the answer carries; 1 where the answer itself is the record."""
+    if operation.records_field is None:
+        return 1
+    return len(getattr(answer, operation.records_field) or ())
+
+
+def _decode_tolerant(operation: Operation, body: bytes) -> Answer | ErrorBody:
+    raw = _parse(body)
+    if not isinstance(raw, dict):
+        raise UndecodableAnswerError(Reason.NOT_AN_OBJECT)
+    error = _error_body(raw)
+    if _failed(error.code):
+        return error
+    values: dict[str, Any] = {}
+    for field in _fields(operation.answer):
+        value = raw.get(field.wire_name)
+        if value is not None:
+            values[field.name] = field.convert(value)
+    answer = operation.answer(**values)
+    if not _is_answer(operation, answer):
+        raise UndecodableAnswerError(Reason.NOT_AN_ANSWER)
+    return answer
+
+
+def _parse(body: bytes) -> Any:
+    """The JSON value of a body; raises UndecodableAnswerError saying what it is instead."""
+    try:
+        text = body.decode("utf-8-sig")
+    except UnicodeDecodeError as error:
+        cut = error.reason == "unexpected end of data"
+        raise UndecodableAnswerError(Reason.TRUNCATED if cut else Reason.NOT_UTF8) from None
+    text = text.strip()
+    if text.startswith("<"):
+        raise UndecodableAnswerError(Reason.HTML)
+    try:
+        return msgspec.json.decode(text)
+    except _UNREADABLE:
+        pass
+    try:
+        # Takes what the strict parser refuses: NaN (kept as its text) and halves of surrogate pairs.
+        return _without_surrogates(json.loads(text, parse_constant=str))
+    except json.JSONDecodeError as error:
+        raise UndecodableAnswerError(Reason.TRUNCATED if _is_cut_off(error, text) else Reason.NOT_JSON) from None
+    except (ValueError, RecursionError):
+        raise UndecodableAnswerError(Reason.NOT_JSON) from None
+
+
+def _is_cut_off(error: json.JSONDecodeError, text: str) -> bool:
+    """Whether a parser failed only because the text ends where it does."""
+    if error.msg.startswith("Unterminated string"):
+        return True
+    in_token = _CUT_TOKEN.fullmatch(text, error.pos)
+    in_escape = _CUT_ESCAPE.search(text, max(error.pos - 2, 0))
+    return bool(in_token or in_escape)
+
+
+def _without_surrogates(value: Any) -> Any:
+    # Half of a surrogate pair cannot be encoded, so it would fail far from here, in a store.
+    match value:
+        case str():
+            return _LONE_SURROGATE.sub("\ufffd", value)
+        case list():
+            return [_without_surrogates(item) for item in value]
+        case dict():
+            return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
+        case _:
+            return value
+
+
+@dataclass(frozen=True, slots=True)
+class _Field:
+    """One field of an answer and how its value is taken over."""
+
+    name: str
+    wire_name: str
+    type: Any
+    item_type: Any
+    """Type of one item where the field is a list, else None."""
+    is_object: bool
+
+    def convert(self, value: Any) -> Any:
+        """Raises UndecodableAnswerError where taking the value for absent would hide data."""
+        if self.item_type is not None:
+            if not isinstance(value, list):
+                raise UndecodableAnswerError(Reason.NOT_AN_ANSWER)
+            return [_typed_or_raw(item, self.item_type) for item in value]
+        if self.is_object and isinstance(value, dict):
+            return _typed_or_raw(value, self.type)
+        spellings = [value, str(value)] if type(value) in (int, float) else [value]
+        for spelling in spellings:
+            with contextlib.suppress(msgspec.ValidationError):
+                return msgspec.convert(spelling, self.type, strict=False)
+        if self.name in Answer.__struct_fields__ or value == "":
+            return None
+        raise UndecodableAnswerError(Reason.NOT_AN_ANSWER)
+
+
+def _typed_or_raw(value: Any, wanted: Any) -> Any:
+    try:
+        return msgspec.convert(value, wanted, strict=False)
+    except msgspec.ValidationError:
+        return value
+
+
+@functools.cache
+def _decoder(answer_type: type[Answer]) -> msgspec.json.Decoder[Answer]:
+    return msgspec.json.Decoder(answer_type)
+
+
+@functools.cache
+def _fields(answer_type: type[Answer]) -> tuple[_Field, ...]:
+    return tuple(_field(field.name, field.encode_name, field.type) for field in msgspec.structs.fields(answer_type))
+
+
+def _field(name: str, wire_name: str, field_type: Any) -> _Field:
+    options = typing.get_args(field_type) if isinstance(field_type, types.UnionType) else (field_type,)
+    origins = [typing.get_origin(option) or option for option in options]
+    item_types = (typing.get_args(option)[0] for option in options if typing.get_origin(option) is list)
+    is_object = any(issubclass(origin, msgspec.Struct | dict) for origin in origins)
+    return _Field(name, wire_name, field_type, next(item_types, None), is_object)
+
+
+def _is_answer(operation: Operation, answer: Answer) -> bool:
+    """Whether an object that could be read is this operation's answer, with or without records."""
+    if operation.records_field is not None:
+        if getattr(answer, operation.records_field) is not None:
+            return True
+        # Without records, an unknown message may be the only sign of a failure.
+        if answer.message and answer.message.lower() not in SUCCESS_CODES:
+            return False
+    own = (name for name in answer.__struct_fields__ if name not in ("code", "message"))
+    return any(getattr(answer, name) is not None for name in own)
+
+
+def _failed(code: str | None) -> bool:
+    return bool(code) and str(code).lower() not in SUCCESS_CODES
+
+
+def _error_body(raw: Mapping[str, Any]) -> ErrorBody:
+    return ErrorBody(*(_text_of(raw, name) for name in ("Code", "Message", "RequestId")))
+
+
+def _text_of(raw: Mapping[str, Any], name: str) -> str:
+    for spelling in (name, name[0].lower() + name[1:], name.lower()):
+        value = raw.get(spelling)
+        if value is not None:
+            return value.strip() if isinstance(value, str) else json.dumps(value)
+    return ""
+
+
+def _xml_text(text: str, name: str) -> str:
+    # Two fields of a flat document do not need a parser that expands entities.
+    found = re.search(rf"<{name}>([^<]*)</{name}>", text)
+    return html.unescape(found.group(1)).strip() if found else ""

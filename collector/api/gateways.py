@@ -1,0 +1,136 @@
+"""How a call is spelled on the wire, and what proves who makes it."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Protocol
+
+from collector.api.operations import Operation
+from collector.errors import ConfigError
+
+KEY_VARIABLE = "DASHSCOPE_API_KEY"
+"""The environment variable that holds the bearer key."""
+
+SITES: Final[Mapping[str, str]] = {
+    "china": "https://api.aliyun.com",
+    "international": "https://api.alibabacloud.com",
+}
+"""Base URL of each site of the bearer gateway."""
+
+_REDACTED = "***"
+
+
+@dataclass(frozen=True, slots=True)
+class HttpRequest:
+    """One request, complete but for the connection."""
+
+    method: str
+    url: str
+    """Without query."""
+    query: tuple[tuple[str, str], ...] = ()
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """May hold the key, so a repr leaves them out."""
+    body: bytes | None = None
+
+
+class Secret(Protocol):
+    """A value that no repr shows; pydantic's SecretStr is one."""
+
+    def get_secret_value(self) -> str: ...
+
+
+class Key:
+    """A bearer key. Neither repr nor str shows it, and it cannot be pickled."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        """Raises ConfigError for a key that is empty or cannot stand in a header."""
+        value = value.strip()
+        if not value:
+            raise ConfigError([f"{KEY_VARIABLE}: is empty; expected the API key, such as sk-..."])
+        if not all("!" <= character <= "~" for character in value):
+            raise ConfigError([f"{KEY_VARIABLE}: holds blanks or characters that no key has; copy the key again"])
+        self._value = value
+
+    def get_secret_value(self) -> str:
+        return self._value
+
+    def __repr__(self) -> str:
+        return f"Key({_REDACTED!r})"
+
+    def __reduce__(self) -> str | tuple[Any, ...]:
+        raise TypeError("a key is not written anywhere")
+
+
+class Gateway(Protocol):
+    """One way to reach the services."""
+
+    def prepare(self, operation: Operation, parameters: Mapping[str, Any]) -> HttpRequest:
+        """The request of one attempt. Parameters are as `operations.coerce_parameters` returns them."""
+
+    def clock_probe(self) -> HttpRequest:
+        """A request that tells the service's time, holds no secret and is no operation."""
+
+    def redact(self, text: str) -> str:
+        """`text` with every secret of this gateway blotted out: services echo what they were sent."""
+
+
+class BearerGateway:
+    """`{base}/api/{product}/{version}/{operation}` with `Authorization: Bearer KEY`.
+
+    Parameters of GET and DELETE travel in the query, those of POST as a JSON body. Nothing on
+    the wire carries a region.
+    """
+
+    def __init__(self, key: str | Secret, *, site: str = "china", base_url: str = "") -> None:
+        """`base_url` replaces the site's, for a proxy or the simulator.
+
+        Raises ConfigError for an unknown site or an unusable key.
+        """
+        if site not in SITES:
+            raise ConfigError([f"api.site: got {site!r}; expected one of {', '.join(SITES)}"])
+        self._key = Key(key if isinstance(key, str) else key.get_secret_value())
+        self._site = site
+        self._base_url = base_url.rstrip("/")
+
+    def __repr__(self) -> str:
+        return f"BearerGateway(site={self._site!r}, base_url={self._base_url!r})"
+
+    def base_url(self, operation: Operation) -> str:
+        """Scheme, host and path prefix that serve `operation`."""
+        if self._base_url:
+            return self._base_url
+        return SITES["china" if operation.one_host else self._site]
+
+    def prepare(self, operation: Operation, parameters: Mapping[str, Any]) -> HttpRequest:
+        url = f"{self.base_url(operation)}/api/{operation.product}/{operation.version}/{operation.name}"
+        headers = {
+            "Authorization": f"Bearer {self._key.get_secret_value()}",
+            "Content-Type": "application/json",
+        }
+        if operation.method == "POST":
+            body = json.dumps(parameters, separators=(",", ":")).encode()
+            return HttpRequest("POST", url, headers=headers, body=body)
+        query = tuple((name, _query_value(value)) for name, value in parameters.items())
+        return HttpRequest(operation.method, url, query=query, headers=headers)
+
+    def clock_probe(self) -> HttpRequest:
+        return HttpRequest("HEAD", f"{self._base_url or SITES[self._site]}/")
+
+    def redact(self, text: str) -> str:
+        return text.replace(self._key.get_secret_value(), _REDACTED)
+
+
+def _query_value(value: object) -> str:
+    match value:
+        case bool():
+            return "true" if value else "false"
+        case list() | tuple():
+            return ",".join(_query_value(part) for part in value)
+        case dict():
+            return json.dumps(value, separators=(",", ":"))
+        case _:
+            return str(value)

@@ -1,0 +1,208 @@
+"""One HTTP exchange over aiohttp.
+
+Nothing of aiohttp leaves this file, least of all its exceptions: some carry the request's headers
+in their repr, and with them the key. What went wrong comes back as a value.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
+from types import SimpleNamespace, TracebackType
+from typing import Final, Self
+
+import aiohttp
+from yarl import URL
+
+from collector import __version__
+from collector.api.gateways import HttpRequest
+
+CONNECT_SECONDS_MAX: Final = 10.0
+"""For name, connection and TLS together."""
+ERROR_BYTES_MAX: Final = 64 * 1024
+"""So much of an error reply is read."""
+
+
+class Failure(enum.StrEnum):
+    """Why there is no complete reply."""
+
+    NO_CONNECTION = "no_connection"
+    """Nothing was sent."""
+    STALE_CONNECTION = "stale_connection"
+    """A kept connection closed while the call waited to be sent. Nothing was sent."""
+    TIMEOUT = "timeout"
+    BROKEN = "broken"
+    """The connection broke before the reply began, or what came was not HTTP."""
+    TRUNCATED = "truncated"
+    """The body ended early, or could not be decompressed."""
+    TOO_LARGE = "too_large"
+
+
+@dataclass(frozen=True, slots=True)
+class Exchange:
+    """What came of one request."""
+
+    failure: Failure | None = None
+    detail: str = ""
+    """What the system said of the failure."""
+    http_status: int = 0
+    """0 when no reply began."""
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Of the reply; names are looked up without case."""
+    body: bytes = b""
+
+
+class Transport:
+    """A session with kept connections. TLS is verified; redirects, cookies and proxies of the
+    environment are not followed."""
+
+    def __init__(self, *, timeout_seconds: float) -> None:
+        """`timeout_seconds` runs from the moment of sending to the last byte of the body."""
+        self._timeout_seconds = timeout_seconds
+        self._session: aiohttp.ClientSession | None = None
+
+    async def __aenter__(self) -> Self:
+        # Of aiohttp's hooks these two run right before bytes are written, on kept connections and in
+        # its own repeat of a GET too. Hooks of the connector run earlier, and to raise or be
+        # cancelled in one would leak the connection.
+        trace = aiohttp.TraceConfig()
+        trace.on_request_headers_sent.append(_before_headers)
+        trace.on_request_chunk_sent.append(_before_body)
+        self._session = aiohttp.ClientSession(
+            # How many calls run at once is the client's decision.
+            connector=aiohttp.TCPConnector(limit=0),
+            timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
+            cookie_jar=aiohttp.DummyCookieJar(),
+            headers={"User-Agent": f"pai-collector/{__version__}", "Accept-Encoding": "gzip, deflate"},
+            trace_configs=[trace],
+        )
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
+        if self._session is not None:
+            await self._session.close()
+            self._session = None
+
+    async def exchange(
+        self, request: HttpRequest, *, depart: Callable[[], Awaitable[None]], body_bytes_max: int
+    ) -> Exchange:
+        """Send the request and read the reply, at most `body_bytes_max` bytes after decompression.
+
+        `depart` is awaited right before the bytes of each physical send: twice, when a kept
+        connection breaks under a GET or DELETE and aiohttp sends it again. What it raises ends
+        the exchange unsent and is raised here.
+        """
+        if self._session is None:
+            raise RuntimeError("the transport is used before it is entered")
+        flight = _Flight(depart, self._timeout_seconds, has_body=request.body is not None)
+        connect_seconds = min(CONNECT_SECONDS_MAX, self._timeout_seconds)
+        try:
+            async with (
+                asyncio.timeout(connect_seconds) as flight.timeout,
+                self._session.request(
+                    request.method,
+                    URL(request.url).with_query(request.query),
+                    headers=request.headers,
+                    data=request.body,
+                    allow_redirects=False,
+                    trace_request_ctx=flight,
+                ) as response,
+            ):
+                flight.response = response
+                return await _read(response, body_bytes_max)
+        except _Refused:
+            pass
+        except (aiohttp.ClientError, OSError) as error:
+            return flight.failed(error)
+        # Outside the except block, so that nothing of aiohttp stays attached as context.
+        assert flight.refusal is not None
+        raise flight.refusal
+
+
+class _Refused(Exception):
+    """`depart` raised; its error is kept aside so that aiohttp does not take it for one of its own."""
+
+
+class _Flight:
+    """One request on its way, as the hooks see it."""
+
+    def __init__(self, depart: Callable[[], Awaitable[None]], timeout_seconds: float, *, has_body: bool) -> None:
+        self.timeout: asyncio.Timeout | None = None
+        self.response: aiohttp.ClientResponse | None = None
+        self.refusal: Exception | None = None
+        self._depart = depart
+        self._timeout_seconds = timeout_seconds
+        self._has_body = has_body
+        self._departed = False
+        self._body_begun = False
+
+    async def before_headers(self) -> None:
+        assert self.timeout is not None
+        # Waiting for a token is neither connecting nor waiting for an answer.
+        self.timeout.reschedule(None)
+        try:
+            await self._depart()
+        except Exception as error:
+            self.refusal = error
+            raise _Refused from None
+        self._departed = True
+        self._body_begun = False
+        self.timeout.reschedule(asyncio.get_running_loop().time() + self._timeout_seconds)
+
+    def before_body(self) -> None:
+        self._body_begun = True
+
+    def failed(self, error: aiohttp.ClientError | OSError) -> Exchange:
+        detail = _detail(error)
+        if self.response is not None:
+            failure = Failure.TIMEOUT if isinstance(error, TimeoutError) else Failure.TRUNCATED
+            return Exchange(failure, detail, self.response.status, self.response.headers)
+        if not self._departed:
+            return Exchange(Failure.NO_CONNECTION, detail)
+        if self._unwritten(error):
+            return Exchange(Failure.STALE_CONNECTION, detail)
+        return Exchange(Failure.TIMEOUT if isinstance(error, TimeoutError) else Failure.BROKEN, detail)
+
+    def _unwritten(self, error: Exception) -> bool:
+        # Headers wait in a buffer for the body; when that was never begun, neither was written.
+        if self._has_body and not self._body_begun:
+            return True
+        return any(isinstance(each, aiohttp.ClientConnectionResetError) for each in (error, error.__cause__))
+
+
+async def _before_headers(
+    session: aiohttp.ClientSession, context: SimpleNamespace, parameters: aiohttp.TraceRequestHeadersSentParams
+) -> None:
+    await context.trace_request_ctx.before_headers()
+
+
+async def _before_body(
+    session: aiohttp.ClientSession, context: SimpleNamespace, parameters: aiohttp.TraceRequestChunkSentParams
+) -> None:
+    context.trace_request_ctx.before_body()
+
+
+async def _read(response: aiohttp.ClientResponse, body_bytes_max: int) -> Exchange:
+    is_error = response.status >= 300
+    bytes_max = min(body_bytes_max, ERROR_BYTES_MAX) if is_error else body_bytes_max
+    body = bytearray()
+    async for chunk in response.content.iter_any():
+        body += chunk
+        if len(body) > bytes_max:
+            # Without this the rest would be read when the connection is given back.
+            response.close()
+            failure = None if is_error else Failure.TOO_LARGE
+            return Exchange(failure, f"more than {bytes_max} bytes", response.status, response.headers)
+    return Exchange(None, "", response.status, response.headers, bytes(body))
+
+
+def _detail(error: Exception) -> str:
+    """What happened, in words that hold neither headers nor URL."""
+    # Another exception's text may quote the request.
+    system = next((each for each in (getattr(error, "os_error", None), error) if isinstance(each, OSError)), None)
+    text = system.strerror if system is not None else None
+    return f"{type(error).__name__}: {text}" if text else type(error).__name__
