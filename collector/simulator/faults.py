@@ -1,0 +1,213 @@
+"""Faults, as data: what goes wrong, for whom, and when.
+
+A fault applies to the arrivals that its `operation` and `scope_id` name. Of those it fires on the
+ones in `arrivals` (1 is the first; None means every one), with `probability`, at most `times_max`
+times. The draw depends on the simulator's seed, the fault's place in the list and the ordinal of
+the arrival, so a run repeats. Where several fire on one call, delays add up, the first that breaks
+the answer wins, and those that only bend it all apply.
+
+    kind                what the client sees                                       parameters (defaults)
+    latency             the answer comes later                                     seconds_min (0), seconds_max (1)
+    hang                no answer for very long, then the usual one                seconds_max (3600)
+    throttle_429        429 Throttling.User, `Retry-After` in seconds              retry_after_seconds (1; 0: no header)
+    throttle_400        400 Throttling.User, `x-acs-retry-after` in milliseconds   retry_after_seconds (1; 0: no header)
+    error_500           500 InternalError
+    error_503           503 ServiceUnavailable                                     retry_after_seconds (none)
+    invalid_parameter   400 InvalidParameter
+    unauthorized        401 InvalidApiKey
+    forbidden           403 NoPermission
+    not_found           404 InvalidScope.NotFound
+    html_200            200 and a sign-in page
+    html_502            502 and a proxy's error page
+    invalid_json        200 and a body that is no JSON
+    empty_body          200 and no body
+    not_utf8            200 and the answer with bytes that are not UTF-8
+    code_in_200         200 and {"Code": "InternalError", ...} without records
+    oversized           200 and the answer with a field `Padding`                  bytes (operation's limit + 1 MiB)
+    reset_before        the connection is reset before any byte
+    reset_during        the connection is reset after headers and half of the body
+    truncated           half of the body, `Content-Length` says so: cut-off JSON
+    cut_short           half of the body, `Content-Length` promises all, then the connection ends
+    repeated_token      the answer's NextToken is the one that was sent
+    expired_token       400 InvalidParameter: the specified NextToken is expired
+    disorder            the rows of the whole listing come in a shuffled order
+    changing_total      Total is off by one, up or down with the ordinal
+    type_drift          records in other shapes (`collector.simulator.drift`)      shapes (all placeable), share (1)
+    total_text          Total is a string
+
+`repeated_token` and `expired_token` look only at calls that carry a NextToken, `disorder` only at
+those that do not (a listing stays in the order it began in); other calls are not even counted as
+arrivals of theirs. `changing_total` and `total_text` do nothing to `ListSyslogs`.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterable, Sequence
+
+import msgspec
+
+from collector.api.operations import CATALOGUE
+from collector.simulator.drift import PLACEABLE, Shape
+from collector.simulator.hashing import between, fraction, key_of
+
+
+class FaultKind(enum.StrEnum):
+    """What goes wrong; the module's docstring has a line for each."""
+
+    LATENCY = "latency"
+    HANG = "hang"
+    THROTTLE_429 = "throttle_429"
+    THROTTLE_400 = "throttle_400"
+    ERROR_500 = "error_500"
+    ERROR_503 = "error_503"
+    INVALID_PARAMETER = "invalid_parameter"
+    UNAUTHORIZED = "unauthorized"
+    FORBIDDEN = "forbidden"
+    NOT_FOUND = "not_found"
+    HTML_200 = "html_200"
+    HTML_502 = "html_502"
+    INVALID_JSON = "invalid_json"
+    EMPTY_BODY = "empty_body"
+    NOT_UTF8 = "not_utf8"
+    CODE_IN_200 = "code_in_200"
+    OVERSIZED = "oversized"
+    RESET_BEFORE = "reset_before"
+    RESET_DURING = "reset_during"
+    TRUNCATED = "truncated"
+    CUT_SHORT = "cut_short"
+    REPEATED_TOKEN = "repeated_token"
+    EXPIRED_TOKEN = "expired_token"
+    DISORDER = "disorder"
+    CHANGING_TOTAL = "changing_total"
+    TYPE_DRIFT = "type_drift"
+    TOTAL_TEXT = "total_text"
+
+
+DELAYS = frozenset({FaultKind.LATENCY, FaultKind.HANG})
+BENDS = frozenset(
+    {
+        FaultKind.REPEATED_TOKEN,
+        FaultKind.DISORDER,
+        FaultKind.CHANGING_TOTAL,
+        FaultKind.TYPE_DRIFT,
+        FaultKind.TOTAL_TEXT,
+    }
+)
+"""Kinds that leave an answer an answer."""
+_LATER_PAGES = frozenset({FaultKind.REPEATED_TOKEN, FaultKind.EXPIRED_TOKEN})
+_FIRST_PAGES = frozenset({FaultKind.DISORDER})
+
+
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+    """One row of the fault list. ValueError for values that make no sense."""
+
+    kind: FaultKind
+    operation: str | None = None
+    """Name in the catalogue; None is any."""
+    scope_id: str | None = None
+    """Node or resource group; None is any."""
+    probability: float = 1.0
+    arrivals: tuple[int, ...] | None = None
+    """Ordinals, from 1, among the arrivals that this fault looks at; a range is `tuple(range(...))`."""
+    times_max: int | None = None
+    seconds_min: float = 0.0
+    seconds_max: float | None = None
+    retry_after_seconds: float | None = None
+    bytes: int | None = None
+    shapes: tuple[Shape, ...] = PLACEABLE
+    share: float = 1.0
+    """Of the records, this part drifts."""
+
+    def __post_init__(self) -> None:
+        if self.operation is not None and self.operation not in CATALOGUE:
+            raise ValueError(f"operation: expected one of {', '.join(CATALOGUE)}, got {self.operation!r}")
+        for name, value in (("probability", self.probability), ("share", self.share)):
+            if not 0 <= value <= 1:
+                raise ValueError(f"{name}: expected 0 to 1, got {value}")
+        low, high = self.delay_seconds
+        if not 0 <= low <= high:
+            raise ValueError(f"seconds: expected 0 <= min <= max, got {low} and {high}")
+
+    @property
+    def delay_seconds(self) -> tuple[float, float]:
+        """Shortest and longest delay of a `latency` or `hang`."""
+        if self.kind is FaultKind.HANG:
+            high = 3600.0 if self.seconds_max is None else self.seconds_max
+            return high, high
+        return self.seconds_min, max(self.seconds_min, 1.0) if self.seconds_max is None else self.seconds_max
+
+    def looks_at(self, operation: str, scope_id: str, *, has_token: bool) -> bool:
+        """Whether a call counts as an arrival of this fault."""
+        if self.operation not in (None, operation) or self.scope_id not in (None, scope_id):
+            return False
+        if self.kind in _LATER_PAGES:
+            return has_token
+        return not (self.kind in _FIRST_PAGES and has_token)
+
+
+class Fired(msgspec.Struct, frozen=True):
+    """What hits one call."""
+
+    delay_seconds: float = 0.0
+    breaks: Fault | None = None
+    bends: tuple[Fault, ...] = ()
+    kinds: tuple[FaultKind, ...] = ()
+
+    def bend(self, kind: FaultKind) -> Fault | None:
+        return next((fault for fault in self.bends if fault.kind is kind), None)
+
+
+NOTHING = Fired()
+
+
+class FaultPlan:
+    """Decides, arrival by arrival, which faults fire."""
+
+    def __init__(self, faults: Iterable[Fault], seed: int) -> None:
+        self.faults: Sequence[Fault] = tuple(faults)
+        self._seed = seed
+        self._arrivals = [0] * len(self.faults)
+        self._times = [0] * len(self.faults)
+        self._ordinals = [None if f.arrivals is None else frozenset(f.arrivals) for f in self.faults]
+
+    def draw(self, operation: str, scope_id: str, *, has_token: bool) -> Fired:
+        """The faults of the next call of this operation and scope."""
+        if not self.faults:
+            return NOTHING
+        delay_seconds = 0.0
+        breaks: Fault | None = None
+        bends: list[Fault] = []
+        kinds: list[FaultKind] = []
+        for place, fault in enumerate(self.faults):
+            if not fault.looks_at(operation, scope_id, has_token=has_token):
+                continue
+            self._arrivals[place] += 1
+            h = key_of("fault", self._seed, place, self._arrivals[place])
+            if not self._fires(place, fault, h):
+                continue
+            if fault.kind in DELAYS:
+                # The draw's own bits decided that it fires; how long it takes needs others.
+                delay_seconds += between(key_of("delay", h), *fault.delay_seconds)
+            elif fault.kind in BENDS:
+                bends.append(fault)
+            elif breaks is None:
+                breaks = fault
+            else:
+                continue
+            self._times[place] += 1
+            kinds.append(fault.kind)
+        return Fired(delay_seconds, breaks, tuple(bends), tuple(kinds))
+
+    def drift(self, operation: str, scope_id: str) -> Fault | None:
+        """The type drift of a scope, as if it fired on every call; for computing what was served."""
+        drifts = (fault for fault in self.faults if fault.kind is FaultKind.TYPE_DRIFT)
+        return next((fault for fault in drifts if fault.looks_at(operation, scope_id, has_token=False)), None)
+
+    def _fires(self, place: int, fault: Fault, h: int) -> bool:
+        ordinals = self._ordinals[place]
+        if ordinals is not None and self._arrivals[place] not in ordinals:
+            return False
+        if fault.times_max is not None and self._times[place] >= fault.times_max:
+            return False
+        return fraction(h) < fault.probability
