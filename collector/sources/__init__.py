@@ -1,0 +1,1 @@
+"""One file per source: what to ask, and how an answer becomes rows."""

@@ -1,0 +1,36 @@
+"""What one page of an answer is to the pipeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from collector.model import Window
+from collector.sources.tables import Row, Table
+
+MARGIN_SECONDS = 1
+"""The services' bounds are undocumented (closed? half-open?): asking this much wider on both sides
+makes the answer hold the whole window either way."""
+
+
+@dataclass(slots=True)
+class PageRows:
+    """The rows of one page, sorted by where they belong."""
+
+    rows: dict[Table, list[Row]] = field(default_factory=dict)
+    """Rows of the window."""
+    strays: dict[Table, list[Row]] = field(default_factory=dict)
+    """Rows outside all that was asked: they are kept, by comparison."""
+    dead: list[tuple[str, object]] = field(default_factory=list)
+    """Records that no row can be made of: reason and the record as it came."""
+    record_count: int = 0
+    """Records in the answer, whatever became of them."""
+    times: list[int] = field(default_factory=list)
+    """Event times of the window's rows in the order of the answer, where the source is windowed."""
+
+    def place(self, table: Table, row: Row, time: int, window: Window) -> None:
+        """Sort one row by its event time. A row in the margin belongs to the neighbouring window."""
+        if window.start <= time < window.end:
+            self.rows.setdefault(table, []).append(row)
+            self.times.append(time)
+        elif not window.start - MARGIN_SECONDS <= time <= window.end + MARGIN_SECONDS:
+            self.strays.setdefault(table, []).append(row)

@@ -1,0 +1,160 @@
+"""User metrics: PaiStudio `GetUserViewMetrics`, one stream a resource group, a snapshot each tick.
+
+An answer carries no time, so all pages of one snapshot get the tick's. Within a snapshot a user's
+row is told apart by user and job type, and the first one wins: a list that shifts while it is paged
+shows some users twice.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import msgspec
+
+from collector.api.answers import Answer, GetUserViewMetricsAnswer, UserViewMetric
+from collector.api.operations import GET_USER_VIEW_METRICS
+from collector.model import StreamKey, Window
+from collector.sources.normalise import Field, Kind, values
+from collector.sources.page import PageRows
+from collector.sources.tables import RESOURCE_GROUP_METRICS, USER_METRICS, Row, Table
+
+_USAGE_FIELDS = (
+    Field("TotalCPU", Kind.INTEGER),
+    Field("TotalGPU", Kind.INTEGER),
+    Field("TotalMemory", Kind.INTEGER),
+    Field("RequestCPU", Kind.INTEGER),
+    Field("RequestGPU", Kind.INTEGER),
+    Field("RequestMemory", Kind.INTEGER),
+    Field("CPUUsageRate", Kind.NUMBER),
+    Field("GPUUsageRate", Kind.NUMBER),
+    Field("MemoryUsageRate", Kind.NUMBER),
+    Field("NetworkInputRate", Kind.NUMBER),
+    Field("NetworkOutputRate", Kind.NUMBER),
+    Field("DiskReadRate", Kind.NUMBER),
+    Field("DiskWriteRate", Kind.NUMBER),
+    Field("CPUNodeNumber", Kind.INTEGER),
+    Field("GPUNodeNumber", Kind.INTEGER),
+    Field("CpuJobNames", Kind.TEXTS),
+    Field("GpuJobNames", Kind.TEXTS),
+    Field("NodeNames", Kind.TEXTS),
+    Field("CpuNodeNames", Kind.TEXTS),
+    Field("GpuNodeNames", Kind.TEXTS),
+)
+_USER_FIELDS = (Field("UserId", Kind.TEXT), Field("JobType", Kind.TEXT), *_USAGE_FIELDS)
+_SUMMARY_FIELDS = (Field("JobType", Kind.TEXT), *_USAGE_FIELDS)
+_USER = USER_METRICS.columns.index("user_id")
+_USER_COUNT = RESOURCE_GROUP_METRICS.columns.index("user_count")
+
+
+@dataclass(frozen=True, slots=True)
+class SnapshotCursor:
+    """Where the paging of one snapshot stands: the next page, the records so far and the first `Total`."""
+
+    page_number: int = 1
+    record_count: int = 0
+    total: int | None = None
+    total_changed: bool = False
+
+    @classmethod
+    def parse(cls, text: str | None) -> SnapshotCursor:
+        return cls() if text is None else msgspec.json.decode(text, type=cls)
+
+    def __str__(self) -> str:
+        return msgspec.json.encode(self).decode()
+
+
+class UserMetricsSource:
+    """What to ask for one snapshot of a resource group, and how it becomes rows."""
+
+    name = "user_metrics"
+    operation = GET_USER_VIEW_METRICS
+    tables = (USER_METRICS, RESOURCE_GROUP_METRICS)
+
+    def __init__(self, *, page_size: int, time_step: str) -> None:
+        self.page_size = page_size
+        self.time_step = time_step
+
+    def parameters(self, key: StreamKey, window: Window, cursor: str | None) -> dict[str, Any]:
+        """Parameters of the page at `cursor`."""
+        return {
+            "ResourceGroupID": key.scope_id,
+            "PageNumber": str(SnapshotCursor.parse(cursor).page_number),
+            "PageSize": str(self.page_size),
+            "TimeStep": self.time_step,
+        }
+
+    def next_cursor(self, cursor: str | None, answer: Answer) -> SnapshotCursor | None:
+        """The cursor after this page, None after the last one."""
+        assert isinstance(answer, GetUserViewMetricsAnswer)
+        here = SnapshotCursor.parse(cursor)
+        count = len(answer.user_metrics or ())
+        there = SnapshotCursor(
+            page_number=here.page_number + 1,
+            record_count=here.record_count + count,
+            total=answer.total if here.total is None else here.total,
+            total_changed=here.total_changed or (here.total is not None and answer.total != here.total),
+        )
+        # A service may give fewer records a page than it was asked for: a short page ends the
+        # snapshot only where there is no Total to say otherwise.
+        if count == 0:
+            return None
+        if answer.total is None:
+            return there if count >= self.page_size else None
+        return there if there.record_count < answer.total else None
+
+    def total_changed(self, cursor: str | None, answer: Answer) -> bool:
+        """True when `Total` differs between pages: users may have moved from a page not yet read to one read."""
+        assert isinstance(answer, GetUserViewMetricsAnswer)
+        here = SnapshotCursor.parse(cursor)
+        return here.total_changed or (here.total is not None and answer.total != here.total)
+
+    def page(self, key: StreamKey, window: Window, cursor: str | None, answer: Answer) -> PageRows:
+        """The rows of one page; the first page also gives the group's Summary."""
+        assert isinstance(answer, GetUserViewMetricsAnswer)
+        tick = window.start
+        users: dict[tuple[str, str], Row] = {}
+        page = PageRows(record_count=len(answer.user_metrics or ()))
+        for record in answer.user_metrics or ():
+            raw = _wire(record)
+            if not isinstance(raw, dict):
+                page.dead.append(("the record is not an object", raw))
+                continue
+            columns, extra = values(_without_group(raw, key.scope_id), _USER_FIELDS)
+            users.setdefault((columns[0], columns[1]), (tick, key.region, key.scope_id, *columns, extra))
+        page.rows[USER_METRICS] = list(users.values())
+        if SnapshotCursor.parse(cursor).page_number == 1:
+            summary = _wire(answer.summary)
+            if summary is not None and not isinstance(summary, dict):
+                page.dead.append(("the Summary is not an object", summary))
+            fields = _without_group(summary, key.scope_id) if isinstance(summary, dict) else {}
+            (job_type, *usage), extra = values(fields, _SUMMARY_FIELDS)
+            user_count = len({user for user, _ in users})
+            page.rows[RESOURCE_GROUP_METRICS] = [(tick, key.region, key.scope_id, job_type, user_count, *usage, extra)]
+        return page
+
+    @staticmethod
+    def whole(rows: dict[Table, list[Sequence[Any]]]) -> dict[Table, list[Row]]:
+        """One snapshot out of the rows of all its pages: each key once, and the users counted over all pages."""
+        users: dict[tuple[Any, ...], Row] = {}
+        for row in rows.get(USER_METRICS, []):
+            users.setdefault(tuple(row[i] for i in USER_METRICS.identity_indexes), tuple(row))
+        user_count = len({row[_USER] for row in users.values()})
+        summaries = rows.get(RESOURCE_GROUP_METRICS, [])[:1]
+        groups: list[Row] = [(*row[:_USER_COUNT], user_count, *row[_USER_COUNT + 1 :]) for row in summaries]
+        return {USER_METRICS: list(users.values()), RESOURCE_GROUP_METRICS: groups}
+
+
+def _wire(record: Any) -> Any:
+    return msgspec.to_builtins(record) if isinstance(record, UserViewMetric) else record
+
+
+def _without_group(raw: dict[str, Any], group_id: str) -> dict[str, Any]:
+    """The record without its own group id, unless that names another group than the one asked for.
+
+    Rows stand under the group that was asked; a differing id is kept in `extra`.
+    """
+    if raw.get("ResourceGroupId") not in (group_id, "", None):
+        return raw
+    return {name: value for name, value in raw.items() if name != "ResourceGroupId"}
