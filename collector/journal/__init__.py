@@ -1,0 +1,1 @@
+"""The one durable thing between collecting and shipping: a SQLite file."""

@@ -1,0 +1,67 @@
+"""Looking into a journal without owning it: read-only, beside a running collector or not."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+from collector.errors import JournalCorrupt, JournalError, UsageError
+from collector.journal.journal import damages, used_bytes
+
+
+@contextmanager
+def reading(path: Path) -> Iterator[sqlite3.Connection]:
+    """A read-only connection. Raises UsageError where there is no file, JournalCorrupt where it is none."""
+    if not path.exists():
+        raise UsageError(f"{path}: there is no journal", hint="run pai-collector run --once first")
+    db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
+    try:
+        yield db
+    except sqlite3.OperationalError as error:
+        raise JournalError(f"{path} cannot be read: {error}") from error
+    except sqlite3.DatabaseError as error:
+        raise JournalCorrupt(f"{path} is damaged: {error}") from error
+    finally:
+        db.close()
+
+
+def contents(path: Path) -> dict[str, Any]:
+    """What waits in a journal: rows by table and partition, open windows, segments, size in bytes."""
+    with reading(path) as db:
+        waiting = db.execute(
+            "SELECT table_name, partition, mode, count(), sum(rows), sum(bytes), sum(segment_id IS NOT NULL),"
+            " sum(seal_number IS NULL) FROM chunks GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
+        ).fetchall()
+        names = ("table", "partition", "mode", "chunks", "rows", "bytes", "in_segments", "unsealed")
+        open_windows = db.execute(
+            "SELECT s.operation, s.scope_id, w.delay, w.start, w.end, w.pages, w.reading FROM windows w"
+            " JOIN streams s ON s.id = w.stream_id WHERE w.seal_number IS NULL ORDER BY 1, 2"
+        ).fetchall()
+        window_names = ("operation", "scope_id", "delay", "start", "end", "pages", "reading")
+        (journal_id,) = db.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()
+        (reserved,) = db.execute("SELECT count() FROM reserved").fetchone()
+        return {
+            "id": journal_id,
+            "bytes": used_bytes(db),
+            "calls_unsettled": reserved,
+            "chunks": [dict(zip(names, row, strict=True)) for row in waiting],
+            "open_windows": [dict(zip(window_names, row, strict=True)) for row in open_windows],
+        }
+
+
+def verify(path: Path) -> list[str]:
+    """What is wrong with a journal; empty when nothing is."""
+    try:
+        with reading(path) as db:
+            return damages(db)
+    except JournalCorrupt as error:
+        return [str(error)]
+
+
+def set_aside_of(path: Path) -> list[Path]:
+    """Damaged journals that were set aside here."""
+    return sorted(p for p in path.parent.glob(f"{path.name}.damaged-*") if not p.name.endswith(("-wal", "-shm")))

@@ -1,0 +1,473 @@
+"""The journal: streams, windows and the rows of their pages, on disk before anything depends on them.
+
+One transaction holds the rows of a page, the cursor it moved and the call it settles. What is here
+was paid for and is not asked again; what the store has acknowledged is here no longer.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+import zlib
+from collections.abc import Callable, Iterable
+from decimal import Decimal
+from pathlib import Path
+from typing import Any, TypeVar
+
+from collector.api.metering import Attempt
+from collector.errors import JournalCorrupt, JournalError, JournalTooNew
+from collector.journal import ledger
+from collector.journal.entries import Chunk, Depth, OpenWindow, PageCommit, StreamState
+from collector.journal.group_commit import GroupCommit
+from collector.journal.ledger import Prices
+from collector.journal.packing import packed, unpacked
+from collector.journal.schema import DDL, FORMAT, UPGRADES
+from collector.model import ShipMode, StreamKey, Window
+
+T = TypeVar("T")
+
+STRAY = -1
+"""The `delay` of a window row that holds rows outside of what was asked."""
+
+BUSY_TIMEOUT_MS = 5_000
+
+
+class Journal:
+    """The open journal. One process owns it; `collector.owner` sees to that."""
+
+    def __init__(self, path: Path, prices: Prices, *, region: str, threaded: bool = True) -> None:
+        """Open or create the journal at `path`.
+
+        Raises JournalCorrupt for a damaged file and JournalTooNew for one of a newer version.
+        """
+        self.path = path
+        self.region = region
+        self._prices = prices
+        self._commit = GroupCommit(lambda: _connect(path), threaded=threaded)
+        self.unknown_calls = 0
+        """Calls that an earlier process had let out and never settled; entered by `start`."""
+
+    async def start(self) -> None:
+        """Enter what a crash left unsettled. To be called once, before any call goes out."""
+        self.unknown_calls = await self.run(lambda db: ledger.settle_unknown(db, self._prices))
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a piece of work in a transaction of its own; see `GroupCommit.run`."""
+        return await self._commit.run(work)
+
+    def close(self) -> None:
+        """Finish what is queued and close the file."""
+        self._commit.close()
+
+    # Facts about the journal itself
+
+    async def meta(self, key: str) -> Any:
+        """A named fact, or None."""
+        return await self.run(lambda db: _meta(db, key))
+
+    async def set_meta(self, **facts: Any) -> None:
+        """Remember named facts."""
+        await self.run(
+            lambda db: db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(facts.items())) and None
+        )
+
+    async def depth(self) -> Depth:
+        """How full the journal is."""
+        return await self.run(_depth)
+
+    async def counters(self) -> dict[str, int]:
+        """Things counted since the journal was made."""
+        return await self.run(lambda db: dict(db.execute("SELECT name, value FROM counters ORDER BY 1")))
+
+    async def count(self, name: str, by: int = 1) -> None:
+        """Add to a counter."""
+        await self.run(lambda db: add_to_counter(db, name, by))
+
+    # Calls
+
+    async def reserve(self, operation: str, now: int) -> int:
+        """Let one call out; returns its ticket."""
+        return await self.run(lambda db: ledger.reserve(db, operation, now))
+
+    async def release(self, ticket: int) -> None:
+        """Take back a call that was never sent."""
+        await self.run(lambda db: ledger.release(db, ticket))
+
+    async def settle(self, attempt: Attempt) -> None:
+        """Enter the outcome of a call whose answer holds no rows to keep."""
+        await self.run(lambda db: ledger.settle(db, attempt, self._prices))
+
+    async def spend(self, month: str) -> list[tuple[str, int, Decimal]]:
+        """(operation, calls, CNY) of a billing month."""
+        return await self.run(lambda db: ledger.spend(db, month))
+
+    # Streams
+
+    async def streams(self) -> dict[StreamKey, StreamState]:
+        """Every stream that the journal knows."""
+        return await self.run(_streams)
+
+    async def adopt(
+        self,
+        key: StreamKey,
+        *,
+        collected_from: int | None,
+        watermark: int | None,
+        held: Iterable[Window],
+        rechecks: dict[int, int],
+    ) -> None:
+        """Take over a stream that is new to this journal, with what the store knows of it.
+
+        `held` are the ranges of which the store may have rows: windows there are compared.
+        """
+
+        def work(db: sqlite3.Connection) -> None:
+            cursor = db.execute(
+                "INSERT INTO streams (operation, region, scope_id, collected_from, sealed_to, watermark)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (key.operation, key.region, key.scope_id, collected_from, watermark, watermark),
+            )
+            stream_id = cursor.lastrowid
+            db.executemany("INSERT INTO held VALUES (?, ?, ?)", [(stream_id, w.start, w.end) for w in held])
+            db.executemany("INSERT INTO rechecks VALUES (?, ?, ?)", [(stream_id, *item) for item in rechecks.items()])
+
+        await self.run(work)
+
+    async def set_rechecks(self, stream_id: int, rechecks: dict[int, int]) -> None:
+        """Begin (or drop) recheck delays of a stream, after the configuration changed."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute("DELETE FROM rechecks WHERE stream_id = ?", (stream_id,))
+            db.executemany("INSERT INTO rechecks VALUES (?, ?, ?)", [(stream_id, *item) for item in rechecks.items()])
+
+        await self.run(work)
+
+    async def set_error(self, stream_id: int, error: str, now: int) -> None:
+        """Remember why a stream failed; '' when it is well again."""
+        await self.run(
+            lambda db: (
+                db.execute("UPDATE streams SET error = ?, error_at = ? WHERE id = ?", (error, now, stream_id)) and None
+            )
+        )
+
+    async def add_gaps(self, stream_id: int, gaps: Iterable[tuple[Window, str]]) -> None:
+        """Enter ranges that are not covered, with the reason."""
+        await self.run(lambda db: _add_gaps(db, stream_id, gaps))
+
+    # Pages
+
+    async def commit_page(self, state: StreamState, page: PageCommit, monotonic: float) -> StreamState:
+        """Commit a page and, with its last page, seal the window; returns the stream as it is then.
+
+        `state` is the stream before, `monotonic` the time from which the flush interval counts.
+        """
+        return await self.run(lambda db: self._commit_page(db, state, page, monotonic))
+
+    def _commit_page(
+        self, db: sqlite3.Connection, state: StreamState, page: PageCommit, monotonic: float
+    ) -> StreamState:
+        if page.attempt is not None:
+            ledger.settle(db, page.attempt, self._prices)
+        window_id, reading = _put_window(db, page)
+        for chunk in page.chunks:
+            put_chunk(db, chunk, monotonic, window_id=window_id, stream_id=page.stream_id, reading=reading)
+        for name, by in page.counters:
+            add_to_counter(db, name, by)
+        for window, chunk in page.strays:
+            _put_stray(db, page, window, chunk, monotonic)
+        if page.seal is None and not page.strays:
+            # Most pages: what they change is known without reading it back.
+            return state.with_page(page, window_id, reading)
+        if page.seal is not None:
+            _seal(db, page, window_id, monotonic)
+        return _stream(db, page.stream_id)
+
+    async def restart_window(self, stream_id: int, open_id: int) -> StreamState:
+        """Begin an open window again from its start; the rows read so far stay for the merge."""
+
+        def work(db: sqlite3.Connection) -> StreamState:
+            db.execute(
+                "UPDATE windows SET cursor = NULL, cursors_used = x'', pages = 0, reading = reading + 1,"
+                " last_time = NULL, in_order = 1 WHERE id = ?",
+                (open_id,),
+            )
+            return _stream(db, stream_id)
+
+        return await self.run(work)
+
+    async def drop_window(self, stream_id: int, open_id: int) -> StreamState:
+        """Forget an open window and its rows: its range will be asked again as other windows."""
+
+        def work(db: sqlite3.Connection) -> StreamState:
+            db.execute("DELETE FROM chunks WHERE window_id = ?", (open_id,))
+            db.execute("DELETE FROM windows WHERE id = ?", (open_id,))
+            return _stream(db, stream_id)
+
+        return await self.run(work)
+
+
+def put_chunk(
+    db: sqlite3.Connection,
+    chunk: Chunk,
+    monotonic: float,
+    *,
+    window_id: int | None = None,
+    stream_id: int | None = None,
+    reading: int = 0,
+    seal_number: int | None = None,
+) -> None:
+    """Write one chunk; without a seal number it is not shipped yet."""
+    db.execute(
+        "INSERT INTO chunks (window_id, stream_id, reading, table_name, partition, mode, rows, bytes, crc, body,"
+        " seal_number, journaled_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            window_id, stream_id, reading, chunk.table, chunk.partition, chunk.mode, chunk.rows, len(chunk.body),
+            chunk.crc, packed(chunk.body), seal_number, monotonic,
+        ),
+    )  # fmt: skip
+
+
+def next_number(db: sqlite3.Connection, name: str) -> int:
+    """The next of a named sequence, 1 first."""
+    row = db.execute(
+        "INSERT INTO meta VALUES (?, 1) ON CONFLICT DO UPDATE SET value = value + 1 RETURNING value", (name,)
+    ).fetchone()
+    return int(row[0])
+
+
+def add_to_counter(db: sqlite3.Connection, name: str, by: int) -> None:
+    if by:
+        db.execute(
+            "INSERT INTO counters VALUES (?, ?) ON CONFLICT DO UPDATE SET value = value + excluded.value", (name, by)
+        )
+
+
+def advance(db: sqlite3.Connection, stream_id: int) -> None:
+    """Move the watermark over every window before the stream's oldest row that is not acknowledged."""
+    (oldest,) = db.execute(
+        "SELECT min(seal_number) FROM chunks WHERE stream_id = ? AND seal_number IS NOT NULL", (stream_id,)
+    ).fetchone()
+    before = oldest if oldest is not None else 2**62
+    (done,) = db.execute(
+        "SELECT max(end) FROM windows WHERE stream_id = ? AND delay = 0 AND seal_number < ?", (stream_id, before)
+    ).fetchone()
+    if done is not None:
+        db.execute(
+            "UPDATE streams SET watermark = max(ifnull(watermark, 0), ?) WHERE id = ?",
+            (done, stream_id),
+        )
+    db.execute("DELETE FROM windows WHERE stream_id = ? AND seal_number < ?", (stream_id, before))
+
+
+def _put_window(db: sqlite3.Connection, page: PageCommit) -> tuple[int, int]:
+    """Insert or move on the window of a page; returns its row and its reading."""
+    if page.open_id is None:
+        cursor = db.execute(
+            "INSERT INTO windows (stream_id, delay, start, end, mode, cursor, cursors_used, pages, reading,"
+            " last_time, in_order) VALUES (?, ?, ?, ?, ?, ?, ?, 1, 0, ?, ?)",
+            (
+                page.stream_id, page.delay, page.window.start, page.window.end, page.mode, page.cursor,
+                page.cursor_used, page.last_time, page.in_order,
+            ),
+        )  # fmt: skip
+        assert cursor.lastrowid is not None
+        return cursor.lastrowid, 0
+    row = db.execute(
+        "UPDATE windows SET cursor = ?, cursors_used = CAST(cursors_used || ? AS BLOB), pages = pages + 1,"
+        " last_time = ?, in_order = ? WHERE id = ? AND seal_number IS NULL RETURNING reading",
+        (page.cursor, page.cursor_used, page.last_time, page.in_order, page.open_id),
+    ).fetchone()
+    if row is None:
+        raise JournalCorrupt(f"the open window {page.open_id} is not in the journal")
+    return page.open_id, row[0]
+
+
+def _put_stray(db: sqlite3.Connection, page: PageCommit, window: Window, chunk: Chunk, monotonic: float) -> None:
+    number = next_number(db, "seal_number")
+    cursor = db.execute(
+        "INSERT INTO windows (stream_id, delay, start, end, mode, cursors_used, pages, reading, in_order, seal_number)"
+        " VALUES (?, ?, ?, ?, ?, x'', 1, 0, 1, ?)",
+        (page.stream_id, STRAY, window.start, window.end, ShipMode.COMPARE, number),
+    )
+    put_chunk(db, chunk, monotonic, window_id=cursor.lastrowid, stream_id=page.stream_id, seal_number=number)
+    # A later window may be asked for the seconds of these rows and get them again.
+    db.execute("INSERT OR IGNORE INTO held VALUES (?, ?, ?)", (page.stream_id, window.start, window.end))
+
+
+def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: float) -> None:
+    seal = page.seal
+    assert seal is not None
+    stream_id, start = page.stream_id, page.window.start
+    if seal.rewrite is not None:
+        stored = db.execute(
+            "SELECT reading, table_name, partition, rows, body, mode FROM chunks WHERE window_id = ? ORDER BY id",
+            (window_id,),
+        ).fetchall()
+        pairs = [(row[0], Chunk(row[1], row[2], row[3], unpacked(row[4]), ShipMode(row[5]))) for row in stored]
+        db.execute("DELETE FROM chunks WHERE window_id = ?", (window_id,))
+        for chunk in seal.rewrite(pairs):
+            put_chunk(db, chunk, monotonic, window_id=window_id, stream_id=stream_id)
+    number = next_number(db, "seal_number")
+    db.execute("UPDATE windows SET end = ?, cursor = NULL, seal_number = ? WHERE id = ?", (seal.end, number, window_id))
+    db.execute("UPDATE chunks SET seal_number = ? WHERE window_id = ?", (number, window_id))
+    if page.delay == 0:
+        db.execute(
+            "UPDATE streams SET collected_from = ifnull(collected_from, ?), sealed_to = ? WHERE id = ?",
+            (start, seal.end, stream_id),
+        )
+        db.execute("DELETE FROM held WHERE stream_id = ? AND end <= ?", (stream_id, seal.end))
+        # A stream that begins has nothing to look at again before its first window.
+        db.execute(
+            "UPDATE rechecks SET rechecked_to = (SELECT collected_from FROM streams WHERE id = stream_id)"
+            " WHERE stream_id = ? AND rechecked_to < (SELECT collected_from FROM streams WHERE id = stream_id)",
+            (stream_id,),
+        )
+    else:
+        db.execute(
+            "UPDATE rechecks SET rechecked_to = ? WHERE stream_id = ? AND delay = ?", (seal.end, stream_id, page.delay)
+        )
+    db.execute("UPDATE streams SET error = '', error_at = NULL WHERE id = ? AND error != ''", (stream_id,))
+    # A look that was late enough for a longer delay is that recheck too.
+    db.execute(
+        "UPDATE rechecks SET rechecked_to = max(rechecked_to, min(?, ? - delay))"
+        " WHERE stream_id = ? AND rechecked_to >= ? AND rechecked_to < ?",
+        (seal.end, seal.date, stream_id, start, seal.end),
+    )
+    _add_gaps(db, stream_id, seal.gaps)
+    advance(db, stream_id)
+
+
+def _add_gaps(db: sqlite3.Connection, stream_id: int, gaps: Iterable[tuple[Window, str]]) -> None:
+    db.executemany(
+        "INSERT INTO gaps (stream_id, start, end, reason, state) VALUES (?, ?, ?, ?, 'open') ON CONFLICT DO NOTHING",
+        [(stream_id, window.start, window.end, reason) for window, reason in gaps],
+    )
+
+
+def _streams(db: sqlite3.Connection, only: int | None = None) -> dict[StreamKey, StreamState]:
+    """States of all streams, or of one."""
+    one, which = (" AND stream_id = ?", (only,)) if only is not None else ("", ())
+    states: dict[int, StreamState] = {}
+    for row in db.execute(
+        "SELECT id, operation, region, scope_id, collected_from, sealed_to, watermark, error, error_at FROM streams"
+        f" WHERE true{one.replace('stream_id', 'id')}",
+        which,
+    ):
+        states[row[0]] = StreamState(row[0], StreamKey(*row[1:4]), *row[4:])
+    for stream_id, delay, rechecked_to in db.execute(f"SELECT * FROM rechecks WHERE true{one} ORDER BY delay", which):
+        states[stream_id].rechecks[delay] = rechecked_to
+    for stream_id, start, end in db.execute(f"SELECT stream_id, start, end FROM held WHERE true{one}", which):
+        states[stream_id].held.append(Window(start, end))
+    for row in db.execute(
+        "SELECT stream_id, delay, id, start, end, mode, cursor, cursors_used, pages, reading, last_time, in_order"
+        f" FROM windows WHERE seal_number IS NULL{one}",
+        which,
+    ):
+        stream_id, delay, window_id, start, end, mode, cursor, used, pages, reading, last_time, in_order = row
+        states[stream_id].open[delay] = OpenWindow(
+            window_id, Window(start, end), ShipMode(mode), cursor, used, pages, reading, last_time, bool(in_order)
+        )
+    return {state.key: state for state in states.values()}
+
+
+def _stream(db: sqlite3.Connection, stream_id: int) -> StreamState:
+    (state,) = _streams(db, stream_id).values()
+    return state
+
+
+def _depth(db: sqlite3.Connection) -> Depth:
+    rows, chunks = db.execute("SELECT ifnull(sum(rows), 0), count() FROM chunks").fetchone()
+    (segments,) = db.execute("SELECT count() FROM segments").fetchone()
+    (open_windows,) = db.execute("SELECT count() FROM windows WHERE seal_number IS NULL").fetchone()
+    return Depth(used_bytes(db), rows, chunks, segments, open_windows)
+
+
+def used_bytes(db: sqlite3.Connection) -> int:
+    """Bytes of the file that hold something."""
+    (pages,) = db.execute("PRAGMA page_count").fetchone()
+    (free,) = db.execute("PRAGMA freelist_count").fetchone()
+    (size,) = db.execute("PRAGMA page_size").fetchone()
+    return int((pages - free) * size)
+
+
+def _meta(db: sqlite3.Connection, key: str) -> Any:
+    row = db.execute("SELECT value FROM meta WHERE key = ?", (key,)).fetchone()
+    return None if row is None else row[0]
+
+
+def _connect(path: Path) -> sqlite3.Connection:
+    """Open the file, make or upgrade its tables, and check it after an unclean end."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    path.touch(mode=0o600)
+    db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000)
+    try:
+        db.execute("PRAGMA journal_mode = WAL")
+        # An answer that was paid for must survive a power cut, not only a crash of this process.
+        db.execute("PRAGMA synchronous = FULL")
+        db.execute("PRAGMA journal_size_limit = 67108864")
+        _prepare(db, path)
+    except sqlite3.Error as error:
+        db.close()
+        if error.sqlite_errorname.startswith(("SQLITE_CORRUPT", "SQLITE_NOTADB")):
+            raise JournalCorrupt(f"{path} is damaged: {error}") from error
+        # Nothing says that the file is at fault: it stays where it is.
+        raise JournalError(f"{path} cannot be opened: {error} ({error.sqlite_errorname})") from error
+    except BaseException:
+        db.close()
+        raise
+    return db
+
+
+def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    (tables,) = db.execute("SELECT count() FROM sqlite_master").fetchone()
+    if tables == 0:
+        statements = [*_statements(DDL), f"PRAGMA user_version = {FORMAT}"]
+        db.execute("BEGIN IMMEDIATE")
+        for statement in statements:
+            db.execute(statement)
+        db.execute("INSERT INTO meta VALUES ('id', ?)", (str(uuid.uuid4()),))
+        db.execute("COMMIT")
+        return
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    if version > FORMAT:
+        raise JournalTooNew(
+            f"{path} has format {version}; this version reads up to {FORMAT}",
+            hint="run the version that wrote it, or upgrade",
+        )
+    if version == 0:
+        raise JournalCorrupt(f"{path} is a SQLite file, but no journal")
+    for step in range(version, FORMAT):
+        db.execute("BEGIN IMMEDIATE")
+        for statement in _statements(UPGRADES[step]):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {step + 1}")
+        db.execute("COMMIT")
+    if not _meta(db, "clean_end") and (damage := damages(db)):
+        raise JournalCorrupt(f"{path} is damaged: {damage[0]}")
+
+
+def _statements(script: str) -> list[str]:
+    without_comments = "\n".join(line.split("--")[0] for line in script.splitlines())
+    return [statement for statement in without_comments.split(";") if statement.strip()]
+
+
+def damages(db: sqlite3.Connection) -> list[str]:
+    """What is wrong with the file: SQLite's own check, then every chunk against its checksum."""
+    found = [row[0] for row in db.execute("PRAGMA quick_check(10)") if row[0] != "ok"]
+    if found:
+        return found
+    for chunk_id, rows, crc, stored in db.execute("SELECT id, rows, crc, body FROM chunks"):
+        try:
+            body = unpacked(stored)
+        except (ValueError, TypeError) as error:
+            found.append(f"chunk {chunk_id}: {error}")
+            continue
+        if zlib.crc32(body) != crc:
+            found.append(f"chunk {chunk_id}: its checksum does not match its rows")
+        elif (lines := body.count(b"\n")) != rows:
+            found.append(f"chunk {chunk_id}: {rows} rows expected, {lines} found")
+    known = db.execute(
+        "SELECT segment_id FROM chunks WHERE segment_id IS NOT NULL AND segment_id NOT IN (SELECT id FROM segments)"
+    )
+    found += [f"segment {row[0]} is missing" for row in known]
+    return found

@@ -1,0 +1,143 @@
+"""The journal's tables. A change here raises `FORMAT` and adds its step to `UPGRADES`."""
+
+from __future__ import annotations
+
+FORMAT = 1
+"""Version of the file. Older ones are upgraded when opened, newer ones are refused."""
+
+UPGRADES: dict[int, str] = {}
+"""For each older format: the statements that lead to the next one."""
+
+DDL = """
+CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
+
+-- One row a stream: what was planned, sealed and acknowledged.
+CREATE TABLE streams (
+    id INTEGER PRIMARY KEY,
+    operation TEXT NOT NULL,
+    region TEXT NOT NULL,
+    scope_id TEXT NOT NULL,
+    collected_from INTEGER,           -- start of the first sealed window
+    sealed_to INTEGER,                -- end of the last sealed window: the next one starts here
+    watermark INTEGER,                -- everything before is acknowledged by the store
+    watermark_shipped INTEGER,        -- the watermark that the store's own table shows
+    error TEXT NOT NULL DEFAULT '',   -- the last failure, '' when the stream is well
+    error_at INTEGER,
+    UNIQUE (operation, region, scope_id)
+);
+
+-- For each recheck delay of a stream: closed windows up to here were looked at again.
+CREATE TABLE rechecks (
+    stream_id INTEGER NOT NULL,
+    delay INTEGER NOT NULL,
+    rechecked_to INTEGER NOT NULL,
+    PRIMARY KEY (stream_id, delay)
+) WITHOUT ROWID;
+
+-- Ranges of event time of which the store may already hold rows: windows there are compared.
+CREATE TABLE held (
+    stream_id INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    end INTEGER NOT NULL,
+    PRIMARY KEY (stream_id, start, end)
+) WITHOUT ROWID;
+
+-- A window from its first committed page until its rows are acknowledged.
+CREATE TABLE windows (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    stream_id INTEGER NOT NULL,
+    delay INTEGER NOT NULL,           -- 0 for the first look, else the recheck that asked for it
+    start INTEGER NOT NULL,
+    end INTEGER NOT NULL,
+    mode TEXT NOT NULL,
+    cursor TEXT,                      -- of the next page, NULL for the first
+    cursors_used BLOB NOT NULL,       -- 8-byte digests, for finding a cursor that repeats
+    pages INTEGER NOT NULL,           -- committed pages of this reading
+    reading INTEGER NOT NULL,         -- 0, and one more each time a dead cursor made it start again
+    last_time INTEGER,                -- newest event time so far, while rows come in order
+    in_order INTEGER NOT NULL,
+    seal_number INTEGER               -- position in journal order; NULL while pages are missing
+);
+CREATE UNIQUE INDEX windows_open ON windows (stream_id, delay) WHERE seal_number IS NULL;
+CREATE INDEX windows_sealed ON windows (stream_id, seal_number) WHERE seal_number IS NOT NULL;
+
+-- Rows on their way to one table and partition, as lines that never change.
+CREATE TABLE chunks (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    window_id INTEGER,                -- NULL for rows that belong to no window (the meter)
+    stream_id INTEGER,
+    reading INTEGER NOT NULL DEFAULT 0,
+    table_name TEXT NOT NULL,
+    partition TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    crc INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    seal_number INTEGER,              -- of its window; NULL: not to be shipped yet
+    journaled_at REAL NOT NULL,       -- monotonic seconds, for the flush interval only
+    segment_id TEXT
+);
+CREATE INDEX chunks_pending ON chunks (table_name, seal_number) WHERE seal_number IS NOT NULL AND segment_id IS NULL;
+CREATE INDEX chunks_of_stream ON chunks (stream_id, seal_number) WHERE stream_id IS NOT NULL;
+CREATE INDEX chunks_of_window ON chunks (window_id) WHERE window_id IS NOT NULL;
+CREATE INDEX chunks_of_segment ON chunks (segment_id) WHERE segment_id IS NOT NULL;
+
+-- What is sent as one insert. Without a body it is the concatenation of its chunks.
+CREATE TABLE segments (
+    id TEXT PRIMARY KEY,              -- also the insert's deduplication token
+    number INTEGER NOT NULL,          -- order of sending within the table
+    table_name TEXT NOT NULL,
+    partition TEXT NOT NULL,
+    mode TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    body BLOB,                        -- what a comparison left over, or a part of a refused segment
+    parent_id TEXT,                   -- the refused segment of which this is a part
+    sent_at INTEGER                   -- server time of the first try, NULL before it
+) WITHOUT ROWID;
+CREATE INDEX segments_of_table ON segments (table_name, number);
+
+-- Ranges that are not covered; shipped whenever they change.
+CREATE TABLE gaps (
+    stream_id INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    end INTEGER NOT NULL,
+    reason TEXT NOT NULL,
+    state TEXT NOT NULL,
+    shipped INTEGER NOT NULL DEFAULT 0,
+    PRIMARY KEY (stream_id, start, end)
+) WITHOUT ROWID;
+
+-- Calls that were allowed to go out and whose answers are not committed yet.
+CREATE TABLE reserved (
+    ticket INTEGER PRIMARY KEY AUTOINCREMENT,
+    operation TEXT NOT NULL,
+    minute INTEGER NOT NULL
+);
+-- Settled calls of a minute that are not in a chunk yet. Money is in millionths of a CNY.
+CREATE TABLE meter (
+    minute INTEGER NOT NULL,
+    operation TEXT NOT NULL,
+    http_status INTEGER NOT NULL,
+    code TEXT NOT NULL,
+    calls INTEGER NOT NULL,
+    rows INTEGER NOT NULL,
+    bytes INTEGER NOT NULL,
+    cost_micro_cny INTEGER NOT NULL,
+    PRIMARY KEY (minute, operation, http_status, code)
+) WITHOUT ROWID;
+-- Calls and spend of a billing month, for the free tier.
+CREATE TABLE months (
+    month TEXT NOT NULL,
+    operation TEXT NOT NULL,
+    calls INTEGER NOT NULL,
+    cost_micro_cny INTEGER NOT NULL,
+    PRIMARY KEY (month, operation)
+) WITHOUT ROWID;
+
+-- Things worth counting for ever, such as conflicts, strays and dead letters.
+CREATE TABLE counters (
+    name TEXT PRIMARY KEY,
+    value INTEGER NOT NULL
+) WITHOUT ROWID;
+"""

@@ -1,0 +1,73 @@
+"""The lock that makes one process the owner, and says who it is."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Self
+
+from collector.errors import OwnedElsewhere
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who owns a journal."""
+
+    pid: int
+    command: str
+
+    def __str__(self) -> str:
+        return f"process {self.pid} ({self.command})" if self.pid else "another process"
+
+
+class OwnerLock:
+    """An advisory lock on a file beside the journal, released by the system when its process dies."""
+
+    def __init__(self, journal_path: Path) -> None:
+        self.path = journal_path.with_name(journal_path.name + ".lock")
+        self._journal_path = journal_path
+        self._file: int | None = None
+
+    def acquire(self) -> Self:
+        """Become the owner. Raises OwnedElsewhere, which names the holder."""
+        self.path.parent.mkdir(parents=True, exist_ok=True)
+        file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            os.close(file)
+            raise OwnedElsewhere(
+                f"{self._journal_path} is owned by {holder(self.path)}",
+                hint="wait until it ends or stop it; status and query work beside it",
+            ) from None
+        text = json.dumps({"pid": os.getpid(), "command": command_line()})
+        os.ftruncate(file, 0)
+        os.pwrite(file, text.encode(), 0)
+        self._file = file
+        return self
+
+    def release(self) -> None:
+        """Stop being the owner. The file stays: removing it would let two owners lock two files of one name."""
+        if self._file is not None:
+            os.ftruncate(self._file, 0)
+            os.close(self._file)
+            self._file = None
+
+
+def holder(lock_path: Path) -> Holder:
+    """Who holds a lock, as its file tells."""
+    try:
+        told = json.loads(lock_path.read_text())
+        return Holder(int(told["pid"]), str(told["command"]))
+    except (OSError, ValueError, KeyError, TypeError):
+        return Holder(0, "")
+
+
+def command_line() -> str:
+    """This process as a person would have typed it, without the values of options."""
+    words = [word for word in sys.argv[1:] if not word.startswith("-")]
+    return " ".join(["pai-collector", *words[:2]])

@@ -1,0 +1,46 @@
+"""A damaged journal never blocks the start in silence: it is moved away, whole, and reported."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from pathlib import Path
+
+import structlog
+
+from collector.errors import JournalCorrupt
+from collector.journal.journal import Journal
+from collector.journal.ledger import Prices
+
+log = structlog.get_logger(__name__)
+
+
+def open_journal(
+    path: Path, prices: Prices, *, region: str, now: float, threaded: bool = True
+) -> tuple[Journal, Path | None]:
+    """Open the journal; a damaged one is set aside and a new one begun. Returns the old one's new path.
+
+    What the old one held and the store lacks is asked again, from the watermarks in the store on;
+    snapshots among it are lost and show as gaps.
+    """
+    try:
+        return Journal(path, prices, region=region, threaded=threaded), None
+    except JournalCorrupt as error:
+        aside = set_aside(path, now)
+        log.error("journal_set_aside", reason=str(error), path=str(aside))
+        return Journal(path, prices, region=region, threaded=threaded), aside
+
+
+def set_aside(path: Path, now: float) -> Path:
+    """Move a journal and what belongs to it out of the way; returns where it is."""
+    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
+    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    number = 1
+    while aside.exists():
+        number += 1
+        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
+    path.rename(aside)
+    for suffix in ("-wal", "-shm"):
+        companion = path.with_name(path.name + suffix)
+        if companion.exists():
+            companion.rename(aside.with_name(aside.name + suffix))
+    return aside

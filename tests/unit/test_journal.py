@@ -1,0 +1,337 @@
+"""The journal on real SQLite: what a transaction holds, what moves a watermark, what survives."""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import AsyncIterator
+from decimal import Decimal
+from pathlib import Path
+
+import pytest
+
+from collector.api.metering import Attempt
+from collector.api.operations import Price
+from collector.errors import JournalCorrupt, JournalTooNew
+from collector.journal.entries import Chunk, Compared, PageCommit, Seal, StreamState
+from collector.journal.journal import Journal
+from collector.journal.ledger import billing_month, month_start
+from collector.journal.outgoing import Limits, Outgoing, Pending, choose_append, choose_compare, is_due
+from collector.journal.packing import packed
+from collector.model import ShipMode, StreamKey, Window
+from collector.owner.set_aside import open_journal
+
+KEY = StreamKey("ListSyslogs", "r", "node-1")
+OTHER = StreamKey("ListSyslogs", "r", "node-2")
+PRICES = {"ListSyslogs": Price(Decimal("0.01"), free_calls_per_month=2)}
+LIMITS = Limits(flush_interval_seconds=5)
+T = 1_760_000_000
+
+
+@pytest.fixture
+async def journal(tmp_path: Path) -> AsyncIterator[Journal]:
+    opened = Journal(tmp_path / "journal.db", PRICES, region="r")
+    await opened.start()
+    for key in (KEY, OTHER):
+        await opened.adopt(key, collected_from=None, watermark=None, held=(), rechecks={900: 0})
+    yield opened
+    opened.close()
+
+
+async def attempt(journal: Journal) -> Attempt:
+    ticket = await journal.reserve("ListSyslogs", T)
+    return Attempt(ticket, "ListSyslogs", "node-1", T, 200, "", 1, 100)
+
+
+def chunk(
+    rows: int = 1, table: str = "syslogs", partition: str = "20251009", mode: ShipMode = ShipMode.APPEND
+) -> Chunk:
+    return Chunk(table, partition, rows, b"".join(b"[%d]\n" % i for i in range(rows)), mode)
+
+
+async def commit(
+    journal: Journal,
+    state: StreamState,
+    start: int,
+    end: int,
+    *chunks: Chunk,
+    sealed: bool = True,
+    delay: int = 0,
+    date: int | None = None,
+    cursor: str | None = None,
+) -> StreamState:
+    here = state.open.get(delay)
+    page = PageCommit(
+        stream_id=state.id, delay=delay, window=Window(start, end), mode=ShipMode.APPEND,
+        open_id=here.id if here else None, chunks=chunks, strays=(), cursor=cursor, cursor_used=b"", last_time=None,
+        in_order=True, attempt=await attempt(journal),
+        seal=Seal(end, end + 60 if date is None else date) if sealed else None,
+    )  # fmt: skip
+    return await journal.commit_page(state, page, monotonic=0.0)
+
+
+async def stream(journal: Journal, key: StreamKey = KEY) -> StreamState:
+    return (await journal.streams())[key]
+
+
+async def ship_all(journal: Journal, table: str = "syslogs") -> int:
+    outgoing = Outgoing(journal)
+    pending = await outgoing.pending(table)
+    segment = await outgoing.freeze(table, choose_append(pending, LIMITS))
+    await outgoing.acknowledge(segment)
+    return segment.rows
+
+
+async def test_rows_of_an_open_window_are_not_shipped(journal: Journal) -> None:
+    """Until its last page is in, nothing of a window leaves the journal."""
+    state = await commit(journal, await stream(journal), T, T + 10, chunk(), sealed=False, cursor="next")
+    assert state.open[0].cursor == "next"
+    assert await Outgoing(journal).pending("syslogs") == []
+
+    await commit(journal, state, T, T + 10, chunk())
+    assert [p.rows for p in await Outgoing(journal).pending("syslogs")] == [1, 1]
+
+
+async def test_the_watermark_waits_for_the_oldest_row(journal: Journal) -> None:
+    """It moves only over windows before the stream's first row that is not acknowledged."""
+    state = await commit(journal, await stream(journal), T, T + 10, chunk())
+    state = await commit(journal, state, T + 10, T + 20)
+    assert state.sealed_to == T + 20
+    assert state.watermark is None
+
+    await ship_all(journal)
+    assert (await stream(journal)).watermark == T + 20
+
+
+async def test_a_window_without_rows_moves_the_watermark_at_once(journal: Journal) -> None:
+    """Nothing logged is collected, too."""
+    state = await commit(journal, await stream(journal), T, T + 10)
+    assert state.watermark == T + 10
+
+
+async def test_rows_of_one_stream_do_not_hold_back_another(journal: Journal) -> None:
+    """Streams share nothing but quotas."""
+    await commit(journal, await stream(journal), T, T + 10, chunk())
+    other = await commit(journal, await stream(journal, OTHER), T, T + 10)
+    assert other.watermark == T + 10
+
+
+async def test_rows_in_two_partitions_are_both_waited_for(journal: Journal) -> None:
+    """A window over midnight is acknowledged when both of its segments are."""
+    await commit(journal, await stream(journal), T, T + 10, chunk(), chunk(partition="20251010"))
+    await ship_all(journal)
+    assert (await stream(journal)).watermark is None
+    await ship_all(journal)
+    assert (await stream(journal)).watermark == T + 10
+
+
+async def test_a_late_look_is_the_recheck_of_a_shorter_delay(journal: Journal) -> None:
+    """What was first looked at after the delay had passed needs no second look."""
+    state = await commit(journal, await stream(journal), T, T + 3600, date=T + 3660)
+    assert state.rechecks == {900: T + 3660 - 900}
+    state = await commit(journal, state, T + 3600, T + 3700, date=T + 3760)
+    assert state.rechecks == {900: T + 2760}
+
+
+async def test_a_recheck_moves_its_own_mark(journal: Journal) -> None:
+    """A sealed recheck is remembered; the first look's end stays."""
+    state = await commit(journal, await stream(journal), T, T + 3600, date=T + 3660)
+    state = await commit(journal, state, T + 2760, T + 3300, delay=900, date=T + 4300)
+    assert state.rechecks == {900: T + 3300}
+    assert state.sealed_to == T + 3600
+
+
+async def test_everything_survives_a_kill(tmp_path: Path) -> None:
+    """A committed page is there after the process is gone: rows, cursor and the settled call."""
+    path = tmp_path / "journal.db"
+    first = Journal(path, PRICES, region="r")
+    await first.adopt(KEY, collected_from=None, watermark=None, held=(), rechecks={})
+    await commit(first, await stream(first), T, T + 10, chunk(3), sealed=False, cursor="c2")
+    await first.reserve("ListSyslogs", T)
+    # No close: another connection sees what a killed process leaves.
+    second = Journal(path, PRICES, region="r")
+    await second.start()
+    open_window = (await stream(second)).open[0]
+    assert (open_window.cursor, open_window.pages) == ("c2", 1)
+    assert second.unknown_calls == 1
+    assert await second.spend(billing_month(T)) == [("ListSyslogs", 2, Decimal(0))]
+    second.close()
+    first.close()
+
+
+async def test_calls_are_priced_after_the_free_tier(journal: Journal) -> None:
+    """Two free calls a month, then each costs its price, failed ones too."""
+    for status in (200, 500, 429, 200):
+        ticket = await journal.reserve("ListSyslogs", T)
+        await journal.settle(Attempt(ticket, "ListSyslogs", "n", T, status, "", 0, 0))
+    assert await journal.spend(billing_month(T)) == [("ListSyslogs", 4, Decimal("0.02"))]
+
+
+async def test_a_call_is_settled_once(journal: Journal) -> None:
+    """Settling a ticket again changes nothing."""
+    one = await attempt(journal)
+    await journal.settle(one)
+    await journal.settle(one)
+    assert (await journal.spend(billing_month(T)))[0][1] == 1
+
+
+async def test_a_released_call_costs_nothing(journal: Journal) -> None:
+    """A reservation that was never sent is no call."""
+    await journal.release(await journal.reserve("ListSyslogs", T))
+    assert await journal.spend(billing_month(T)) == []
+
+
+def test_billing_months_are_chinas() -> None:
+    """The month turns at 16:00 UTC, midnight in China."""
+    last_second = 1_761_926_399  # 2025-10-31T15:59:59Z
+    assert billing_month(last_second) == "2025-10"
+    assert billing_month(last_second + 1) == "2025-11"
+    assert month_start(last_second + 1) == last_second + 1
+
+
+async def test_a_segment_keeps_its_id_and_bytes(journal: Journal) -> None:
+    """What was frozen is sent again as it was, whatever has come since."""
+    state = await commit(journal, await stream(journal), T, T + 10, chunk(2))
+    outgoing = Outgoing(journal)
+    frozen = await outgoing.freeze("syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS))
+    await commit(journal, state, T + 10, T + 20, chunk(5))
+    again = await outgoing.unsent("syslogs")
+    assert again == frozen
+
+
+async def test_parts_of_a_refused_segment_acknowledge_it_together(journal: Journal) -> None:
+    """The watermark waits until every part is stored or buried."""
+    await commit(journal, await stream(journal), T, T + 10, chunk(2))
+    outgoing = Outgoing(journal)
+    whole = await outgoing.freeze("syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS))
+    await outgoing.split(whole, [[b"[0]\n"], [b"[1]\n"]])
+    first = await outgoing.unsent("syslogs")
+    assert first is not None
+    assert first.parent_id == whole.id
+    await outgoing.acknowledge(first)
+    assert (await stream(journal)).watermark is None
+    second = await outgoing.unsent("syslogs")
+    assert second is not None
+    await outgoing.bury(second, chunk(1, "dead_letters", "202510", ShipMode.COMPARE), 0.0)
+    assert (await stream(journal)).watermark == T + 10
+    assert await outgoing.tables() == ["dead_letters"]
+
+
+async def test_what_a_comparison_leaves_is_frozen(journal: Journal) -> None:
+    """The difference is persisted before it is sent, and all compared chunks go with it."""
+    await commit(journal, await stream(journal), T, T + 10, chunk(2, mode=ShipMode.COMPARE))
+    outgoing = Outgoing(journal)
+    (group,) = choose_compare(await outgoing.pending("syslogs"), LIMITS)
+    (comparison,) = await outgoing.comparisons([group])
+    assert comparison.window == Window(T, T + 10)
+    segment = await outgoing.freeze_compared("syslogs", [Compared(tuple(group), (b"[1]\n",), conflicts=1)])
+    assert (segment.rows, segment.body) == (1, b"[1]\n")
+    await outgoing.acknowledge(segment)
+    assert (await stream(journal)).watermark == T + 10
+    assert await journal.counters() == {"conflicts": 1, "rows_added_by_compare": 1}
+
+
+async def test_a_distrusted_segment_is_compared(journal: Journal) -> None:
+    """When the store may have forgotten the token, the rows are compared instead of sent again."""
+    await commit(journal, await stream(journal), T, T + 10, chunk(2))
+    outgoing = Outgoing(journal)
+    segment = await outgoing.freeze("syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS))
+    await outgoing.distrust(segment)
+    assert await outgoing.unsent("syslogs") is None
+    assert [p.mode for p in await outgoing.pending("syslogs")] == [ShipMode.COMPARE]
+
+
+def pending(number: int, window: int, rows: int, **facts: object) -> Pending:
+    values: dict[str, object] = {
+        "id": number, "window_id": window, "stream_id": window, "partition": "a", "mode": ShipMode.APPEND,
+        "rows": rows, "bytes": rows, "journaled_at": 0.0,
+    } | facts  # fmt: skip
+    return Pending(**values)  # type: ignore[arg-type]
+
+
+def test_a_segment_holds_whole_windows_of_one_partition() -> None:
+    """A window is never split, and one larger than a segment goes alone."""
+    limits = Limits(5, rows_max=10)
+    chunks = [pending(1, 1, 6), pending(2, 2, 3), pending(3, 2, 3), pending(4, 3, 1)]
+    assert choose_append(chunks, limits) == [1]
+    assert choose_append(chunks[1:], limits) == [2, 3, 4]
+    assert choose_append([pending(1, 1, 50), pending(2, 1, 50), pending(3, 2, 1)], limits) == [1, 2]
+    assert choose_append([pending(1, 1, 1), pending(2, 2, 1, partition="b"), pending(3, 3, 1)], limits) == [1, 3]
+
+
+def test_only_the_first_of_a_stream_is_compared() -> None:
+    """A window is compared when nothing earlier of its stream waits for the store."""
+    compare = {"mode": ShipMode.COMPARE}
+    chunks = [
+        pending(1, 1, 1, **compare),
+        pending(2, 2, 1, stream_id=1, **compare),
+        pending(3, 3, 1),
+        pending(4, 4, 1, stream_id=3, **compare),
+        pending(5, 5, 1, **compare),
+    ]
+    assert choose_compare(chunks, LIMITS) == [[1], [5]]
+
+
+@pytest.mark.parametrize(
+    ("rows", "age", "due"), [(1, 4.9, False), (1, 5.0, True), (50_000, 0.0, True), (1, -100.0, True)]
+)
+def test_rows_wait_at_most_the_flush_interval(rows: int, age: float, due: bool) -> None:
+    """A full segment goes at once, another after the interval, and one from another boot too."""
+    assert is_due([pending(1, 1, rows, journaled_at=1000.0)], LIMITS, 1000.0 + age) is due
+
+
+async def test_one_piece_that_fails_does_not_undo_the_others(journal: Journal) -> None:
+    """Work that shares a commit stays atomic by itself."""
+
+    def broken(db: sqlite3.Connection) -> None:
+        db.execute("INSERT INTO counters VALUES ('broken', 1)")
+        raise ValueError("no")
+
+    import asyncio
+
+    results = await asyncio.gather(
+        journal.count("kept"), journal.run(broken), journal.count("kept"), return_exceptions=True
+    )
+    assert isinstance(results[1], ValueError)
+    assert await journal.counters() == {"kept": 2}
+
+
+def damage(path: Path, at: int) -> None:
+    data = bytearray(path.read_bytes())
+    data[at : at + 64] = b"\x5a" * 64
+    path.write_bytes(bytes(data))
+
+
+async def test_a_damaged_journal_is_set_aside_whole(tmp_path: Path) -> None:
+    """It is moved away with its path told, and a new one begun."""
+    path = tmp_path / "journal.db"
+    path.write_bytes(b"not a database, but something that somebody may want to look at" * 100)
+    journal, aside = open_journal(path, PRICES, region="r", now=T)
+    journal.close()
+    assert aside is not None
+    assert aside.read_bytes().startswith(b"not a database")
+    assert aside.parent == path.parent
+
+
+async def test_rows_that_changed_on_disk_are_noticed_at_the_next_start(tmp_path: Path) -> None:
+    """Every chunk is checked against its checksum after an unclean end."""
+    path = tmp_path / "journal.db"
+    journal = Journal(path, PRICES, region="r")
+    await journal.adopt(KEY, collected_from=None, watermark=None, held=(), rechecks={})
+    await commit(journal, await stream(journal), T, T + 10, chunk(3))
+    other = packed(b"[0]\n[7]\n[2]\n")
+    await journal.run(lambda db: db.execute("UPDATE chunks SET body = ?", (other,)) and None)
+    journal.close()
+    with pytest.raises(JournalCorrupt, match="checksum"):
+        Journal(path, PRICES, region="r")
+
+
+async def test_a_journal_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
+    """Another version's file is no damaged one."""
+    path = tmp_path / "journal.db"
+    Journal(path, PRICES, region="r").close()
+    with sqlite3.connect(path) as db:
+        db.execute("PRAGMA user_version = 99")
+    db.close()
+    with pytest.raises(JournalTooNew, match="format 99"):
+        open_journal(path, PRICES, region="r", now=T)
+    assert path.exists()
