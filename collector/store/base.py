@@ -1,0 +1,116 @@
+"""What every store offers, whichever engine stands behind it.
+
+The writer inserts finished bytes under a token, the program reads with `fetch`, and readers'
+own SQL goes through `query`, which can change nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import dataclass
+from types import MappingProxyType, TracebackType
+from typing import Any, Protocol, Self
+
+DATABASE = "pai"
+"""The database that holds every table and view of the project."""
+
+BLOCK_ROWS_MAX = 50_000
+"""A body of at most this many rows becomes one block, hence one atomic part per partition."""
+
+FORMATS: Mapping[str, str] = MappingProxyType(
+    {"csv": "CSVWithNames", "json": "JSONEachRow", "parquet": "Parquet", "table": "JSONCompactEachRow"}
+)
+"""Names that people use for a result's format, and what ClickHouse calls them."""
+
+_MIB = 1 << 20
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueryLimits:
+    """What one reader's query may cost. Beyond any of them it ends with a QueryError."""
+
+    seconds_max: float = 30.0
+    rows_max: int = 10_000_000
+    """Rows of the result."""
+    bytes_max: int = 512 * _MIB
+    """Bytes of the result, uncompressed, as the engine counts them."""
+    memory_bytes_max: int = 512 * _MIB
+    threads_max: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a result: its name and its ClickHouse type."""
+
+    name: str
+    type: str
+
+
+class QueryAnswer(Protocol):
+    """The result of a reader's query: an asynchronous context manager to be left when done.
+
+    Iterating gives the bytes in order, each chunk at most 1 MiB, and raises QueryError when the query
+    fails on the way: what was given until then is not the whole result.
+    """
+
+    @property
+    def format(self) -> str:
+        """ClickHouse's name of the format that the bytes are in."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """Names and types, when they were asked for; else empty."""
+
+    def __aiter__(self) -> AsyncIterator[bytes]: ...
+
+    async def __aenter__(self) -> Self: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None: ...
+
+    async def close(self) -> None:
+        """Stop the query and give back what it holds. May be called twice."""
+
+
+class Store(Protocol):
+    """One ClickHouse, seen from the program."""
+
+    async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
+        """Add rows to `table`, exactly once for a given `token`, however often it is called.
+
+        `body` holds one JSON array a line (JSONCompactEachRow), values in the order of `columns`:
+        times as whole seconds since the epoch, NULL only where the column takes it. Returns when the
+        rows are durable. Up to BLOCK_ROWS_MAX rows of one partition appear all at once or not at all;
+        of a larger body some blocks may stand after a crash, and a repeat adds the others.
+
+        Raises StoreUnavailable when the same bytes may work later, StoreRefused when they never can.
+        """
+
+    async def execute(self, statement: str) -> None:
+        """Run one statement that changes tables and returns nothing. Raises as `insert` does."""
+
+    async def fetch(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[list[Any]]:
+        """The rows of one of the program's own reads; `{name:Type}` in it takes `parameters`.
+
+        Values are what JSON makes of them: ask for times as integers. Raises as `insert` does.
+        """
+
+    async def query(
+        self,
+        sql: str,
+        *,
+        format: str | None = None,
+        columns: bool = False,
+        parameters: Mapping[str, str] | None = None,
+        limits: QueryLimits | None = None,
+    ) -> QueryAnswer:
+        """Run a reader's SQL, which can change nothing and reach nothing outside the store.
+
+        `format` is ClickHouse's name of an output format (see FORMATS); None takes the one that the SQL
+        itself asks for, else TabSeparated. `columns` asks for names and types too. `parameters` are
+        values of `{name:Type}`, escaped as in TabSeparated. Raises QueryError.
+        """
+
+    async def close(self) -> None:
+        """Wait for what runs, then let go of the store. May be called twice."""

@@ -1,0 +1,308 @@
+"""The store inside this process: ClickHouse as a library (chDB).
+
+The engine runs in threads of this process and locks its directory, so one process owns a store.
+It must not be forked after opening: start child processes with `spawn`.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import re
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+
+import msgspec
+
+from collector.errors import CollectorError, StoreRefused, StoreUnavailable, UsageError
+from collector.store.base import BLOCK_ROWS_MAX, DATABASE, QueryAnswer, QueryLimits
+from collector.store.embedded_reader import Reader
+from collector.store.engine import CONFIG_FILE, connect, connection_string
+from collector.store.engine_config import EngineLimits
+from collector.store.failures import write_failure
+from collector.store.holder import check_free
+from collector.store.priority import stand_back
+
+if TYPE_CHECKING:
+    from clickhouse_connect.driver.client import Client
+
+H = TypeVar("H", bound="Handle")
+T = TypeVar("T")
+
+SPOOL_FOLDER = "spool"
+
+_INSERT_SETTINGS = ", ".join(
+    (
+        "async_insert = 0",
+        "insert_deduplicate = 1",
+        "deduplicate_insert_select = 'force_enable'",
+        # Blocks are numbered under the token, so their borders must fall on the same rows at every try:
+        # one thread, and limits that no session or profile can change.
+        "max_threads = 1",
+        "max_insert_threads = 1",
+        "input_format_parallel_parsing = 0",
+        f"max_block_size = {BLOCK_ROWS_MAX}",
+        f"max_insert_block_size = {BLOCK_ROWS_MAX}",
+        "max_insert_block_size_bytes = 0",
+        f"min_insert_block_size_rows = {BLOCK_ROWS_MAX}",
+        "min_insert_block_size_bytes = 0",
+        "use_strict_insert_block_limits = 0",
+        # A body with more days than the engine's default of 100 partitions could never be inserted.
+        "max_partitions_per_insert_block = 0",
+        # A NULL that the column does not take is a mistake to be seen, not a default to be stored.
+        "input_format_null_as_default = 0",
+        "input_format_allow_errors_num = 0",
+        "input_format_allow_errors_ratio = 0",
+    )
+)
+_FETCH_SETTINGS = "max_execution_time = 300, max_threads = 2, output_format_json_validate_utf8 = 1"
+_WRAPPED = re.compile(r"LowCardinality\((\w+)\)|SimpleAggregateFunction\(\w+, (.*)\)$")
+_ROWS = msgspec.json.Decoder(list[Any])
+
+
+class EmbeddedStore:
+    """A `Store` in a directory of this machine. Make it with `open`."""
+
+    def __init__(self, path: Path, limits: EngineLimits) -> None:
+        self.path = path.resolve()
+        self._limits = limits
+        self._connection_string = connection_string(self.path)
+        self._spool = self.path / SPOOL_FOLDER
+        self._anchor: Any = None
+        self._closed = False
+        self._types: dict[str, dict[str, str]] = {}
+        # The writer's handle is chDB's own: clickhouse-connect does not pass on how many rows a statement read.
+        self._writer = _Lane("store-write", lambda: connect(self._connection_string))
+        self._fetcher = _Lane("store-fetch", self._client)
+        self._reader = Reader(self._connection_string)
+
+    @classmethod
+    async def open(cls, path: Path, limits: EngineLimits | None = None) -> EmbeddedStore:
+        """Open the store in the directory `path`, making it when there is none.
+
+        Raises OwnedElsewhere when a process has it open, UsageError when chDB is not installed or the
+        directory cannot be used, StoreUnavailable when the engine does not start.
+        """
+        store = cls(path, limits or EngineLimits())
+        # Also keeps chDB's import off the main thread, whose SIGPIPE it would block.
+        with ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-start", initializer=stand_back) as starter:
+            await asyncio.get_running_loop().run_in_executor(starter, store._start)
+        return store
+
+    async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
+        """See `Store.insert`."""
+        if not token:
+            raise ValueError(f"insert into {table}: an insert needs a token")
+        rows = _count_rows(table, body)
+        await self._run(
+            self._writer,
+            f"insert into {table}",
+            lambda handle: self._insert(handle, table, columns, body, rows, token),
+        )
+
+    async def execute(self, statement: str) -> None:
+        """See `Store.execute`."""
+        await self._run(self._writer, _first_words(statement), lambda handle: self._execute(handle, statement))
+
+    async def fetch(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[list[Any]]:
+        """See `Store.fetch`."""
+        bound = dict(parameters) if parameters else None
+        body = await self._run(
+            self._fetcher, "read", lambda client: client.raw_query(sql, parameters=bound, fmt="JSONCompactEachRow")
+        )
+        return _ROWS.decode_lines(body)
+
+    async def query(
+        self,
+        sql: str,
+        *,
+        format: str | None = None,
+        columns: bool = False,
+        parameters: Mapping[str, str] | None = None,
+        limits: QueryLimits | None = None,
+    ) -> QueryAnswer:
+        """See `Store.query`. Each call gets a handle of its own, so nothing is left for the next."""
+        self._check_open()
+        return await self._reader.query(
+            sql, format=format, columns=columns, parameters=parameters or {}, limits=limits or QueryLimits()
+        )
+
+    async def close(self) -> None:
+        """See `Store.close`."""
+        if self._closed:
+            return
+        self._closed = True
+        await self._reader.close()
+        await asyncio.to_thread(self._stop)
+
+    async def _run(self, lane: _Lane[H], what: str, work: Callable[[H], T]) -> T:
+        self._check_open()
+        try:
+            return await lane.run(work)
+        except CollectorError:
+            raise
+        except Exception as error:
+            # The chain is cut: the engine's text quotes records, and a traceback would print it.
+            raise write_failure(what, error) from None
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise StoreUnavailable("the store is closed")
+
+    def _insert(self, handle: Any, table: str, columns: Sequence[str], body: bytes, rows: int, token: str) -> None:
+        spooled = self._spool / "insert.jsonl"
+        spooled.write_bytes(body)
+        names = ", ".join(map(_name, columns))
+        try:
+            # Selecting from the file, not INSERT ... FROM INFILE, because dictionary-encoded columns are
+            # then filled by the block: value by value, as a parser does it, costs more than all the rest.
+            result = handle.query(
+                f"INSERT INTO {_name(DATABASE)}.{_name(table)} ({names})"
+                f" SETTINGS {_INSERT_SETTINGS}, insert_deduplication_token = {_literal(token)}"
+                f" SELECT {names} FROM file({_literal(str(spooled))}, 'JSONCompactEachRow',"
+                f" {_literal(self._structure(handle, table, columns))})",
+                "TabSeparated",
+            )
+        finally:
+            spooled.unlink(missing_ok=True)
+        # What was read from the file; the same when the token makes the insert a repeat.
+        taken = result.storage_rows_read()
+        if taken != rows:
+            raise StoreUnavailable(f"insert into {table}: the engine took {taken} of {rows} rows")
+
+    def _structure(self, handle: Any, table: str, columns: Sequence[str]) -> str:
+        """Columns of the file as the engine is told them: the table's, without their dictionaries."""
+        types = self._types.get(table)
+        if types is None:
+            found = handle.query(
+                "SELECT name, type FROM system.columns"
+                f" WHERE database = {_literal(DATABASE)} AND table = {_literal(table)}",
+                "JSONCompactEachRow",
+            )
+            types = {name: _WRAPPED.sub(r"\1\2", type) for name, type in _ROWS.decode_lines(found.bytes())}
+            if not types:
+                raise StoreRefused(f"insert into {table}: there is no such table")
+            self._types[table] = types
+        unknown = [column for column in columns if column not in types]
+        if unknown:
+            raise StoreRefused(f"insert into {table}: it has no column {', '.join(unknown)}")
+        return ", ".join(f"{_name(column)} {types[column]}" for column in columns)
+
+    def _execute(self, handle: Any, statement: str) -> None:
+        self._types.clear()
+        handle.query(statement, "TabSeparated")
+
+    def _start(self) -> None:
+        if any(letter in str(self.path) for letter in "?*{}"):
+            # The engine reads these as patterns of file names, and a pattern that finds nothing is no error.
+            raise UsageError(f"the store's path cannot hold any of ? * {{ }}: {self.path}")
+        if find_spec("chdb") is None:
+            raise UsageError("the embedded store needs chDB", hint="pip install 'pai-collector[embedded]'")
+        try:
+            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+            check_free(self.path)
+            self._spool.mkdir(mode=0o700, exist_ok=True)
+            for left_over in self._spool.iterdir():
+                left_over.unlink()
+            (self.path / CONFIG_FILE).write_text(self._limits.xml())
+        except OSError as error:
+            raise UsageError(f"the store's directory {self.path} cannot be used: {error.strerror or error}") from None
+        try:
+            # Handles come and go with errors; this one runs nothing and keeps the engine and its lock.
+            self._anchor = connect(self._connection_string)
+            self._anchor.query(f"CREATE DATABASE IF NOT EXISTS {_name(DATABASE)} ENGINE = Atomic")
+        except Exception as error:
+            if self._anchor is None:
+                check_free(self.path)
+            self._stop()
+            raise write_failure(f"opening the store {self.path}", error) from None
+
+    def _stop(self) -> None:
+        self._writer.close()
+        self._fetcher.close()
+        if self._anchor is not None:
+            self._anchor.close()
+            self._anchor = None
+
+    def _client(self) -> Client:
+        from clickhouse_connect import get_client
+
+        client = get_client(
+            interface="chdb",
+            path=str(self.path),
+            database=DATABASE,
+            chdb_options={"config-file": str(self.path / CONFIG_FILE)},
+        )
+        client.command(f"SET {_FETCH_SETTINGS}")
+        return client
+
+
+class Handle(Protocol):
+    """What both ways to the engine have in common."""
+
+    def close(self) -> None: ...
+
+
+class _Lane(Generic[H]):
+    """One engine handle and the one thread that uses it.
+
+    After any error the handle is thrown away: what a failed query had put out so far stays in its
+    handle and would come out in front of the next result.
+    """
+
+    def __init__(self, name: str, connect: Callable[[], H]) -> None:
+        self._connect = connect
+        self._handle: H | None = None
+        self._thread = ThreadPoolExecutor(max_workers=1, thread_name_prefix=name, initializer=stand_back)
+
+    async def run(self, work: Callable[[H], T]) -> T:
+        """Run `work` after what is already waiting. It runs to its end even when the caller is cancelled."""
+        return await asyncio.get_running_loop().run_in_executor(self._thread, self._work, work)
+
+    def close(self) -> None:
+        """Wait for what runs and waits, then close the handle."""
+        self._thread.shutdown(wait=True)
+        self._discard()
+
+    def _work(self, work: Callable[[H], T]) -> T:
+        try:
+            if self._handle is None:
+                self._handle = self._connect()
+            return work(self._handle)
+        except BaseException:
+            self._discard()
+            raise
+
+    def _discard(self) -> None:
+        handle, self._handle = self._handle, None
+        if handle is not None:
+            with contextlib.suppress(Exception):
+                handle.close()
+
+
+def _count_rows(table: str, body: bytes) -> int:
+    """Rows in a body of JSON lines. What is no such body is refused here: the engine takes some of it as nothing."""
+    if not body:
+        raise StoreRefused(f"insert into {table}: the body holds no rows")
+    # A newline inside a JSON string is always escaped, so each one in the bytes ends a line.
+    lines = body.count(b"\n") + (not body.endswith(b"\n"))
+    rows = body.startswith(b"[") + body.count(b"\n[")
+    if rows != lines:
+        raise StoreRefused(f"insert into {table}: {lines} lines, but {rows} of them begin a JSON array")
+    return rows
+
+
+def _first_words(statement: str) -> str:
+    code = "\n".join(line for line in statement.splitlines() if not line.lstrip().startswith("--"))
+    return " ".join(code.split()[:5])
+
+
+def _name(identifier: str) -> str:
+    return "`" + identifier.replace("\\", "\\\\").replace("`", "\\`") + "`"
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,0 +1,128 @@
+"""The result of one reader's query on the embedded engine, and the handle that makes it."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import itertools
+from collections.abc import AsyncIterator, Callable
+from concurrent.futures import Executor
+from types import TracebackType
+from typing import Any, Self, TypeVar
+
+from collector.errors import QueryError
+from collector.store.base import Column
+from collector.store.failures import EngineQueryError, hint_of, query_failure
+from collector.store.gate import Refused
+
+T = TypeVar("T")
+
+CHUNK_BYTES_MAX = 1 << 20
+DEFAULT_FORMAT = "TabSeparated"
+EXPLAIN = "EXPLAIN AST "
+"""Put before the SQL when it is judged, so syntax errors count their positions from there."""
+
+_KILL_AGAIN_SECONDS = 0.05
+_TOO_MANY_ROWS_OR_BYTES = 396
+_numbers = itertools.count(1)
+
+
+class EmbeddedAnswer:
+    """A `QueryAnswer`. Its blocking work runs in `threads`, one call at a time."""
+
+    def __init__(
+        self, threads: Executor, kill: Callable[[str], None], release: Callable[[EmbeddedAnswer], None]
+    ) -> None:
+        self._threads = threads
+        self._kill = kill
+        self._release = release
+        self._turn = asyncio.Lock()
+        self._running: asyncio.Future[Any] | None = None
+        self._closed = False
+        self.name = f"reader {next(_numbers)}"
+        """Marks the engine's query, so that it can be killed from another handle."""
+        self.format = DEFAULT_FORMAT
+        self.columns: tuple[Column, ...] = ()
+        self.handle: Any = None
+        self.stream: Any = None
+        self.pending = b""
+        """Bytes that are there already."""
+        self.bytes_left = 0
+
+    async def run(self, work: Callable[[], T]) -> T:
+        """Run `work` in a thread. A cancelled caller gets away only when the engine has stopped."""
+        async with self._turn:
+            running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+            self._running = running
+            try:
+                return await asyncio.shield(running)
+            except asyncio.CancelledError:
+                await self._stop()
+                raise
+            except (QueryError, Refused):
+                raise
+            except Exception as error:
+                raise query_failure(error, prefix=len(EXPLAIN)) from None
+
+    def next_block(self) -> bytes:
+        """The stream's next bytes, b"" at its end. Runs in a thread."""
+        block = self.stream.fetch() if self.stream is not None else None
+        return self.counted(block.bytes()) if block is not None else b""
+
+    def counted(self, block: bytes) -> bytes:
+        """`block`, unless it goes beyond the limit. The engine counts a constant column as one value only."""
+        self.bytes_left -= len(block)
+        if self.bytes_left < 0:
+            raise EngineQueryError(
+                "Limit for result exceeded: too many bytes",
+                code=_TOO_MANY_ROWS_OR_BYTES,
+                name="TOO_MANY_ROWS_OR_BYTES",
+                hint=hint_of(_TOO_MANY_ROWS_OR_BYTES),
+            )
+        return block
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        while not self._closed:
+            block, self.pending = self.pending, b""
+            if not block:
+                block = await self.run(self.next_block)
+            if not block:
+                return
+            for start in range(0, len(block), CHUNK_BYTES_MAX):
+                yield block[start : start + CHUNK_BYTES_MAX]
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        await self.close()
+
+    async def close(self) -> None:
+        """See `QueryAnswer.close`. A call that runs is stopped, and ends with an error."""
+        if self._closed:
+            return
+        self._closed = True
+        try:
+            await self._stop()
+            await self.run(self._drop)
+        finally:
+            self._release(self)
+
+    async def _stop(self) -> None:
+        """Kill what runs. Again and again, because a query that is only about to start cannot be killed yet."""
+        while self._running is not None and not self._running.done():
+            await asyncio.to_thread(self._kill, self.name)
+            await asyncio.wait([self._running], timeout=_KILL_AGAIN_SECONDS)
+        if self._running is not None and not self._running.cancelled():
+            self._running.exception()
+
+    def _drop(self) -> None:
+        self.pending = b""
+        with contextlib.suppress(Exception):
+            if self.stream is not None:
+                self.stream.close()
+        with contextlib.suppress(Exception):
+            if self.handle is not None:
+                self.handle.close()
