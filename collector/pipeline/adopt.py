@@ -1,0 +1,99 @@
+"""A stream that is new to this journal: what does the store know of it?
+
+On a new machine, or with the journal lost, the store still has the watermark and the rows. The
+stream goes on from that watermark, and windows up to its newest row are compared, not appended.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from decimal import Decimal
+
+from collector.journal.journal import Journal
+from collector.journal.ledger import billing_month, load_month, month_start
+from collector.model import StreamKey, Window
+from collector.pipeline.windows import RECHECK_SHARE
+from collector.sources.tables import Table
+from collector.store.base import Store
+
+
+async def adopt_streams(
+    journal: Journal,
+    store: Store,
+    keys: Sequence[StreamKey],
+    tables: Sequence[Table],
+    rechecks: Sequence[int],
+) -> None:
+    """Enter the streams of one source that the journal does not know, and bring its recheck delays up to date.
+
+    `tables` are those that the source fills, `rechecks` its delays in seconds.
+    """
+    known = await journal.streams()
+    new = [key for key in keys if key not in known]
+    for key in keys:
+        state = known.get(key)
+        if state is not None and set(state.rechecks) != set(rechecks):
+            begin = {delay: state.rechecks.get(delay, state.sealed_to or 0) for delay in rechecks}
+            await journal.set_rechecks(state.id, begin)
+    if not new:
+        return
+    marks = await _watermarks(store, new)
+    newest = await _newest(store, new, tables)
+    for key in new:
+        collected_from, watermark = marks.get(key.scope_id, (None, None))
+        held = [Window(0, newest[key.scope_id] + 1)] if key.scope_id in newest else []
+        await journal.adopt(
+            key,
+            collected_from=collected_from,
+            watermark=watermark,
+            held=held,
+            rechecks={delay: _rechecked_to(collected_from, watermark, delay) for delay in rechecks},
+        )
+
+
+def _rechecked_to(collected_from: int | None, watermark: int | None, delay: int) -> int:
+    """From where windows have to be looked at again: the lost journal had done so before the watermark by then."""
+    if collected_from is None or watermark is None:
+        return 0
+    return max(collected_from, watermark - delay - delay // RECHECK_SHARE)
+
+
+async def _watermarks(store: Store, keys: Sequence[StreamKey]) -> dict[str, tuple[int, int]]:
+    rows = await store.fetch(
+        "SELECT scope_id, toUnixTimestamp(collected_from), toUnixTimestamp(watermark) FROM watermarks"
+        " WHERE operation = {operation:String} AND region = {region:String} AND scope_id IN {scopes:Array(String)}",
+        {"operation": keys[0].operation, "region": keys[0].region, "scopes": [key.scope_id for key in keys]},
+    )
+    return {scope: (collected_from, watermark) for scope, collected_from, watermark in rows}
+
+
+async def _newest(store: Store, keys: Sequence[StreamKey], tables: Iterable[Table]) -> Mapping[str, int]:
+    newest: dict[str, int] = {}
+    for table in tables:
+        rows = await store.fetch(
+            f"SELECT {table.scope_column}, toUnixTimestamp(max({table.time_column})) FROM {table.name}"
+            f" WHERE region = {{region:String}} AND {table.scope_column} IN {{scopes:Array(String)}} GROUP BY 1",
+            {"region": keys[0].region, "scopes": [key.scope_id for key in keys]},
+        )
+        for scope, time in rows:
+            newest[scope] = max(newest.get(scope, 0), time)
+    return newest
+
+
+async def adopt_spend(journal: Journal, store: Store, region: str, now: int) -> None:
+    """Start this billing month's spend from what the store has of it, in a journal that has not seen the month.
+
+    The journal's own calls of the month that are shipped already are part of the store's sum, so this
+    happens once a month and journal, before its first call of the month.
+    """
+    month = billing_month(now)
+    if await journal.meta(f"month {month}") or await journal.spend(month):
+        return
+    rows = await store.fetch(
+        "SELECT operation, sum(calls), toString(sum(cost_cny)) FROM api_calls"
+        " WHERE region = {region:String} AND minute >= {start:UInt32} GROUP BY operation",
+        {"region": region, "start": month_start(now)},
+    )
+    spent = [(operation, int(calls), Decimal(cost)) for operation, calls, cost in rows]
+    await journal.run(lambda db: load_month(db, month, spent))
+    await journal.set_meta(**{f"month {month}": 1})

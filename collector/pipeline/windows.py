@@ -1,0 +1,92 @@
+"""Which window is due. Pure: a stream's state and the time in, a window out."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from collector.journal.entries import StreamState
+from collector.model import ShipMode, Window
+
+FIRST_LOOK = 0
+"""The `delay` of a window that is collected for the first time."""
+
+SPAN_SECONDS_MAX = 6 * 3600
+"""The longest range asked for at once. Pages bound the rows of a window, this bounds the time it
+spans and so how much is read again when its cursor dies."""
+
+RECHECK_SHARE = 3
+"""A recheck waits until a third of its delay has gathered: few calls, and still found in time."""
+
+
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A window to collect next. `delay` is 0 for the first look, else that of the recheck."""
+
+    window: Window
+    mode: ShipMode
+    delay: int = FIRST_LOOK
+
+
+@dataclass(frozen=True, slots=True)
+class Horizon:
+    """How far a windowed stream is to be collected, in seconds."""
+
+    settle: int
+    initial_lookback: int
+    span_max: int = SPAN_SECONDS_MAX
+
+
+def next_window(state: StreamState, horizon: Horizon, now: int) -> Planned | None:
+    """The next window of a stream at server time `now`: an open one, else new time, else a recheck."""
+    for delay, open_window in state.open.items():
+        return Planned(open_window.window, open_window.mode, delay)
+    return first_look(state, horizon, now) or next_recheck(state, horizon, now)
+
+
+def first_look(state: StreamState, horizon: Horizon, now: int) -> Planned | None:
+    """New time: from the end of the last window to `settle` before now."""
+    start = now - horizon.initial_lookback if state.sealed_to is None else state.sealed_to
+    end = min(now - horizon.settle, start + horizon.span_max)
+    if end <= start:
+        return None
+    window = Window(max(0, start), end)
+    return Planned(window, state.mode(window))
+
+
+def next_recheck(state: StreamState, horizon: Horizon, now: int) -> Planned | None:
+    """Closed windows whose recheck is due, in one range as wide as its delay's share at least."""
+    if state.sealed_to is None:
+        return None
+    for delay, rechecked_to in sorted(state.rechecks.items()):
+        end = min(state.sealed_to, now - delay)
+        if end - rechecked_to >= max(1, delay // RECHECK_SHARE):
+            window = Window(rechecked_to, min(end, rechecked_to + horizon.span_max))
+            return Planned(window, ShipMode.COMPARE, delay)
+    return None
+
+
+def seconds_due(state: StreamState | None, horizon: Horizon, now: int) -> int:
+    """Event time still to be collected by first looks, for progress displays."""
+    begin = now - horizon.initial_lookback if state is None or state.sealed_to is None else state.sealed_to
+    reading = state.open.get(FIRST_LOOK) if state is not None else None
+    if reading is not None and reading.in_order and reading.last_time is not None:
+        begin = max(begin, reading.last_time)
+    return max(0, now - horizon.settle - begin)
+
+
+def tick_of(time: int, interval: int) -> int:
+    """The tick that `time` belongs to: the last multiple of the interval."""
+    return time // interval * interval
+
+
+def snapshot_window(tick: int) -> Window:
+    """A snapshot covers its own second: everything before `tick + 1` is stored once it is."""
+    return Window(tick, tick + 1)
+
+
+def missed_ticks(sealed_to: int | None, tick: int, interval: int) -> Window | None:
+    """The range of ticks between the last snapshot and `tick` that were never asked."""
+    if sealed_to is None:
+        return None
+    start = tick_of(sealed_to - 1, interval) + interval
+    return Window(start, tick) if start < tick else None
