@@ -1,0 +1,49 @@
+"""`make bench`: every measurement, several runs each, as minimum, median and maximum."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+from statistics import median
+
+from benchmarks import cost, quota
+
+
+def spread(values: list[float], form: str) -> str:
+    return " / ".join(form.format(value) for value in (min(values), median(values), max(values)))
+
+
+async def run_cost(rounds: int) -> None:
+    results = [await cost.measure() for _ in range(rounds)]
+    print(f"CPU per stored log line, {results[0].rows:,} rows a round, {rounds} rounds: min / median / max")
+    print(f"  floor, fetch and parse   {spread([r.floor_fetch_us for r in results], '{:.2f}')} us")
+    print(f"  floor, native insert     {spread([r.floor_insert_us for r in results], '{:.2f}')} us")
+    print(f"  collector, all of it     {spread([r.collector_us for r in results], '{:.2f}')} us")
+    print(f"  collector over floor     {spread([r.ratio for r in results], '{:.2f}')}")
+
+
+async def run_quota(rounds: int, seconds: float) -> None:
+    for limit in (100, 10):
+        results = [await quota.measure(limit, seconds, seed) for seed in range(1, rounds + 1)]
+        print(f"ListSyslogs at {limit} requests a second, {quota.NODES} nodes, {rounds} runs of {seconds:g} s:")
+        print(
+            f"  quota used while there is work  {spread([r.used_ratio for r in results], '{:.4f}')}  min / median / max"
+        )
+        print(f"  most in any sliding second       {max(r.max_in_any_second for r in results)}")
+        print(f"  refused                          {sum(r.refused for r in results)}")
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("what", nargs="*", choices=["cost", "quota"], default=["cost", "quota"])
+    parser.add_argument("--rounds", type=int, default=5)
+    parser.add_argument("--seconds", type=float, default=10.0, help="length of one quota run")
+    arguments = parser.parse_args()
+    if "cost" in arguments.what:
+        asyncio.run(run_cost(arguments.rounds))
+    if "quota" in arguments.what:
+        asyncio.run(run_quota(arguments.rounds, arguments.seconds))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,217 @@
+"""`pai-collector demo`: history collected, stored and queried, with nothing but this machine."""
+
+from __future__ import annotations
+
+import contextlib
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any
+
+import msgspec
+import typer
+from rich.progress import Progress as Bars
+
+from collector.cli.options import options_of
+from collector.cli.output import print_line, print_table
+from collector.cli.running import run_to_end, showing
+from collector.clock import SystemClock
+from collector.errors import UsageError
+from collector.owner.instance import Owner
+from collector.owner.socket import listening
+from collector.owner.status import status
+from collector.pipeline.run import RunReport
+from collector.settings import load
+from collector.simulator.process import SimulatorProcess, simulator_process
+from collector.simulator.server import SIMULATOR_KEY
+from collector.simulator.world import World
+from collector.store.named import named_query
+from collector.telemetry import log
+
+SEED = 1
+GROUPS = 2
+MINUTE = 60
+LATE_ROWS = 25
+LATE_MINUTES = 6
+MARKER = ".pai-collector-demo"
+KEEP_RUNNING_SECONDS = 10.0
+
+CONFIGURATION = """\
+# Written by `pai-collector demo`. The simulator behind base_url ends with the demo.
+[api]
+base_url = "{base_url}"
+[targets]
+nodes = {nodes}
+resource_groups = {groups}
+[sources.syslogs]
+initial_lookback = "10m"
+recheck = ["5m"]
+"""
+
+
+@dataclass(slots=True)
+class Totals:
+    """What the demo has done so far."""
+
+    minutes: int = 0
+    rows: int = 0
+    calls: dict[str, int] = field(default_factory=dict)
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def demo(
+        context: typer.Context,
+        folder: Annotated[Path, typer.Option("--dir", metavar="DIR", help="Where the demo keeps its files.")] = Path(
+            "pai-demo"
+        ),
+        nodes: Annotated[int, typer.Option(min=1, max=200, help="Nodes that log.")] = 12,
+        minutes: Annotated[int, typer.Option(min=1, max=240, help="Minutes of history to live through.")] = 30,
+        keep_running: Annotated[bool, typer.Option("--keep-running", help="Go on collecting until Ctrl-C.")] = False,
+    ) -> None:
+        """Collect a simulated cluster's history into a store under DIR, then show what is in it.
+
+        A simulator on a loopback port lives through the minutes in fast motion; every minute is
+        collected as a real one would be. No key is needed and nothing costs money.
+        """
+        options = options_of(context)
+        if options.log_level is None:
+            # A clock in fast motion is no news here.
+            log.configure("error", options.log_format or "auto")
+        _prepare(folder)
+        run_to_end(_demo(folder, nodes, minutes, keep_running=keep_running))
+
+
+def _prepare(folder: Path) -> None:
+    """An empty folder, or one that an earlier demo filled. Raises UsageError for anything else."""
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--dir: {folder} is a file")
+    if folder.exists() and any(folder.iterdir()):
+        if not (folder / MARKER).exists():
+            raise UsageError(f"--dir: {folder} holds other files", hint="name an empty or a new folder")
+        shutil.rmtree(folder / "data", ignore_errors=True)
+        (folder / "collector.toml").unlink(missing_ok=True)
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / MARKER).touch()
+
+
+async def _demo(folder: Path, node_count: int, minutes: int, *, keep_running: bool) -> None:
+    clock = SystemClock()
+    end = int(clock.wall()) // MINUTE * MINUTE
+    world = World(SEED, node_count, GROUPS)
+    arguments = ["--seed", str(SEED), "--nodes", str(node_count), "--groups", str(GROUPS)]
+    start = end - minutes * MINUTE
+    async with simulator_process(*arguments, "--start", str(start), "--rate", "0", "--latency", "0.005", "0.03") as api:
+        path = _configure(folder, api.base_url, world)
+        print_line(
+            f"A simulated cluster: {node_count} nodes, {GROUPS} resource groups, {minutes} minutes of their life."
+        )
+        settings = load(path, {})
+        async with await Owner.open(settings, key=SIMULATOR_KEY) as owner, listening(owner):
+            totals = Totals()
+            async with showing(_bar(totals, minutes)):
+                await _live(owner, api, world.node_ids[0], start, minutes, totals)
+            await _show(owner, api, path)
+            if keep_running:
+                await _keep_running(owner, api, clock)
+
+
+def _configure(folder: Path, base_url: str, world: World) -> Path:
+    path = folder / "collector.toml"
+    quoted: Callable[[list[str]], str] = lambda names: "[" + ", ".join(f'"{name}"' for name in names) + "]"  # noqa: E731
+    path.write_text(
+        CONFIGURATION.format(base_url=base_url, nodes=quoted(world.node_ids), groups=quoted(world.group_ids)),
+        encoding="utf-8",
+    )
+    return path
+
+
+async def _live(owner: Owner, api: SimulatorProcess, late_node: str, start: int, minutes: int, totals: Totals) -> None:
+    """One minute after the other; in the middle some lines of a node come late, behind its watermark."""
+    middle = start + minutes // 2 * MINUTE
+    await api.tell(
+        "late",
+        {
+            "node_id": late_node, "start": middle - MINUTE, "end": middle, "count": LATE_ROWS,
+            "visible_at": middle + LATE_MINUTES // 2 * MINUTE,
+        },
+    )  # fmt: skip
+    for minute in range(1, minutes + 1):
+        await api.tell("clock", {"set": start + minute * MINUTE})
+        runner = owner.once()
+        report = await runner.run()
+        _raise_first_failure(report)
+        totals.minutes = minute
+        totals.rows += sum(rows for table, rows in runner.shipped.rows.items() if table != "api_call_parts")
+        for operation, calls in report.calls.items():
+            totals.calls[operation] = totals.calls.get(operation, 0) + calls
+
+
+def _raise_first_failure(report: RunReport) -> None:
+    for error in report.failures.values():
+        raise error
+
+
+def _bar(totals: Totals, minutes: int) -> Callable[[Bars], None]:
+    def refresh(bars: Bars) -> None:
+        if not bars.tasks:
+            bars.add_task("", total=minutes)
+        text = f"minutes collected; {totals.rows:,} rows stored, {sum(totals.calls.values()):,} calls"
+        bars.update(bars.tasks[0].id, completed=totals.minutes, description=text)
+
+    return refresh
+
+
+SHOWN = (
+    ("Rows in the store", "rows"),
+    ("Top faults", "faults"),
+    ("Nodes with most faults", "worst_nodes"),
+    ("Usage by user, latest snapshot", "usage"),
+    ("Freshness", "freshness"),
+    ("Spend", "spend"),
+)
+ROWS_SHOWN_MAX = 8
+
+
+async def _show(owner: Owner, api: SimulatorProcess, path: Path) -> None:
+    for title, name in SHOWN:
+        rows, columns = await _rows(owner, named_query(name).sql)
+        print_line()
+        print_table(title, columns, rows[:ROWS_SHOWN_MAX])
+    stats: dict[str, dict[str, Any]] = await api.told("stats")
+    told = await status(owner)
+    late = told["counters"].get("rows_added_by_compare", 0)
+    refused = sum(s["refused"] for s in stats.values())
+    metered = sum(operation["calls_this_month"] for operation in told["operations"])
+    print_line()
+    print_line(f"Late lines found behind the watermark by the recheck: {late} of {LATE_ROWS}.")
+    print_line(f"Calls the service counted: {sum(s['calls'] for s in stats.values()):,}; the meter says {metered:,}.")
+    print_line(f"Calls it refused for going too fast: {refused}.")
+    print_line()
+    print_line("Try next:")
+    print_line(
+        f"  pai-collector query --config {path} \"SELECT time, node_id, msg FROM syslogs WHERE fault_class = 'xid'\""
+    )
+    print_line(f"  pai-collector query --config {path} --list")
+    print_line(f"  pai-collector status --config {path}")
+    print_line("  pai-collector init          a configuration of your own")
+
+
+async def _rows(owner: Owner, sql: str) -> tuple[list[list[Any]], list[str]]:
+    async with await owner.store.query(sql, format="JSONCompactEachRowWithNames") as answer:
+        body = b"".join([piece async for piece in answer])
+    names, *rows = [msgspec.json.decode(line) for line in body.splitlines()]
+    return rows, names
+
+
+async def _keep_running(owner: Owner, api: SimulatorProcess, clock: SystemClock) -> None:
+    print_line()
+    print_line("Collecting on; the commands above work meanwhile. Ctrl-C ends it.")
+    await api.tell("clock", {"set": clock.wall(), "rate": 1.0})
+    with contextlib.suppress(KeyboardInterrupt):
+        while True:
+            await owner.once().run()
+            await clock.sleep(KEEP_RUNNING_SECONDS)

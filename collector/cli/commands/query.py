@@ -1,0 +1,133 @@
+"""`pai-collector query`: SQL over history, read-only, while a collector runs or not."""
+
+from __future__ import annotations
+
+import enum
+import sys
+from collections import Counter
+from collections.abc import AsyncIterator
+from typing import Annotated, Any
+
+import msgspec
+import typer
+
+from collector.cli.options import options_of
+from collector.cli.output import print_table, stderr
+from collector.cli.running import run_to_end
+from collector.errors import UsageError
+from collector.owner.access import access
+from collector.settings import Settings
+from collector.store.named import named_queries, named_query
+
+ROWS_SHOWN_MAX = 10_000
+"""Rows that a table for people shows at most; the other formats give all."""
+
+
+class Format(enum.StrEnum):
+    """How a result is printed."""
+
+    TABLE = "table"
+    CSV = "csv"
+    JSON = "json"
+    PARQUET = "parquet"
+
+
+ENGINE_FORMATS = {
+    Format.TABLE: "JSONCompactEachRowWithNamesAndTypes",
+    Format.CSV: "CSVWithNames",
+    Format.JSON: "JSONEachRow",
+    Format.PARQUET: "Parquet",
+}
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def query(
+        context: typer.Context,
+        sql: Annotated[str | None, typer.Argument(metavar="SQL", help="One statement that reads.")] = None,
+        name: Annotated[str | None, typer.Option(help="A named query instead; --list shows them.")] = None,
+        listed: Annotated[bool, typer.Option("--list", help="List the named queries.")] = False,
+        output: Annotated[Format, typer.Option("--format", help="Form of the result.")] = Format.TABLE,
+    ) -> None:
+        """Ask the history, for example: query "SELECT node_id, count() FROM syslogs GROUP BY 1"."""
+        if listed:
+            print_table("", ["name", "purpose"], [(q.name, q.purpose) for q in named_queries()])
+            return
+        if (sql is None) == (name is None):
+            raise UsageError("give one SQL statement, or --name of a named query", hint="query --list shows the names")
+        if output is Format.PARQUET and sys.stdout.isatty():
+            raise UsageError(
+                "parquet is no text for a terminal", hint="redirect it: ... --format parquet > rows.parquet"
+            )
+        statement = sql if sql is not None else named_query(str(name)).sql
+        run_to_end(_print(options_of(context).settings(), statement, output))
+
+
+async def _print(settings: Settings, sql: str, output: Format) -> None:
+    async with access(settings) as owner:
+        pieces = owner.query(sql, ENGINE_FORMATS[output])
+        match output:
+            case Format.TABLE:
+                await _table(pieces)
+            case Format.JSON:
+                await _json_array(pieces)
+            case _:
+                async for piece in pieces:
+                    sys.stdout.buffer.write(piece)
+    sys.stdout.buffer.flush()
+
+
+async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
+    """Whole lines without their ends, whatever pieces they come in."""
+    rest = b""
+    async for piece in pieces:
+        *whole, rest = (rest + piece).split(b"\n")
+        for line in whole:
+            yield line
+    if rest:
+        yield rest
+
+
+async def _table(pieces: AsyncIterator[bytes]) -> None:
+    decode = msgspec.json.Decoder(list[Any]).decode
+    head: list[list[Any]] = []
+    rows: list[list[Any]] = []
+    cut = False
+    async for line in _lines(pieces):
+        if len(head) < 2:
+            head.append(decode(line))
+        elif len(rows) < ROWS_SHOWN_MAX:
+            rows.append([_shown(value) for value in decode(line)])
+        else:
+            cut = True
+            break
+    print_table("", _distinct(head[0]) if head else [], rows)
+    if cut:
+        stderr().print(f"the first {ROWS_SHOWN_MAX:,} rows; --format csv gives all", soft_wrap=True)
+
+
+def _shown(value: Any) -> Any:
+    return msgspec.json.encode(value).decode() if isinstance(value, list | dict) else value
+
+
+def _distinct(names: list[str]) -> list[str]:
+    """Column names, told apart where a query gives one twice."""
+    seen: Counter[str] = Counter()
+    told = []
+    for name in names:
+        seen[name] += 1
+        told.append(name if seen[name] == 1 else f"{name} ({seen[name]})")
+    return told
+
+
+async def _json_array(pieces: AsyncIterator[bytes]) -> None:
+    """One JSON array of objects out of an object a line."""
+    first = True
+    sys.stdout.buffer.write(b"[")
+    async for line in _lines(pieces):
+        sys.stdout.buffer.write(b"\n" if first else b",\n")
+        sys.stdout.buffer.write(line)
+        first = False
+    sys.stdout.buffer.write(b"]\n" if first else b"\n]\n")

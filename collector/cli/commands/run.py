@@ -1,0 +1,103 @@
+"""`pai-collector run`: collect."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import structlog
+import typer
+
+from collector.cli.exits import ExitStatus
+from collector.cli.options import key_of, options_of
+from collector.cli.output import print_json, print_table, stderr
+from collector.cli.running import run_to_end, showing, source_bars
+from collector.errors import UsageError
+from collector.owner.instance import Owner
+from collector.owner.socket import listening
+from collector.pipeline.run import OnceRunner, RunReport
+from collector.settings import Settings
+
+log = structlog.get_logger(__name__)
+
+FAILURES_SHOWN_MAX = 20
+INTERNAL_TABLES = frozenset({"api_call_parts"})
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def run(
+        context: typer.Context,
+        once: Annotated[bool, typer.Option("--once", help="Catch every stream up, then end.")] = False,
+        source: Annotated[
+            list[str] | None, typer.Option(metavar="NAME", help="Only this source; may be repeated.")
+        ] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+    ) -> int:
+        """Collect what is due: log lines since the last run, and a snapshot of present usage."""
+        if not once:
+            raise UsageError("run needs --once in this version", hint="run it from a timer: pai-collector run --once")
+        settings = options_of(context).settings()
+        key = key_of()
+        return run_to_end(collect_once(settings, key, source or [], as_json=as_json))
+
+
+async def collect_once(settings: Settings, key: str, only: list[str], *, as_json: bool) -> int:
+    """One run over every stream; returns the exit status."""
+    known = list(type(settings.sources).model_fields)
+    for name in only:
+        if name not in known:
+            raise UsageError(f"--source: got {name!r}; expected one of {', '.join(known)}")
+    async with await Owner.open(settings, key=key) as owner, listening(owner):
+        runner = owner.once(only)
+        _say_idle(owner, only or known)
+        async with showing(source_bars(runner)):
+            report = await runner.run()
+    _summary(runner, report, as_json=as_json)
+    if report.refused:
+        return ExitStatus.CREDENTIALS
+    return ExitStatus.FAILED if report.failures else ExitStatus.DONE
+
+
+def _say_idle(owner: Owner, names: list[str]) -> None:
+    active = {source.name for source in owner.sources(names)}
+    for name in names:
+        if name not in active:
+            enabled = getattr(owner.settings.sources, name).enabled
+            log.info("source_idle", source=name, reason="it has no targets" if enabled else "it is switched off")
+
+
+def _summary(runner: OnceRunner, report: RunReport, *, as_json: bool) -> None:
+    rows = {name: count for name, count in sorted(runner.shipped.rows.items()) if name not in INTERNAL_TABLES}
+    failures = [
+        {"operation": key.operation, "scope_id": key.scope_id, "error": str(error)}
+        for key, error in sorted(report.failures.items())
+    ]
+    if as_json:
+        told: dict[str, Any] = {
+            "streams": report.streams,
+            "streams_failed": len(failures),
+            "rows_stored": rows,
+            "calls": report.calls,
+            "cost_cny": float(report.cost_cny),
+            "failures": failures,
+        }
+        print_json(told)
+        return
+    stored = ", ".join(f"{count:,} in {name}" for name, count in rows.items()) or "none: nothing new"
+    calls = ", ".join(f"{count:,} {name}" for name, count in report.calls.items() if count) or "none"
+    print_table(
+        "",
+        ["collected", ""],
+        [
+            ("streams", f"{report.streams - len(failures)} of {report.streams} caught up"),
+            ("rows stored", stored),
+            ("calls", calls),
+            ("cost", f"{report.cost_cny} CNY after the free tier"),
+        ],
+    )
+    for failure in failures[:FAILURES_SHOWN_MAX]:
+        stderr().print(f"failed: {failure['error']}", soft_wrap=True)
+    if len(failures) > FAILURES_SHOWN_MAX:
+        stderr().print(f"... and {len(failures) - FAILURES_SHOWN_MAX} more: pai-collector status", soft_wrap=True)

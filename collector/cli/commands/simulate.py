@@ -1,0 +1,73 @@
+"""`pai-collector simulate`: a deterministic PAI on loopback, for trying things offline."""
+
+from __future__ import annotations
+
+import asyncio
+import signal
+from typing import Annotated
+
+import typer
+
+from collector.cli.options import options_of
+from collector.cli.output import print_json, print_line
+from collector.errors import UsageError
+from collector.simulator.promptness import count_promptly
+from collector.simulator.server import SIMULATOR_KEY, Simulator
+from collector.simulator.world import World
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def simulate(
+        context: typer.Context,
+        port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
+        seed: Annotated[int, typer.Option(help="The same seed gives the same history.")] = 1,
+        nodes: Annotated[int, typer.Option(min=1, max=100_000, help="Nodes that log.")] = 20,
+        groups: Annotated[int, typer.Option(min=1, max=1_000, help="Resource groups.")] = 2,
+        latency: Annotated[tuple[float, float], typer.Option(metavar="MIN MAX", help="Seconds until an answer.")] = (
+            0.02,
+            0.2,
+        ),
+        as_json: Annotated[
+            bool, typer.Option("--json", help="Tell address, key and targets as one JSON line.")
+        ] = False,
+    ) -> None:
+        """Serve simulated PAI operations until Ctrl-C. Nothing leaves this machine, nothing costs money."""
+        assert options_of(context)
+        if not 0 <= latency[0] <= latency[1]:
+            raise UsageError(f"--latency: got {latency[0]} {latency[1]}; expected 0 <= MIN <= MAX")
+        asyncio.run(_serve(World(seed, nodes, groups), port, latency, as_json=as_json))
+
+
+async def _serve(world: World, port: int, latency: tuple[float, float], *, as_json: bool) -> None:
+    count_promptly()
+    stop = asyncio.Event()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    try:
+        async with Simulator(world, latency_seconds=latency, port=port, threaded=True) as running:
+            _tell(running, as_json=as_json)
+            await stop.wait()
+    except OSError as error:
+        raise UsageError(f"--port: cannot listen on {port}: {error.strerror or error}") from error
+
+
+def _tell(running: Simulator, *, as_json: bool) -> None:
+    world = running.world
+    if as_json:
+        targets = {"nodes": world.node_ids, "resource_groups": world.group_ids}
+        print_json({"base_url": running.base_url, "key": SIMULATOR_KEY, **targets})
+        return
+    nodes = ", ".join(f'"{node}"' for node in world.node_ids[:3])
+    groups = ", ".join(f'"{group}"' for group in world.group_ids[:2])
+    print_line(f"simulator at {running.base_url}, {len(world.node_ids)} nodes, {len(world.group_ids)} resource groups")
+    print_line("in another terminal:")
+    print_line(f"  export DASHSCOPE_API_KEY={SIMULATOR_KEY}")
+    print_line("  pai-collector init")
+    print_line("and in collector.toml:")
+    print_line(f'  [api]     base_url = "{running.base_url}"')
+    print_line(f"  [targets] nodes = [{nodes}]")
+    print_line(f"            resource_groups = [{groups}]")
+    print_line("Ctrl-C ends it")

@@ -1,0 +1,99 @@
+"""`pai-collector status`: what is collected up to when, what it costs, and what fails."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+
+import typer
+
+from collector.cli.options import options_of
+from collector.cli.output import print_json, print_line, print_table
+from collector.cli.running import run_to_end
+from collector.owner.access import access
+from collector.settings import Settings
+
+STREAMS_SHOWN_MAX = 40
+
+
+def register(app: typer.Typer) -> None:
+    """Add the command."""
+
+    @app.command()
+    def status(
+        context: typer.Context,
+        as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
+    ) -> None:
+        """Show streams with watermark and freshness, quota use, spend of the month, and the journal."""
+        told = run_to_end(_ask(options_of(context).settings()))
+        if as_json:
+            print_json(told)
+        else:
+            _show(told)
+
+
+async def _ask(settings: Settings) -> dict[str, Any]:
+    async with access(settings) as owner:
+        return await owner.status()
+
+
+def _show(told: dict[str, Any]) -> None:
+    # What fails comes first, then what is furthest behind: that is what a person looks for.
+    streams = sorted(told["streams"], key=lambda s: (s["error"] is None, -(s["freshness_seconds"] or 0)))
+    print_table(
+        f"Streams ({told['stream_count']})",
+        ["operation", "scope", "state", "watermark", "freshness", "error"],
+        [
+            (s["operation"], s["scope_id"], s["state"], s["watermark"], _ago(s["freshness_seconds"]), s["error"])
+            for s in streams[:STREAMS_SHOWN_MAX]
+        ],
+    )
+    if told["stream_count"] > STREAMS_SHOWN_MAX:
+        print_line(f"... {told['stream_count'] - STREAMS_SHOWN_MAX} more: --json shows all")
+    print_table(
+        f"Calls in {told['month']} (billing month, UTC+8)",
+        ["operation", "calls", "free", "price CNY", "spend CNY", "quota /s", "used now"],
+        [
+            (
+                o["operation"],
+                o["calls_this_month"],
+                o["free_calls_per_month"],
+                o["price_cny"] or "unpriced",
+                o["spend_cny"],
+                f"{o['quota_per_second']}" + ("" if o["quota_documented"] else " (assumed)"),
+                f"{o['quota_used_ratio']:.0%}",
+            )
+            for o in told["operations"]
+        ],
+    )
+    journal, counters = told["journal"], told["counters"]
+    print_table(
+        "Journal",
+        ["what", "value"],
+        [
+            ("path", journal["path"]),
+            ("size", f"{_size(journal['bytes'])} of {_size(journal['bytes_max'])}"),
+            ("rows not shipped yet", f"{journal['rows']:,}"),
+            ("open windows", journal["open_windows"]),
+            *([("damaged one set aside", journal["set_aside"])] if journal["set_aside"] else []),
+            *([("store", f"fails: {told['store_error']}")] if told["store_error"] else []),
+            *((name.replace("_", " "), f"{value:,}") for name, value in counters.items()),
+        ],
+    )
+
+
+def _ago(seconds: int | None) -> str | None:
+    if seconds is None:
+        return None
+    for size, letter in ((86_400, "d"), (3_600, "h"), (60, "m")):
+        if seconds >= size:
+            return f"{seconds // size}{letter} {seconds % size // (size // 60 if letter != 'd' else 3_600)}" + (
+                "h" if letter == "d" else "m" if letter == "h" else "s"
+            )
+    return f"{seconds}s"
+
+
+def _size(size: int) -> str:
+    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
+        if size >= 1 << power:
+            return f"{size / (1 << power):.1f} {unit}"
+    return f"{size} B"

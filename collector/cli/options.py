@@ -1,0 +1,99 @@
+"""Options that every command takes, before or after its name."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast, get_args
+
+import typer
+
+from collector.cli.report import Reporter
+from collector.settings import Settings, api_key, load
+from collector.telemetry import log
+from collector.telemetry.secrets import register_secret
+
+FLAGS = frozenset({"--debug"})
+VALUED = frozenset({"--config", "--log-level", "--log-format"})
+
+
+@dataclass(frozen=True, slots=True)
+class GlobalOptions:
+    """What stands on every command line; a command finds it as `ctx.obj`."""
+
+    reporter: Reporter
+    config: Path | None = None
+    log_level: log.Level | None = None
+    log_format: log.Format | None = None
+
+    def settings(self, environ: Mapping[str, str] = os.environ) -> Settings:
+        """The configuration, and logging set up as it says; the command line goes over both.
+
+        Raises ConfigError.
+        """
+        settings = load(self.config, environ)
+        format = self.log_format or settings.log.format
+        log.configure(self.log_level or settings.log.level, format)
+        self.reporter.as_json = format == "json"
+        return settings
+
+
+def options_of(context: typer.Context) -> GlobalOptions:
+    """The global options, inside a command."""
+    return cast(GlobalOptions, context.obj)
+
+
+def key_of(environ: Mapping[str, str] = os.environ) -> str:
+    """The API key, from here on blotted out of everything that is logged or printed. Raises ConfigError."""
+    key = api_key(environ).get_secret_value()
+    register_secret(key)
+    return key
+
+
+@dataclass(frozen=True, slots=True)
+class CommandLine:
+    """A command line, its global options taken out and spelled `--name=value`."""
+
+    options: tuple[str, ...]
+    rest: tuple[str, ...]
+    incomplete: str = ""
+    """A global option that stands last, without its value."""
+
+
+def hoist(arguments: Sequence[str]) -> CommandLine:
+    """Take the global options out, wherever they stand; nothing behind `--` is touched."""
+    options: list[str] = []
+    rest: list[str] = []
+    incomplete = ""
+    words = iter(arguments)
+    for word in words:
+        name, equals, _ = word.partition("=")
+        if word == "--":
+            rest += [word, *words]
+        elif word in FLAGS or (name in VALUED and equals):
+            options.append(word)
+        elif word in VALUED:
+            value = next(words, "--")
+            if value == "--":
+                incomplete = word
+                break
+            options.append(f"{word}={value}")
+        else:
+            rest.append(word)
+    return CommandLine(tuple(options), tuple(rest), incomplete)
+
+
+def first_logging(options: Sequence[str], environ: Mapping[str, str]) -> tuple[log.Level, log.Format]:
+    """Level and format before a configuration is read: from the options, else the environment, else the defaults.
+
+    A word that is none of the choices is passed over here; whoever reads it properly reports it.
+    """
+    given = dict(word.split("=", 1) for word in options if "=" in word)
+    level = given.get("--log-level") or environ.get("PAI_COLLECTOR__LOG__LEVEL")
+    format = given.get("--log-format") or environ.get("PAI_COLLECTOR__LOG__FORMAT")
+    return (
+        cast(log.Level, level) if level in get_args(log.Level) else "info",
+        cast(log.Format, format) if format in get_args(log.Format) else "auto",
+    )

@@ -1,0 +1,141 @@
+"""What commands show: results on stdout, everything else on stderr.
+
+Tables have lines and colours on a terminal only; elsewhere they are plain aligned text that is never
+cut or wrapped. Colours are the ones that read well on a dark background, and NO_COLOR switches them off.
+"""
+
+from __future__ import annotations
+
+import json as json_module
+import sys
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from decimal import Decimal
+from typing import Any, NoReturn
+
+from rich import box
+from rich.cells import cell_len
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+from rich.table import Table
+from rich.text import Text
+
+from collector.telemetry.secrets import printable
+
+HEADER_STYLE = "bold cyan"
+
+
+class _Console(Console):
+    def on_broken_pipe(self) -> NoReturn:
+        """Leave it to the caller: the library would end the process with status 1."""
+        raise
+
+
+def stdout() -> Console:
+    """The console of results."""
+    return _Console(file=sys.stdout, highlight=False, markup=False, emoji=False)
+
+
+def stderr() -> Console:
+    """The console of logs, errors and progress."""
+    return _Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
+
+
+def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, json: bool = False) -> None:
+    """Print rows under their columns; with `json` as one array of objects, values as they are.
+
+    Columns of numbers are right-aligned; None shows as `-`.
+    """
+    table = [list(row) for row in rows]
+    if json:
+        print_json([dict(zip(columns, row, strict=True)) for row in table])
+        return
+    right = [_is_numeric([row[index] for row in table]) for index in range(len(columns))]
+    cells = [[cell_text(value) for value in row] for row in table]
+    console = stdout()
+    if console.is_terminal:
+        console.print(_rich_table(title, columns, cells, right))
+    else:
+        sys.stdout.write(_plain_table(title, columns, cells, right))
+
+
+def print_json(value: object) -> None:
+    """Print one JSON document, indented on a terminal."""
+    indent = 2 if sys.stdout.isatty() else None
+    sys.stdout.write(json_module.dumps(value, indent=indent, ensure_ascii=False, default=_json_value) + "\n")
+
+
+def print_line(text: str = "") -> None:
+    """Print one line of a result, as it is."""
+    sys.stdout.write(printable(text) + "\n")
+
+
+def progress() -> Progress:
+    """Progress bars on stderr; they show nothing unless that is a terminal."""
+    console = stderr()
+    return Progress(
+        TextColumn("{task.description}"),
+        BarColumn(complete_style="cyan", finished_style="green"),
+        TextColumn("{task.completed:.0f}/{task.total:.0f}"),
+        TimeRemainingColumn(),
+        console=console,
+        disable=not console.is_terminal,
+    )
+
+
+def cell_text(value: object) -> str:
+    """A value as a table shows it, on one line."""
+    if value is None:
+        return "-"
+    if isinstance(value, bool):
+        return "yes" if value else "no"
+    if isinstance(value, float):
+        return f"{value:.6g}"
+    if isinstance(value, Decimal):
+        return f"{value:f}"
+    if isinstance(value, datetime):
+        return _iso(value)
+    return printable(str(value))
+
+
+def _rich_table(title: str, columns: Sequence[str], cells: list[list[str]], right: list[bool]) -> Table:
+    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, header_style=HEADER_STYLE)
+    for name, numeric in zip(columns, right, strict=True):
+        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
+    for row in cells:
+        table.add_row(*(Text(cell) for cell in row))
+    return table
+
+
+def _plain_table(title: str, columns: Sequence[str], cells: list[list[str]], right: list[bool]) -> str:
+    grid = [list(columns), *cells]
+    widths = [max(cell_len(row[index]) for row in grid) for index in range(len(columns))]
+
+    def aligned(row: list[str]) -> str:
+        padded = []
+        for cell, width, numeric in zip(row, widths, right, strict=True):
+            # Characters of Chinese text take two places.
+            space = " " * (width - cell_len(cell))
+            padded.append(space + cell if numeric else cell + space)
+        return "  ".join(padded).rstrip()
+
+    return "\n".join([*([title] if title else []), *map(aligned, grid)]) + "\n"
+
+
+def _is_numeric(values: list[object]) -> bool:
+    numbers = [value for value in values if value is not None]
+    return bool(numbers) and all(
+        isinstance(value, int | float | Decimal) and not isinstance(value, bool) for value in numbers
+    )
+
+
+def _iso(value: datetime) -> str:
+    # Times without a zone are UTC everywhere in this program.
+    utc = value.astimezone(UTC) if value.tzinfo else value
+    return utc.replace(tzinfo=None).isoformat() + "Z"
+
+
+def _json_value(value: Any) -> object:
+    if isinstance(value, Decimal):
+        return float(value)
+    return _iso(value) if isinstance(value, datetime) else str(value)

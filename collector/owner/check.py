@@ -1,0 +1,91 @@
+"""Try what a configuration needs: clock, credentials, each enabled operation once, the store."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from collector.api.operations import GET_USER_VIEW_METRICS, LIST_SYSLOGS, Operation, price_text
+from collector.errors import ApiError, CollectorError, CredentialsError
+from collector.owner.instance import Owner
+
+PROBE_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class CheckResult:
+    """One thing that was tried."""
+
+    what: str
+    ok: bool
+    detail: str
+    is_credentials: bool = False
+    """True when the key was refused (401, 403)."""
+
+    def as_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+async def check_all(owner: Owner) -> list[CheckResult]:
+    """One call of each operation that the configuration uses, for its first target. Stores no rows.
+
+    The calls are metered and billed like any other.
+    """
+    results = [await _check_store(owner)]
+    assert owner.client is not None
+    await owner.client.read_clock()
+    difference = owner.server_clock.difference_seconds
+    results.append(
+        CheckResult(
+            "clock",
+            True,
+            "no answer to compare with" if not owner.server_clock.synced
+            else f"{abs(difference):.0f} s {'behind' if difference > 0 else 'ahead of'} the server; its time is used"
+            if owner.server_clock.machine_is_off
+            else "agrees with the server's",
+        )
+    )  # fmt: skip
+    for operation, scope_id, parameters in _probes(owner):
+        results.append(await _probe(owner, operation, scope_id, parameters))
+    return results
+
+
+def _probes(owner: Owner) -> list[tuple[Operation, str, Mapping[str, Any]]]:
+    settings = owner.settings
+    now = owner.server_clock.now()
+    found: list[tuple[Operation, str, Mapping[str, Any]]] = []
+    if settings.sources.syslogs.enabled and settings.targets.nodes:
+        node_id = settings.targets.nodes[0]
+        end = now - settings.sources.syslogs.settle_seconds
+        asked = {"NodeId": node_id, "FromTime": str(end - PROBE_SECONDS), "ToTime": str(end)}
+        found.append((LIST_SYSLOGS, node_id, asked))
+    if settings.sources.user_metrics.enabled and settings.targets.resource_groups:
+        group_id = settings.targets.resource_groups[0]
+        asked = {"ResourceGroupID": group_id, "PageNumber": "1", "PageSize": "1"}
+        found.append((GET_USER_VIEW_METRICS, group_id, asked))
+    return found
+
+
+async def _probe(owner: Owner, operation: Operation, scope_id: str, parameters: Mapping[str, Any]) -> CheckResult:
+    assert owner.client is not None
+    try:
+        reply = await owner.client.request(operation, scope_id, parameters)
+    except ApiError as error:
+        detail = f"{error}. {error.hint}" if error.hint else str(error)
+        return CheckResult(
+            operation.name, False, detail, isinstance(error, CredentialsError) or error.http_status == 403
+        )
+    await owner.journal.settle(reply.attempt)
+    price = owner.prices()[operation.name]
+    return CheckResult(
+        operation.name, True, f"answers for {scope_id}; {reply.bytes} bytes, one call at {price_text(price)}"
+    )
+
+
+async def _check_store(owner: Owner) -> CheckResult:
+    try:
+        ((version,),) = await owner.store.fetch("SELECT version()")
+    except CollectorError as error:
+        return CheckResult("store", False, str(error))
+    return CheckResult("store", True, f"ClickHouse {version} at {owner.store.path}")

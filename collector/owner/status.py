@@ -1,0 +1,89 @@
+"""What an owner tells about itself. Plain data, the same for a person's table and a program's JSON."""
+
+from __future__ import annotations
+
+from collections import Counter
+from dataclasses import asdict
+from datetime import UTC, datetime
+from typing import Any
+
+from collector.api.operations import CATALOGUE
+from collector.journal.entries import StreamState
+from collector.journal.ledger import billing_month
+from collector.owner.instance import Owner
+
+STREAMS_SHOWN_MAX = 10_000
+
+
+async def status(owner: Owner) -> dict[str, Any]:
+    """Streams with watermark, freshness (seconds) and last error; quota, spend, journal.
+
+    Times are ISO 8601 UTC, money is CNY in text, sizes are bytes.
+    """
+    now = owner.server_clock.now()
+    states = sorted((await owner.journal.streams()).values(), key=lambda state: state.key)
+    month = billing_month(now)
+    prices = owner.prices()
+    spend = {operation: (calls, cost) for operation, calls, cost in await owner.journal.spend(month)}
+    depth = await owner.journal.depth()
+    monotonic = owner.clock.monotonic()
+    operations = [
+        {
+            "operation": name,
+            "calls_this_month": spend.get(name, (0, 0))[0],
+            "spend_cny": str(spend[name][1]) if name in spend else "0",
+            "price_cny": None if (price := prices[name]) is None else str(price.cny),
+            "free_calls_per_month": 0 if price is None else price.free_calls_per_month,
+            "quota_per_second": bucket.rate_limit,
+            "quota_documented": CATALOGUE[name].quota.documented,
+            "rate_per_second": round(bucket.rate, 2),
+            "quota_used_ratio": round(bucket.used_ratio(monotonic), 4),
+            "waiting": bucket.waiting,
+        }
+        for name, bucket in owner.buckets.items()
+    ]
+    return {
+        "now": _iso(now),
+        "month": month,
+        "region": owner.settings.api.region,
+        "collecting": owner.runner is not None,
+        "streams": [_stream(state, now) for state in states[:STREAMS_SHOWN_MAX]],
+        "stream_count": len(states),
+        "states": dict(Counter(_state(state) for state in states)),
+        "operations": operations,
+        "spend_cny": str(sum((cost for _, cost in spend.values()), start=0)),
+        "journal": {
+            "path": str(owner.journal.path),
+            "bytes_max": owner.settings.journal.bytes_max,
+            "set_aside": str(owner.journal_set_aside) if owner.journal_set_aside else None,
+            **asdict(depth),
+        },
+        "store": {"path": str(owner.store.path)},
+        "counters": await owner.journal.counters(),
+        "store_error": owner.shipping_error,
+    }
+
+
+def _stream(state: StreamState, now: int) -> dict[str, Any]:
+    return {
+        "operation": state.key.operation,
+        "region": state.key.region,
+        "scope_id": state.key.scope_id,
+        "state": _state(state),
+        "collected_from": _iso(state.collected_from),
+        "watermark": _iso(state.watermark),
+        "freshness_seconds": None if state.watermark is None else max(0, now - state.watermark),
+        "pages_open": sum(window.pages for window in state.open.values()),
+        "error": state.error or None,
+        "error_at": _iso(state.error_at),
+    }
+
+
+def _state(state: StreamState) -> str:
+    if state.error:
+        return "failing"
+    return "collected" if state.watermark is not None else "new"
+
+
+def _iso(time: int | None) -> str | None:
+    return None if time is None else datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
