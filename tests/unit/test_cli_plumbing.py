@@ -521,6 +521,7 @@ def test_progress_shows_nothing_off_a_terminal(capsys: Capture) -> None:
 def test_a_signal_from_the_keyboard_reaches_the_status() -> None:
     """A process that is interrupted ends with 130 and one line."""
     code = """
+import signal
 import sys
 from collector.cli import commands
 from collector.cli.app import main
@@ -534,6 +535,8 @@ class Module:
             sys.stdin.readline()
 
 commands.COMMANDS = (*commands.COMMANDS, Module)
+# A shell starts background jobs with the signal ignored, and their children inherit that.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main(["work"]))
 """
     with subprocess.Popen(
