@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
+from pathlib import Path
 from typing import Any, Protocol
 
 import aiohttp
 
+from collector.clock import Clock, SystemClock
+from collector.errors import OwnedElsewhere
 from collector.owner.check import check_all
 from collector.owner.instance import Owner
 from collector.owner.socket import OwnerClient, listening, reachable, socket_path
@@ -46,23 +49,48 @@ class _Local:
                 yield piece
 
 
+OWNER_SECONDS_MAX = 15.0
+"""So long may an owner take from its lock to its socket, or a short-lived one to its end."""
+ASK_AGAIN_SECONDS = 0.1
+
+
 @asynccontextmanager
-async def access(settings: Settings, *, key: str | None = None) -> AsyncIterator[Access]:
+async def access(settings: Settings, *, key: str | None = None, clock: Clock | None = None) -> AsyncIterator[Access]:
     """Reach the owner, or become it. Raises OwnedElsewhere when it neither answers nor lets go."""
-    path = socket_path(settings.journal.path)
-    if path.exists():
-        async with reachable(path) as address:
-            client = OwnerClient(address)
-            try:
-                await client.status()
-            except (aiohttp.ClientError, OSError):
-                # A socket file without an owner behind it: what a killed one leaves.
-                await client.close()
-            else:
-                try:
-                    yield client
-                finally:
-                    await client.close()
+    clock = clock or SystemClock()
+    deadline = clock.monotonic() + OWNER_SECONDS_MAX
+    async with AsyncExitStack() as stack:
+        while True:
+            client = await _reach(socket_path(settings.journal.path), stack)
+            if client is not None:
+                yield client
                 return
-    async with await Owner.open(settings, key=key) as owner, listening(owner):
-        yield _Local(owner)
+            try:
+                owner = await stack.enter_async_context(await Owner.open(settings, key=key))
+            except OwnedElsewhere:
+                # Another command became the owner between the two looks, and its socket is not there yet.
+                if clock.monotonic() >= deadline:
+                    raise
+                await clock.sleep(ASK_AGAIN_SECONDS)
+                continue
+            await stack.enter_async_context(listening(owner))
+            yield _Local(owner)
+            return
+
+
+async def _reach(path: Path, stack: AsyncExitStack) -> OwnerClient | None:
+    """A client of the owner that listens at `path`, None where nobody does."""
+    try:
+        address = await stack.enter_async_context(reachable(path))
+    except OSError:
+        # Not even its folder is there.
+        return None
+    client = OwnerClient(address)
+    try:
+        await client.status()
+    except (aiohttp.ClientError, OSError):
+        # A socket file without an owner behind it: what a killed one leaves.
+        await client.close()
+        return None
+    stack.push_async_callback(client.close)
+    return client

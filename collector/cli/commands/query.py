@@ -12,7 +12,8 @@ import msgspec
 import typer
 
 from collector.cli.options import options_of
-from collector.cli.output import print_table, stderr
+from collector.cli.output import print_table
+from collector.cli.report import Reporter
 from collector.cli.running import run_to_end
 from collector.errors import UsageError
 from collector.owner.access import access
@@ -62,15 +63,17 @@ def register(app: typer.Typer) -> None:
                 "parquet is no text for a terminal", hint="redirect it: ... --format parquet > rows.parquet"
             )
         statement = sql if sql is not None else named_query(str(name)).sql
-        run_to_end(_print(options_of(context).settings(), statement, output))
+        options = options_of(context)
+        run_to_end(_print(options.settings(), statement, output, options.reporter))
 
 
-async def _print(settings: Settings, sql: str, output: Format) -> None:
+async def _print(settings: Settings, sql: str, output: Format, reporter: Reporter) -> None:
     async with access(settings) as owner:
         pieces = owner.query(sql, ENGINE_FORMATS[output])
         match output:
             case Format.TABLE:
-                await _table(pieces)
+                if await _table(pieces):
+                    reporter.line(f"these are the first {ROWS_SHOWN_MAX:,} rows; --format csv gives all", word="hint")
             case Format.JSON:
                 await _json_array(pieces)
             case _:
@@ -90,7 +93,8 @@ async def _lines(pieces: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield rest
 
 
-async def _table(pieces: AsyncIterator[bytes]) -> None:
+async def _table(pieces: AsyncIterator[bytes]) -> bool:
+    """Print a table for people; true when there were more rows than it shows."""
     decode = msgspec.json.Decoder(list[Any]).decode
     head: list[list[Any]] = []
     rows: list[list[Any]] = []
@@ -104,8 +108,7 @@ async def _table(pieces: AsyncIterator[bytes]) -> None:
             cut = True
             break
     print_table("", _distinct(head[0]) if head else [], rows)
-    if cut:
-        stderr().print(f"the first {ROWS_SHOWN_MAX:,} rows; --format csv gives all", soft_wrap=True)
+    return cut
 
 
 def _shown(value: Any) -> Any:

@@ -9,7 +9,8 @@ import typer
 
 from collector.cli.exits import ExitStatus
 from collector.cli.options import key_of, options_of
-from collector.cli.output import print_json, print_table, stderr
+from collector.cli.output import print_json, print_table
+from collector.cli.report import Reporter
 from collector.cli.running import run_to_end, showing, source_bars
 from collector.errors import UsageError
 from collector.owner.instance import Owner
@@ -40,10 +41,11 @@ def register(app: typer.Typer) -> None:
             raise UsageError("run needs --once in this version", hint="run it from a timer: pai-collector run --once")
         settings = options_of(context).settings()
         key = key_of()
-        return run_to_end(collect_once(settings, key, source or [], as_json=as_json))
+        reporter = options_of(context).reporter
+        return run_to_end(collect_once(settings, key, source or [], reporter, as_json=as_json))
 
 
-async def collect_once(settings: Settings, key: str, only: list[str], *, as_json: bool) -> int:
+async def collect_once(settings: Settings, key: str, only: list[str], reporter: Reporter, *, as_json: bool) -> int:
     """One run over every stream; returns the exit status."""
     known = list(type(settings.sources).model_fields)
     for name in only:
@@ -54,7 +56,7 @@ async def collect_once(settings: Settings, key: str, only: list[str], *, as_json
         _say_idle(owner, only or known)
         async with showing(source_bars(runner)):
             report = await runner.run()
-    _summary(runner, report, as_json=as_json)
+    _summary(runner, report, reporter, as_json=as_json)
     if report.refused:
         return ExitStatus.CREDENTIALS
     return ExitStatus.FAILED if report.failures else ExitStatus.DONE
@@ -68,7 +70,7 @@ def _say_idle(owner: Owner, names: list[str]) -> None:
             log.info("source_idle", source=name, reason="it has no targets" if enabled else "it is switched off")
 
 
-def _summary(runner: OnceRunner, report: RunReport, *, as_json: bool) -> None:
+def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_json: bool) -> None:
     rows = {name: count for name, count in sorted(runner.shipped.rows.items()) if name not in INTERNAL_TABLES}
     failures = [
         {"operation": key.operation, "scope_id": key.scope_id, "error": str(error)}
@@ -98,6 +100,6 @@ def _summary(runner: OnceRunner, report: RunReport, *, as_json: bool) -> None:
         ],
     )
     for failure in failures[:FAILURES_SHOWN_MAX]:
-        stderr().print(f"failed: {failure['error']}", soft_wrap=True)
+        reporter.line(failure["error"], word="failed")
     if len(failures) > FAILURES_SHOWN_MAX:
-        stderr().print(f"... and {len(failures) - FAILURES_SHOWN_MAX} more: pai-collector status", soft_wrap=True)
+        reporter.line(f"{len(failures) - FAILURES_SHOWN_MAX} more streams failed: pai-collector status", word="hint")
