@@ -91,12 +91,12 @@ class Owner:
             settings.journal.path, self.prices(), region=settings.api.region, now=self.clock.wall()
         )
         self._stack.callback(self.journal.close)
-        ended_cleanly = bool(await self.journal.meta(CLEAN_END_KEY))
+        clean_end = await self.journal.meta(CLEAN_END_KEY)
         await self.journal.start()
         if self.journal.unknown_calls:
             log.warning("calls_unsettled", calls=self.journal.unknown_calls)
         self.buckets = buckets_for(CATALOGUE.values(), self.clock, settings.api.quotas)
-        await self._restore_sends(ended_cleanly)
+        await self._restore_sends(clean_end)
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
         self._stack.push_async_callback(self._remember_sends)
         self.store = await EmbeddedStore.open(settings.store.path)
@@ -136,14 +136,15 @@ class Owner:
 
     # The quota outlives a process: the service still counts what an earlier one sent
 
-    async def _restore_sends(self, ended_cleanly: bool) -> None:
-        remembered = await self.journal.meta(SENDS_KEY)
-        if not ended_cleanly:
-            if remembered is not None:
-                for bucket in self.buckets.values():
-                    bucket.assume_spent()
+    async def _restore_sends(self, clean_end: int | None) -> None:
+        if clean_end is None:
+            # The journal is new: nobody sent anything before.
             return
-        told = json.loads(remembered)
+        if not clean_end:
+            for bucket in self.buckets.values():
+                bucket.assume_spent()
+            return
+        told = json.loads(await self.journal.meta(SENDS_KEY))
         # A wall clock that stepped must not make the past look longer ago than it is.
         passed = max(0.0, self.clock.wall() - told["at"]) if self.clock.wall() >= told["at"] else 0.0
         for name, seconds_ago in told["sends"].items():

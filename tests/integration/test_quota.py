@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import sqlite3
 import sys
 from pathlib import Path
 
@@ -75,3 +76,18 @@ async def test_a_restarted_process_honours_what_the_one_before_sent(tmp_path: Pa
     assert stats["calls"] >= 4 * limit
     assert stats["max_in_any_second"] <= limit
     assert stats["refused"] == 0
+
+
+async def test_after_a_kill_every_token_counts_as_just_spent(tmp_path: Path) -> None:
+    """Nobody knows what a killed process sent in its last second, so the next one waits that second out."""
+    configuration = settings(tmp_path, "http://127.0.0.1:1")
+    async with await Owner.open(configuration) as first:
+        assert first.buckets["ListSyslogs"].snapshot() == []
+    async with await Owner.open(configuration) as after_a_clean_end:
+        assert after_a_clean_end.buckets["ListSyslogs"].snapshot() == []
+    # What a kill leaves: the mark of a clean end is not there.
+    with sqlite3.connect(configuration.journal.path) as db:
+        db.execute("UPDATE meta SET value = 0 WHERE key = 'clean_end'")
+    db.close()
+    async with await Owner.open(configuration) as after_a_kill:
+        assert len(after_a_kill.buckets["ListSyslogs"].snapshot()) == 100
