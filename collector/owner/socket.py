@@ -134,8 +134,8 @@ class OwnerClient:
                 try:
                     kind, size = _FRAME.unpack(await response.content.readexactly(_FRAME.size))
                     body = await response.content.readexactly(size)
-                except (aiohttp.ClientPayloadError, EOFError) as error:
-                    raise QueryError("the owner ended before the result was complete") from error
+                except EOFError as error:
+                    raise aiohttp.ClientPayloadError("the owner ended before the result was complete") from error
                 if kind == _END:
                     return
                 if kind == _ERROR:
