@@ -40,7 +40,7 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
         mistakes = cross_mistakes(settings, [*layer.failed, *environment.failed])
         lines += [line(mistake, environment.origins) for mistake in mistakes]
     if lines:
-        raise ConfigError(lines, hint=f"the configuration is {file}")
+        raise ConfigError(lines)
     return settings
 
 
