@@ -6,11 +6,15 @@ import fcntl
 import json
 import os
 import sys
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
 from collector.errors import OwnedElsewhere
+
+VALUED_OPTIONS = frozenset({"--config", "--log-level", "--log-format"})
+"""Options that may stand before the command, each with a value behind it."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,12 @@ def holder(lock_path: Path) -> Holder:
         return Holder(0, "")
 
 
-def command_line() -> str:
-    """This process as a person would have typed it, without the values of options."""
-    words = [word for word in sys.argv[1:] if not word.startswith("-")]
-    return " ".join(["pai-collector", *words[:2]])
+def command_line(arguments: Sequence[str] | None = None) -> str:
+    """The command that this process runs, and nothing that stands behind it: a query's SQL is nobody else's."""
+    words = iter(sys.argv[1:] if arguments is None else arguments)
+    for word in words:
+        if word in VALUED_OPTIONS:
+            next(words, None)
+        elif not word.startswith("-"):
+            return f"pai-collector {word}"
+    return "pai-collector"

@@ -18,6 +18,7 @@ from collector.journal.ledger import billing_month, month_start
 from collector.journal.outgoing import Limits, Outgoing, Pending, choose_append, choose_compare, is_due
 from collector.journal.packing import packed
 from collector.model import ShipMode, StreamKey, Window
+from collector.owner.lock import command_line
 from collector.owner.set_aside import open_journal
 
 KEY = StreamKey("ListSyslogs", "r", "node-1")
@@ -335,3 +336,17 @@ async def test_a_journal_of_a_newer_version_is_refused_and_left_alone(tmp_path: 
     with pytest.raises(JournalTooNew, match="format 99"):
         open_journal(path, PRICES, region="r", now=T)
     assert path.exists()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "told"),
+    [
+        (["run", "--once"], "pai-collector run"),
+        (["--config", "c.toml", "--debug", "query", "SELECT 1"], "pai-collector query"),
+        (["--log-format=json", "status"], "pai-collector status"),
+        ([], "pai-collector"),
+    ],
+)
+def test_a_holder_tells_its_command_and_nothing_behind_it(arguments: list[str], told: str) -> None:
+    """Who owns the journal is shown to others; what is asked of it is not."""
+    assert command_line(arguments) == told
