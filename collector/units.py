@@ -1,6 +1,7 @@
 """Durations and sizes as people write them (`30s`, `2GiB`) and as the program counts them.
 
-Every parser takes what its formatter writes. Their ValueErrors are sentences a user can act on.
+Every parser takes what its formatter writes. Their ValueErrors are sentences a user can act on. The
+rough forms are for tables only: they drop what a person does not look for.
 """
 
 from __future__ import annotations
@@ -64,3 +65,20 @@ def format_size(size_bytes: int) -> str:
         return "0B"
     unit = next(unit for unit in reversed(SIZE_UNITS) if size_bytes % SIZE_UNITS[unit] == 0)
     return f"{size_bytes // SIZE_UNITS[unit]}{unit}"
+
+
+def rough_duration(seconds: float) -> str:
+    """The two largest units of `seconds` (not negative), such as `3h 5m`; the rest is dropped."""
+    left = int(seconds)
+    parts: list[str] = []
+    for unit in ("d", "h", "m", "s"):
+        number, left = divmod(left, int(DURATION_UNITS[unit]))
+        if number or parts or unit == "s":
+            parts.append(f"{number}{unit}")
+    return " ".join(parts[:2])
+
+
+def rough_size(size_bytes: int) -> str:
+    """`size_bytes` (not negative) in the largest unit that fits, such as `1.5 GiB`."""
+    unit = next((unit for unit in reversed(SIZE_UNITS) if size_bytes >= SIZE_UNITS[unit]), "B")
+    return f"{size_bytes} B" if unit == "B" else f"{size_bytes / SIZE_UNITS[unit]:.1f} {unit}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from collector.settings.model import Settings
+from collector.settings.model import Settings, TargetSettings
 from collector.settings.reading import KeyPath, Mistake, expected, show
 from collector.units import format_duration
 
@@ -37,15 +37,24 @@ def _repeated(path: KeyPath, ids: Sequence[str]) -> Iterator[Mistake]:
         yield Mistake(path, f"got {show(scope_id)} {times}; expected each id once")
 
 
-def _recheck(settings: Settings) -> Iterator[Mistake]:
-    syslogs = settings.sources.syslogs
-    recheck = syslogs.recheck_seconds
+def _recheck(settings: Settings, source: str) -> Iterator[Mistake]:
+    section = getattr(settings.sources, source)
+    recheck = section.recheck_seconds
+    path: KeyPath = ("sources", source, "recheck")
     shown = [format_duration(seconds) for seconds in recheck]
     if list(recheck) != sorted(set(recheck)):
-        yield expected(_RECHECK, shown, "durations that ascend, each once")
-    elif recheck and recheck[0] <= syslogs.settle_seconds:
-        settle = format_duration(syslogs.settle_seconds)
-        yield expected(_RECHECK, shown, f"durations longer than sources.syslogs.settle, which is {settle}")
+        yield expected(path, shown, "durations that ascend, each once")
+    elif recheck and recheck[0] <= section.settle_seconds:
+        settle = format_duration(section.settle_seconds)
+        yield expected(path, shown, f"durations longer than sources.{source}.settle, which is {settle}")
+
+
+def _metric_types(settings: Settings, source: str) -> Iterator[Mistake]:
+    path: KeyPath = ("sources", source, "metric_types")
+    metric_types = getattr(settings.sources, source).metric_types
+    if not metric_types:
+        yield expected(path, [], f"at least one metric; enabled = false switches {source} off")
+    yield from _repeated(path, metric_types)
 
 
 def _journal_apart(settings: Settings) -> Iterator[Mistake]:
@@ -54,16 +63,26 @@ def _journal_apart(settings: Settings) -> Iterator[Mistake]:
         yield expected(_JOURNAL, str(settings.journal.path), "a path apart from store.path, which the engine owns")
 
 
-_RECHECK: KeyPath = ("sources", "syslogs", "recheck")
-_SETTLE: KeyPath = ("sources", "syslogs", "settle")
-_NODES: KeyPath = ("targets", "nodes")
-_GROUPS: KeyPath = ("targets", "resource_groups")
+def _target_check(name: str) -> Check:
+    path: KeyPath = ("targets", name)
+    return Check((path,), lambda settings: _repeated(path, getattr(settings.targets, name)))
+
+
+def _recheck_check(source: str) -> Check:
+    keys: tuple[KeyPath, ...] = (("sources", source, "recheck"), ("sources", source, "settle"))
+    return Check(keys, lambda settings: _recheck(settings, source))
+
+
+def _metric_check(source: str) -> Check:
+    return Check((("sources", source, "metric_types"),), lambda settings: _metric_types(settings, source))
+
+
 _JOURNAL: KeyPath = ("journal", "path")
 _STORE: KeyPath = ("store", "path")
 
 CHECKS = (
-    Check((_NODES,), lambda settings: _repeated(_NODES, settings.targets.nodes)),
-    Check((_GROUPS,), lambda settings: _repeated(_GROUPS, settings.targets.resource_groups)),
-    Check((_RECHECK, _SETTLE), _recheck),
+    *(_target_check(name) for name in TargetSettings.model_fields),
+    *(_recheck_check(source) for source in ("syslogs", "node_metrics", "job_metrics", "events")),
+    *(_metric_check(source) for source in ("node_metrics", "job_metrics")),
     Check((_JOURNAL, _STORE), _journal_apart),
 )

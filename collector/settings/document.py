@@ -71,7 +71,9 @@ def _head(path: tuple[str, ...], about: str) -> str:
 
 
 def _samples(key: str) -> list[str]:
-    """What an entry of an operation's table looks like, commented out: the catalogue's own figure."""
+    """What an entry of a table with open names looks like, commented out: the catalogue's own figure."""
+    if key == "endpoints":
+        return ['# PaiLLMTrace = "https://paillmtrace.cn-hangzhou.aliyuncs.com"\n']
     if key == "quotas":
         return [f"# {row.name} = {row.quota.per_second}\n" for row in CATALOGUE.values()]
     return [

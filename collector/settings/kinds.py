@@ -169,6 +169,20 @@ def identifier(what: str) -> Kind:
     return Kind(read, {"type": "string", "pattern": r"^\S+$", "maxLength": ID_CHARACTERS_MAX})
 
 
+def pair(what: str, example: str) -> Kind:
+    """Two ids with a slash between, as the services address what lies in a cluster."""
+    right = f'{what} with its cluster, such as "{example}"'
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(r"[^\s/]+/[^\s/]+", value) or not value.isprintable():
+            raise ValueError(right)
+        if len(value) > ID_CHARACTERS_MAX:
+            raise ValueError(f"{what} of at most {ID_CHARACTERS_MAX} characters")
+        return value
+
+    return Kind(read, {"type": "string", "pattern": r"^[^\s/]+/[^\s/]+$", "maxLength": ID_CHARACTERS_MAX})
+
+
 def path() -> Kind:
     """A path; `~` is the user's home."""
 
@@ -188,12 +202,12 @@ def path() -> Kind:
     return Kind(read, {"type": "string", "minLength": 1}, check, str)
 
 
-def base_url() -> Kind:
+def base_url(*, required: bool = False) -> Kind:
     """An HTTP address without credentials, or nothing. A slash at its end means nothing and is taken off."""
-    right = "nothing, or an address such as http://127.0.0.1:8080"
+    right = f"{'' if required else 'nothing, or '}an address such as http://127.0.0.1:8080"
 
     def read(value: object) -> str:
-        if value == "":
+        if value == "" and not required:
             return ""
         if not isinstance(value, str) or not re.fullmatch(r"[!-~]+", value):
             raise ValueError(right)

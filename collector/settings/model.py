@@ -15,6 +15,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WrapSerializer
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from collector.api.products.pai_dlc import METRIC_TYPES
 from collector.settings import kinds
 
 LogLevel = Literal["debug", "info", "warning", "error"]
@@ -47,21 +48,39 @@ class PriceSettings(Section):
 
 
 class ApiSettings(Section):
-    """How the services are asked. The key comes from the environment variable DASHSCOPE_API_KEY."""
+    """How the services are asked. Keys come from the environment, never from this file."""
 
-    gateway: Annotated[Literal["bearer"], kinds.choice("bearer")] = Field(
-        "bearer", description='How requests are addressed and signed: "bearer", the API key in a header.'
+    gateway: Annotated[Literal["bearer", "openapi"], kinds.choice("bearer", "openapi")] = Field(
+        "bearer",
+        description='"bearer": one address for all, the API key in a header. "openapi": the signed regional '
+        "endpoints of each product, with access keys (needs pai-collector[openapi]).",
     )
     site: Annotated[Literal["china", "international"], kinds.choice("china", "international")] = Field(
         "china",
-        description='"china" asks https://api.aliyun.com, "international" https://api.alibabacloud.com '
-        "(GetUserViewMetrics is asked at api.aliyun.com for both).",
+        description='Of the bearer gateway: "china" asks https://api.aliyun.com, "international" '
+        "https://api.alibabacloud.com (GetUserViewMetrics is asked at api.aliyun.com for both).",
     )
     base_url: Annotated[str, kinds.base_url()] = Field(
-        "", description="An http(s) address that replaces the site's: a proxy, the simulator. Empty: the site's own."
+        "", description="An http(s) address that replaces all others: a proxy, the simulator. Empty: the services' own."
     )
     region: Annotated[str, kinds.identifier("a region")] = Field(
-        "cn-hangzhou", description="Label of the stored rows; nothing on the wire carries it."
+        "cn-hangzhou",
+        description="Region of the openapi gateway's endpoints, and label of the stored rows. On the bearer gateway "
+        "only the label: nothing on the wire carries it.",
+    )
+    network: Annotated[Literal["public", "vpc"], kinds.choice("public", "vpc")] = Field(
+        "public", description='Of the openapi gateway: "vpc" asks the addresses inside the region\'s network.'
+    )
+    sign_with: Annotated[Literal["access_key", "bearer"], kinds.choice("access_key", "bearer")] = Field(
+        "access_key",
+        description='Of the openapi gateway: "access_key" takes the official default chain of credentials, "bearer" '
+        "sends the API key as the official SDK sends bearer tokens.",
+    )
+    endpoints: Annotated[
+        Mapping[str, Annotated[str, kinds.base_url(required=True)]], AfterValidator(MappingProxyType), _thawed
+    ] = Field(
+        default_factory=_empty,
+        description="Of the openapi gateway: an http(s) address for a product, in place of its region's.",
     )
     timeout_seconds: Annotated[float, kinds.duration("1s", "10m", fraction=True)] = Field(
         30.0, alias="timeout", description="Longest wait for one answer, a duration from 1s to 10m."
@@ -105,41 +124,85 @@ class JournalSettings(Section):
     )
 
 
+_KINDS = ("clusters", "resource_groups", "jobs", "instances", "services", "eas_resources")
+Discovered = Literal["clusters", "resource_groups", "jobs", "instances", "services", "eas_resources"]
+
+
 class TargetSettings(Section):
     """What is watched. A source without targets is idle."""
 
     nodes: tuple[Annotated[str, kinds.identifier("a node id")], ...] = Field(
         (), description='Nodes whose logs are collected, such as ["e01-cn-9lb36u4s601"].'
     )
-    resource_groups: tuple[Annotated[str, kinds.identifier("a resource group id")], ...] = Field(
-        (), description='Resource groups whose usage is collected, such as ["rgf0zhfqn1d4ity2"].'
+    clusters: tuple[Annotated[str, kinds.identifier("a cluster id")], ...] = Field(
+        (), description="Lingjun clusters whose nodes are watched too."
     )
+    resource_groups: tuple[Annotated[str, kinds.identifier("a resource group id")], ...] = Field(
+        (), description='Resource groups whose usage and metrics are collected, such as ["rgf0zhfqn1d4ity2"].'
+    )
+    jobs: tuple[Annotated[str, kinds.identifier("a job id")], ...] = Field(
+        (), description='Training jobs (DLC) whose metrics and events are collected, such as ["dlc1abc"].'
+    )
+    instances: tuple[Annotated[str, kinds.identifier("a notebook id")], ...] = Field(
+        (), description='Notebooks (DSW) whose metrics are collected, such as ["dsw-1abc"].'
+    )
+    services: tuple[Annotated[str, kinds.pair("a service", "cn-shanghai/chat")], ...] = Field(
+        (), description='Services (EAS) whose events are collected, each with its cluster: ["cn-shanghai/chat"].'
+    )
+    eas_resources: tuple[Annotated[str, kinds.pair("a resource group", "cn-shanghai/eas-r-1abc")], ...] = Field(
+        (), description='EAS resource groups whose log shipping is watched: ["cn-shanghai/eas-r-1abc"].'
+    )
+    discover: tuple[Annotated[Discovered, kinds.choice(*_KINDS)], ...] = Field(
+        (), description=f"Kinds of targets that are found by asking for them: any of {', '.join(_KINDS)}."
+    )
+
+
+def _enabled() -> Any:
+    return Field(True, description="false switches the source off.")
+
+
+def _settle(seconds: int) -> Any:
+    return Field(
+        seconds,
+        alias="settle",
+        description="Stay this far behind now, so that what is on its way can arrive: a duration from 1s to 1d.",
+    )
+
+
+def _initial_lookback(what: str) -> Any:
+    return Field(
+        3600, alias="initial_lookback", description=f"How far back {what} is collected, a duration up to 365d."
+    )
+
+
+def _recheck() -> Any:
+    return Field(
+        (900, 21_600),
+        alias="recheck",
+        max_length=RECHECKS_MAX,
+        description="Look again at finished ranges this much later, for what came late: at most "
+        f"{RECHECKS_MAX} ascending durations, each longer than settle. [] switches it off.",
+    )
+
+
+Flag = Annotated[bool, kinds.flag()]
+Interval = Annotated[int, kinds.duration("1s", "1d")]
+Tick = Annotated[int, kinds.duration("1s", "1d", divides_day=True)]
+Settle = Annotated[int, kinds.duration("1s", "1d")]
+Lookback = Annotated[int, kinds.duration("0s", "365d")]
+Rechecks = tuple[Annotated[int, kinds.duration("1s", "30d")], ...]
 
 
 class SyslogsSettings(Section):
     """Log lines of nodes, from ListSyslogs."""
 
-    enabled: Annotated[bool, kinds.flag()] = Field(True, description="false switches the source off.")
-    interval_seconds: Annotated[int, kinds.duration("1s", "1d")] = Field(
+    enabled: Flag = _enabled()
+    interval_seconds: Interval = Field(
         30, alias="interval", description="Time between two looks at a node, a duration from 1s to 1d."
     )
-    settle_seconds: Annotated[int, kinds.duration("1s", "1d")] = Field(
-        60,
-        alias="settle",
-        description="Stay this far behind now, so that lines on their way can arrive: a duration from 1s to 1d.",
-    )
-    initial_lookback_seconds: Annotated[int, kinds.duration("0s", "365d")] = Field(
-        3600,
-        alias="initial_lookback",
-        description="How far back a node that is new here is collected, a duration up to 365d.",
-    )
-    recheck_seconds: tuple[Annotated[int, kinds.duration("1s", "30d")], ...] = Field(
-        (900, 21_600),
-        alias="recheck",
-        max_length=RECHECKS_MAX,
-        description="Look again at finished ranges this much later, for lines that came late: at most "
-        f"{RECHECKS_MAX} ascending durations, each longer than settle. [] switches it off.",
-    )
+    settle_seconds: Settle = _settle(60)
+    initial_lookback_seconds: Lookback = _initial_lookback("a node that is new here")
+    recheck_seconds: Rechecks = _recheck()
 
 
 class UserMetricsSettings(Section):
@@ -157,11 +220,102 @@ class UserMetricsSettings(Section):
     )
 
 
+class NodeMetricsSettings(Section):
+    """Metrics of the nodes of a resource group, from GetNodeMetrics."""
+
+    enabled: Flag = _enabled()
+    interval_seconds: Interval = Field(
+        300, alias="interval", description="Time between two looks at a resource group, a duration from 1s to 1d."
+    )
+    metric_types: tuple[Annotated[str, kinds.identifier("a metric")], ...] = Field(
+        ("CpuUsageRate", "GpuUsageRate"), description="Metrics that are asked for, one call each."
+    )
+    time_step_seconds: Settle = Field(
+        300, alias="time_step", description="Span that each point covers, a duration from 1s to 1d."
+    )
+    settle_seconds: Settle = _settle(60)
+    initial_lookback_seconds: Lookback = _initial_lookback("a resource group that is new here")
+    recheck_seconds: Rechecks = _recheck()
+
+
+class JobMetricsSettings(Section):
+    """Metrics of jobs and notebooks, from GetJobMetrics (DLC) and GetInstanceMetrics (DSW)."""
+
+    enabled: Flag = _enabled()
+    interval_seconds: Interval = Field(
+        300, alias="interval", description="Time between two looks at a job, a duration from 1s to 1d."
+    )
+    metric_types: tuple[Annotated[str, kinds.choice(*METRIC_TYPES)], ...] = Field(
+        ("GpuCoreUsage", "GpuMemoryUsage", "CpuCoreUsage", "MemoryUsage"),
+        description=f"Metrics that are asked for, one call each: any of {', '.join(METRIC_TYPES)}.",
+    )
+    time_step_seconds: Settle = Field(
+        300, alias="time_step", description="Span that each point covers, a duration from 1s to 1d."
+    )
+    settle_seconds: Settle = _settle(60)
+    initial_lookback_seconds: Lookback = _initial_lookback("a job that is new here")
+    recheck_seconds: Rechecks = _recheck()
+
+
+class EventsSettings(Section):
+    """Events of services and jobs, from DescribeServiceEvent (EAS) and GetJobEvents (DLC)."""
+
+    enabled: Flag = _enabled()
+    interval_seconds: Interval = Field(
+        60, alias="interval", description="Time between two looks at a service or job, a duration from 1s to 1d."
+    )
+    settle_seconds: Settle = _settle(60)
+    initial_lookback_seconds: Lookback = _initial_lookback("a service or job that is new here")
+    recheck_seconds: Rechecks = _recheck()
+
+
+class DiagnosticsSettings(Section):
+    """Diagnoses of nodes, from ListDiagnosticResults and DescribeDiagnosticResult, where clusters are watched."""
+
+    enabled: Flag = _enabled()
+    interval_seconds: Tick = Field(
+        300, alias="interval", description="Time between two looks at the list, a duration that divides a day."
+    )
+
+
+class ResourceLogsSettings(Section):
+    """Where the logs of EAS resource groups are shipped, from DescribeResourceLog."""
+
+    enabled: Flag = _enabled()
+    interval_seconds: Tick = Field(
+        600, alias="interval", description="Time between two looks, a duration that divides a day."
+    )
+
+
+class InventorySettings(Section):
+    """What exists, from the lists of targets.discover and the nodes of each cluster."""
+
+    enabled: Flag = _enabled()
+    interval_seconds: Tick = Field(
+        600, alias="interval", description="Time between two looks at a list, a duration that divides a day."
+    )
+
+
 class SourceSettings(Section):
     """What is collected, one table for each source."""
 
     syslogs: SyslogsSettings = Field(default_factory=SyslogsSettings)
     user_metrics: UserMetricsSettings = Field(default_factory=UserMetricsSettings)
+    node_metrics: NodeMetricsSettings = Field(default_factory=NodeMetricsSettings)
+    job_metrics: JobMetricsSettings = Field(default_factory=JobMetricsSettings)
+    events: EventsSettings = Field(default_factory=EventsSettings)
+    diagnostics: DiagnosticsSettings = Field(default_factory=DiagnosticsSettings)
+    resource_logs: ResourceLogsSettings = Field(default_factory=ResourceLogsSettings)
+    inventory: InventorySettings = Field(default_factory=InventorySettings)
+
+
+class TracingSettings(Section):
+    """Spans of the collector's own work, sent to the account's XTrace (needs pai-collector[tracing])."""
+
+    enabled: Flag = Field(False, description="true sends a span for each window, page and segment.")
+    endpoint: Annotated[Literal["internet", "internal"], kinds.choice("internet", "internal")] = Field(
+        "internet", description='Address of XTrace that is used: "internet", or "internal" from inside the region.'
+    )
 
 
 class LogSettings(Section):
@@ -185,6 +339,7 @@ class Settings(BaseSettings):
     journal: JournalSettings = Field(default_factory=JournalSettings)
     targets: TargetSettings = Field(default_factory=TargetSettings)
     sources: SourceSettings = Field(default_factory=SourceSettings)
+    tracing: TracingSettings = Field(default_factory=TracingSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 
     @classmethod

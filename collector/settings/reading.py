@@ -13,11 +13,14 @@ from typing import Annotated, Any, get_args, get_origin
 from annotated_types import MaxLen
 from pydantic import BaseModel
 
+from collector.api.operation import Product
 from collector.api.operations import CATALOGUE
 from collector.settings.kinds import Kind
 from collector.settings.model import Settings
 
 KeyPath = tuple[str | int, ...]
+
+PRODUCT_NAMES = tuple(product.value for product in Product)
 
 SHOWN_CHARACTERS_MAX = 80
 
@@ -104,7 +107,7 @@ def _read(annotation: Any, metadata: Iterable[object], raw: object, path: KeyPat
             return None, [expected(path, raw, f"a table with {_listed(keys(annotation))}")]
         return read_table(annotation, raw, path)
     if get_origin(annotation) is Mapping:
-        return _read_by_operation(get_args(annotation)[1], raw, path)
+        return _read_by_name(get_args(annotation)[1], raw, path)
     if get_origin(annotation) is tuple:
         return _read_list(get_args(annotation)[0], metadata, raw, path)
     kind = _kind(metadata)
@@ -115,17 +118,18 @@ def _read(annotation: Any, metadata: Iterable[object], raw: object, path: KeyPat
         return None, [expected(path, raw, f"{right}; did you mean {closest}?" if closest else right)]
 
 
-def _read_by_operation(annotation: Any, raw: object, path: KeyPath) -> tuple[Any, list[Mistake]]:
+def _read_by_name(annotation: Any, raw: object, path: KeyPath) -> tuple[Any, list[Mistake]]:
+    what, names = ("product", PRODUCT_NAMES) if path[-1] == "endpoints" else ("operation", tuple(CATALOGUE))
     if not isinstance(raw, Mapping):
-        return None, [expected(path, raw, f"a table of operations: {_listed(CATALOGUE)}")]
+        return None, [expected(path, raw, f"a table of {what}s, such as {names[0]} = ...")]
     values: dict[str, Any] = {}
     mistakes: list[Mistake] = []
     for name, value in raw.items():
         here = (*path, name)
-        if name not in CATALOGUE:
-            closest = did_you_mean(name, CATALOGUE)
+        if name not in names:
+            closest = did_you_mean(name, names)
             mistakes.append(
-                Mistake(here, "no such operation; " + (f"did you mean {closest}?" if closest else _listed(CATALOGUE)))
+                Mistake(here, f"no such {what}; " + (f"did you mean {closest}?" if closest else _listed(names)))
             )
             continue
         read, wrong = _read(annotation, (), value, here)

@@ -46,7 +46,7 @@ BAD = [
         "choice",
         'api.site: got "internatonal"; expected "china" or "international"; did you mean international?',
     ),
-    ("gateway", 'api.gateway: got "openapi"; expected "bearer"'),
+    ("gateway", 'api.gateway: got "openapis"; expected "bearer" or "openapi"; did you mean openapi?'),
     ("log_level", 'log.level: got "loud"; expected "debug", "info", "warning" or "error"'),
     ("region_blank", 'api.region: got " "; expected a region without spaces'),
     (
@@ -65,7 +65,7 @@ BAD = [
     ),
     ("quota_operation", "api.quotas.ListSyslog: no such operation; did you mean ListSyslogs?"),
     ("quota_zero", "api.quotas.ListSyslogs: got 0; expected a whole number of at least 1"),
-    ("quota_table", "api.quotas: got 100; expected a table of operations: ListSyslogs, GetUserViewMetrics"),
+    ("quota_table", "api.quotas: got 100; expected a table of operations, such as ListSyslogs = ..."),
     ("price_missing", "api.prices.ListSyslogs.free: missing; expected a whole number of at least 0"),
     (
         "price_too_fine",
@@ -117,9 +117,39 @@ BAD = [
         "unknown_far",
         "sources.user_metrics.colour: no such key; there are enabled, interval, time_step, page_size",
     ),
-    ("misplaced_key", "time_step: no such key; did you mean sources.user_metrics.time_step?"),
+    ("misplaced_key", "page_size: no such key; did you mean sources.user_metrics.page_size?"),
     ("not_a_table", 'log: got "debug"; expected a table with level, format'),
-    ("later_version", "budget: no such key; there are api, store, journal, targets, sources, log"),
+    (
+        "service_without_cluster",
+        'targets.services[0]: got "chat"; expected a service with its cluster, such as "cn-shanghai/chat"',
+    ),
+    (
+        "discover_word",
+        'targets.discover[0]: got "job"; expected "clusters", "resource_groups", "jobs", "instances", '
+        '"services" or "eas_resources"; did you mean jobs?',
+    ),
+    (
+        "metric_none",
+        "sources.node_metrics.metric_types: got []; expected at least one metric; enabled = false "
+        "switches node_metrics off",
+    ),
+    (
+        "metric_unknown",
+        'sources.job_metrics.metric_types[0]: got "GpuCoreUse"; expected "GpuCoreUsage", '
+        '"GpuMemoryUsage", "CpuCoreUsage", "MemoryUsage", "NetworkInputRate", "NetworkOutputRate", '
+        '"DiskReadRate" or "DiskWriteRate"; did you mean GpuCoreUsage?',
+    ),
+    ("metric_twice", 'sources.node_metrics.metric_types: got "CpuUsageRate" twice; expected each id once'),
+    ("endpoint_product", "api.endpoints.EAS: no such product; did you mean eas?"),
+    ("endpoint_address", 'api.endpoints.eas: got "a.example"; expected an address such as http://127.0.0.1:8080'),
+    (
+        "recheck_series",
+        'sources.events.recheck: got ["30s"]; expected durations longer than sources.events.settle, which is 1m',
+    ),
+    ("network", 'api.network: got "intranet"; expected "public" or "vpc"'),
+    ("sign_with", 'api.sign_with: got "token"; expected "access_key" or "bearer"'),
+    ("tracing_endpoint", 'tracing.endpoint: got "http://x"; expected "internet" or "internal"'),
+    ("later_version", "budget: no such key; there are api, store, journal, targets, sources, tracing, log"),
     (
         "secret_api_key",
         "api.api_key: a secret does not belong here; remove it and set the environment variable DASHSCOPE_API_KEY",
@@ -455,7 +485,7 @@ def test_a_table_and_its_keys_from_the_environment_are_merged(empty: Path) -> No
         (
             "API__QUOTAS",
             "100",
-            "api.quotas (from {name}): got 100; expected a table of operations: ListSyslogs, GetUserViewMetrics",
+            "api.quotas (from {name}): got 100; expected a table of operations, such as ListSyslogs = ...",
         ),
         ("API__TIMEOT", "5s", "{name}: no such setting; did you mean PAI_COLLECTOR__API__TIMEOUT?"),
         ("QUITE__ANOTHER", "1", "{name}: no such setting"),

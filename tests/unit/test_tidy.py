@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 GROUPS = (
     ("words", ("model", "errors", "clock", "units")),
     # Pure data about the operations, which the configuration is checked against.
-    ("catalogue", ("api.operations", "api.answers")),
+    ("catalogue", ("api.answers", "api.operation", "api.operations", "api.parameters", "api.products")),
     ("settings", ("settings",)),
     ("telemetry", ("telemetry",)),
     ("api", ("api",)),
