@@ -7,8 +7,9 @@ Each decides in a file of its own; here they are put in order.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
-from dataclasses import dataclass
+import builtins
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass, field
 from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
@@ -18,10 +19,11 @@ import structlog
 from collector.api.answers import Answer
 from collector.api.decode import count_records
 from collector.api.gate import Gate, GateShut, Passage
-from collector.api.gateways import Gateway
+from collector.api.gateways import Gateway, HttpRequest
 from collector.api.interpret import interpret
 from collector.api.metering import CODE_CONNECTION, CODE_UNKNOWN, Attempt, Meter, NullMeter
-from collector.api.operations import Operation
+from collector.api.operation import Operation
+from collector.api.reactions import StaleSignatureError, is_expired
 from collector.api.retry import GiveUp, RetryAfter, RetryPolicy, next_attempt
 from collector.api.throttle import TokenBucket
 from collector.api.transport import Exchange, Failure, Transport
@@ -55,6 +57,10 @@ class Reply:
     date: int
     """The service's time of the answer (its `Date`), seconds since the epoch."""
     attempt: Attempt
+    request_id: str = ""
+    """The service's name of the call, from the body or the header."""
+    body: builtins.bytes = field(default=b"", repr=False)
+    """The answer as it was sent; may hold secrets, so a repr leaves it out."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +136,10 @@ class ApiClient:
         started = self._clock.monotonic()
         deadline = started + self._policy.deadline_seconds
         attempt = 1
+        signed_anew = False
         while True:
             try:
-                outcome = await self._attempt(operation, scope_id, parameters, deadline)
+                outcome = await self._attempt(operation, scope_id, parameters, deadline, signed_anew=signed_anew)
             except GateShut:
                 # Nothing was sent, so this was no attempt.
                 continue
@@ -147,15 +154,23 @@ class ApiClient:
                 self._random,
                 repeatable=operation.repeatable,
                 sent=outcome.sent,
+                signed_anew=signed_anew,
             )
             _log_failure(outcome.error, attempt, elapsed_seconds, decision)
             if isinstance(decision, GiveUp):
                 raise outcome.error
+            signed_anew = signed_anew or isinstance(outcome.error, StaleSignatureError)
             await self._clock.sleep(decision.seconds)
             attempt += 1
 
     async def _attempt(
-        self, operation: Operation, scope_id: str, parameters: Mapping[str, Any], deadline: float
+        self,
+        operation: Operation,
+        scope_id: str,
+        parameters: Mapping[str, Any],
+        deadline: float,
+        *,
+        signed_anew: bool,
     ) -> Reply | _Failed:
         pause_seconds = self._buckets[operation.name].paused_seconds()
         if self._clock.monotonic() + pause_seconds > deadline:
@@ -168,15 +183,39 @@ class ApiClient:
             return _Failed(error, sent=False)
         async with self.gate.passage(operation.name, scope_id, deadline) as passage:
             async with self._slots:
-                outcome = await self._send(operation, scope_id, parameters, passage)
-            self.gate.record(passage, None if isinstance(outcome, Reply) else outcome.error)
+                outcome = await self._send(operation, scope_id, parameters, passage, renewable=not signed_anew)
+            failure = None if isinstance(outcome, Reply) else outcome.error
+            # What the next signature is expected to mend says nothing about the service. A clock or a
+            # token that all calls share would open the circuit.
+            if signed_anew or not isinstance(failure, StaleSignatureError):
+                self.gate.record(passage, failure)
         return outcome
 
     async def _send(
-        self, operation: Operation, scope_id: str, parameters: Mapping[str, Any], passage: Passage
+        self,
+        operation: Operation,
+        scope_id: str,
+        parameters: Mapping[str, Any],
+        passage: Passage,
+        *,
+        renewable: bool,
     ) -> Reply | _Failed:
-        """Send once, as far as it is in our hands: a repeat by aiohttp is a metered attempt of its own."""
-        request = self._gateway.prepare(operation, parameters)
+        """Send once, as far as it is in our hands: a repeat by aiohttp is a metered attempt of its own.
+
+        `renewable`: credentials that the service calls expired may be looked for anew.
+        """
+        try:
+            request = await self._gateway.prepare(operation, parameters)
+        except ApiError as error:
+            return _Failed(_of_call(error, operation, scope_id), sent=False)
+        outcome = await self._exchange(request, operation, scope_id, passage, bool(parameters.get("NextToken")))
+        if renewable and isinstance(outcome, _Failed) and request.renew and is_expired(outcome.error.code):
+            return await _renewed(outcome, request.renew, operation, scope_id)
+        return outcome
+
+    async def _exchange(
+        self, request: HttpRequest, operation: Operation, scope_id: str, passage: Passage, had_cursor: bool
+    ) -> Reply | _Failed:
         departure = _Departure(self, operation, scope_id, passage)
         try:
             await departure.line_up(self._lines[operation.name])
@@ -187,7 +226,7 @@ class ApiClient:
                 if exchange.failure is not Failure.STALE_CONNECTION:
                     break
                 departure.sent = False
-            return await self._conclude(exchange, departure, had_cursor=bool(parameters.get("NextToken")))
+            return await self._conclude(exchange, departure, had_cursor=had_cursor)
         except _BrokenSend:
             return await self._conclude(Exchange(Failure.BROKEN), departure, had_cursor=False)
         finally:
@@ -222,6 +261,8 @@ class ApiClient:
             bytes=len(exchange.body),
             date=self._server_clock.now() if date is None else date,
             attempt=departure.hand_over(exchange.http_status, count_records(operation, result), len(exchange.body)),
+            request_id=result.request_id or exchange.headers.get("x-acs-request-id", ""),
+            body=exchange.body,
         )
 
     def _slow_down(self, error: ThrottledError) -> None:
@@ -235,6 +276,35 @@ class ApiClient:
                 retry_after_seconds=error.retry_after_seconds,
                 rate_per_second=round(bucket.rate, 2),
             )
+
+
+async def _renewed(
+    failed: _Failed, renew: Callable[[], Awaitable[bool]], operation: Operation, scope_id: str
+) -> _Failed:
+    """The failure of a call with expired credentials, as it is to be taken now that others were looked for."""
+    try:
+        if not await renew():
+            return failed
+    except ApiError as error:
+        return _Failed(_of_call(error, operation, scope_id))
+    refusal = failed.error
+    return _Failed(
+        StaleSignatureError(
+            refusal.args[0],
+            operation=refusal.operation,
+            scope_id=refusal.scope_id,
+            http_status=refusal.http_status,
+            code=refusal.code,
+            request_id=refusal.request_id,
+            hint="Newer credentials were found, and the call is repeated with them.",
+        )
+    )
+
+
+def _of_call(error: ApiError, operation: Operation, scope_id: str) -> ApiError:
+    """The same error, which knew of no call."""
+    error.operation, error.scope_id = operation.name, scope_id
+    return error
 
 
 class _BrokenSend(Exception):

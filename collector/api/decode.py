@@ -23,7 +23,7 @@ from typing import Any, Final
 import msgspec
 
 from collector.api.answers import Answer
-from collector.api.operations import Operation
+from collector.api.operation import Operation
 from collector.errors import InvalidAnswerError
 
 
@@ -130,7 +130,7 @@ def decode_error(body: bytes, content_type: str = "") -> ErrorBody:
     if "xml" in content_type.lower() or "<Error>" in text[:512]:
         return ErrorBody(*(_xml_text(text, name) for name in ("Code", "Message", "RequestId")))
     try:
-        raw = _parse(body)
+        raw = parse_json(body)
     except UndecodableAnswerError:
         return ErrorBody()
     return _error_body(raw) if isinstance(raw, dict) else ErrorBody()
@@ -144,7 +144,7 @@ def count_records(operation: Operation, answer: Answer) -> int:
 
 
 def _decode_tolerant(operation: Operation, body: bytes) -> Answer | ErrorBody:
-    raw = _parse(body)
+    raw = parse_json(body)
     if not isinstance(raw, dict):
         raise UndecodableAnswerError(Reason.NOT_AN_OBJECT)
     error = _error_body(raw)
@@ -161,7 +161,7 @@ def _decode_tolerant(operation: Operation, body: bytes) -> Answer | ErrorBody:
     return answer
 
 
-def _parse(body: bytes) -> Any:
+def parse_json(body: bytes) -> Any:
     """The JSON value of a body; raises UndecodableAnswerError saying what it is instead."""
     try:
         text = body.decode("utf-8-sig")

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol
 
-from collector.api.operations import Operation
+from collector.api.operation import Operation, Place
 from collector.errors import ConfigError
 
 KEY_VARIABLE = "DASHSCOPE_API_KEY"
@@ -19,7 +19,7 @@ SITES: Final[Mapping[str, str]] = {
 }
 """Base URL of each site of the bearer gateway."""
 
-_REDACTED = "***"
+REDACTED: Final = "***"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,11 +28,17 @@ class HttpRequest:
 
     method: str
     url: str
-    """Without query."""
+    """Without query. Percent-encoded, and sent as it is."""
     query: tuple[tuple[str, str], ...] = ()
+    """Not encoded yet."""
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """May hold the key, so a repr leaves them out."""
     body: bytes | None = None
+    sign: Callable[[], Mapping[str, str]] | None = field(default=None, repr=False)
+    """Further headers, which no two sends may share: asked anew right before each physical one."""
+    renew: Callable[[], Awaitable[bool]] | None = field(default=None, repr=False)
+    """Looks for other credentials after the service called these expired; False where there are none.
+    Raises TransientError where they cannot be had at present."""
 
 
 class Secret(Protocol):
@@ -59,7 +65,7 @@ class Key:
         return self._value
 
     def __repr__(self) -> str:
-        return f"Key({_REDACTED!r})"
+        return f"Key({REDACTED!r})"
 
     def __reduce__(self) -> str | tuple[Any, ...]:
         raise TypeError("a key is not written anywhere")
@@ -68,8 +74,19 @@ class Key:
 class Gateway(Protocol):
     """One way to reach the services."""
 
-    def prepare(self, operation: Operation, parameters: Mapping[str, Any]) -> HttpRequest:
-        """The request of one attempt. Parameters are as `operations.coerce_parameters` returns them."""
+    @property
+    def product_endpoint(self) -> bool:
+        """What `coerce_parameters` wants to know."""
+
+    def base_url(self, operation: Operation) -> str:
+        """Scheme, host and path prefix that serve `operation`. Raises ConfigError where none does."""
+
+    async def prepare(self, operation: Operation, parameters: Mapping[str, Any]) -> HttpRequest:
+        """The request of one attempt. Parameters are as `coerce_parameters` returns them.
+
+        Raises CredentialsError or TransientError where the credentials cannot be had, BadRequestError
+        for parameters that cannot be sent, ConfigError as `base_url` does.
+        """
 
     def clock_probe(self) -> HttpRequest:
         """A request that tells the service's time, holds no secret and is no operation."""
@@ -81,9 +98,11 @@ class Gateway(Protocol):
 class BearerGateway:
     """`{base}/api/{product}/{version}/{operation}` with `Authorization: Bearer KEY`.
 
-    Parameters of GET and DELETE travel in the query, those of POST as a JSON body. Nothing on
-    the wire carries a region.
+    Parameters of GET and DELETE travel in the query, those of POST as a JSON body, in which what the
+    product endpoint takes as its JSON body stands under `body`. Nothing on the wire carries a region.
     """
+
+    product_endpoint = False
 
     def __init__(self, key: str | Secret, *, site: str = "china", base_url: str = "") -> None:
         """`base_url` replaces the site's, for a proxy or the simulator.
@@ -105,14 +124,14 @@ class BearerGateway:
             return self._base_url
         return SITES["china" if operation.one_host else self._site]
 
-    def prepare(self, operation: Operation, parameters: Mapping[str, Any]) -> HttpRequest:
+    async def prepare(self, operation: Operation, parameters: Mapping[str, Any]) -> HttpRequest:
         url = f"{self.base_url(operation)}/api/{operation.product}/{operation.version}/{operation.name}"
         headers = {
             "Authorization": f"Bearer {self._key.get_secret_value()}",
             "Content-Type": "application/json",
         }
         if operation.method == "POST":
-            body = json.dumps(parameters, separators=(",", ":")).encode()
+            body = json.dumps(_post_body(operation, parameters), separators=(",", ":")).encode()
             return HttpRequest("POST", url, headers=headers, body=body)
         query = tuple((name, _query_value(value)) for name, value in parameters.items())
         return HttpRequest(operation.method, url, query=query, headers=headers)
@@ -121,7 +140,17 @@ class BearerGateway:
         return HttpRequest("HEAD", f"{self._base_url or SITES[self._site]}/")
 
     def redact(self, text: str) -> str:
-        return text.replace(self._key.get_secret_value(), _REDACTED)
+        return text.replace(self._key.get_secret_value(), REDACTED)
+
+
+def _post_body(operation: Operation, parameters: Mapping[str, Any]) -> dict[str, Any]:
+    inner = {
+        name: value
+        for name, value in parameters.items()
+        if (known := operation.parameter(name)) is not None and known.place is Place.JSON
+    }
+    outer = {name: value for name, value in parameters.items() if name not in inner}
+    return {**outer, "body": inner} if inner else outer
 
 
 def _query_value(value: object) -> str:

@@ -8,7 +8,7 @@ from typing import Final
 from collector.api.answers import Answer
 from collector.api.decode import ErrorBody, Reason, UndecodableAnswerError, decode_answer, decode_error
 from collector.api.metering import CODE_CONNECTION, CODE_TIMEOUT
-from collector.api.operations import Operation
+from collector.api.operation import Operation
 from collector.api.reactions import react
 from collector.api.retry import retry_after_seconds
 from collector.api.transport import Exchange, Failure

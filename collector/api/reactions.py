@@ -23,6 +23,11 @@ from collector.errors import (
 )
 
 
+class StaleSignatureError(TransientError):
+    """The date or the credentials of the signature have expired. The call was not carried out, and a
+    new signature may be taken."""
+
+
 @dataclass(frozen=True, slots=True)
 class Reaction:
     """The error to raise, and the advice that goes with it."""
@@ -60,7 +65,8 @@ _THROTTLED: Final = _Rule(
 )
 _CREDENTIALS: Final = _Rule(
     CredentialsError,
-    "Set DASHSCOPE_API_KEY to a key that is valid, active and of this site, then start again.",
+    "Set DASHSCOPE_API_KEY to a key that is valid, active and of this site (gateway openapi: the access key of the "
+    "default chain), then start again.",
     prefixes=(
         "invalidaccesskeyid", "invalidapikey", "invalidapi-key", "signaturedoesnotmatch", "incompletesignature",
         "invalidsecuritytoken", "missingsecuritytoken", "unauthorized",
@@ -92,9 +98,15 @@ _NOT_FOUND: Final = _Rule(
     statuses=(_one(404), _one(410)),
 )
 _CLOCK: Final = _Rule(
+    StaleSignatureError,
+    "The call is signed anew by the service's clock and repeated. If it stays, set this machine's clock.",
+    prefixes=("invalidtimestamp",),
+)
+# Something on the way may have sent the same bytes twice, and the first may have taken effect.
+_NONCE: Final = _Rule(
     TransientError,
-    "The call is signed anew and repeated. If it stays, set this machine's clock.",
-    prefixes=("invalidtimestamp", "signaturenonceused"),
+    "The call is signed anew and repeated. If it stays, a proxy sends calls twice.",
+    prefixes=("signaturenonceused",),
 )
 _UNAVAILABLE: Final = _Rule(
     TransientError,
@@ -132,6 +144,7 @@ _RULES: Final = (
     _CREDENTIALS,
     _FORBIDDEN,
     _CLOCK,
+    _NONCE,
     _NOT_FOUND,
     _UNAVAILABLE,
     _INTERNAL,
@@ -166,6 +179,11 @@ def react(
         by_code = _THROTTLED
     rule = by_code or next((rule for rule in _RULES if rule.matches_status(http_status)), None)
     return Reaction(rule.error, rule.hint) if rule else _UNKNOWN
+
+
+def is_expired(code: str) -> bool:
+    """Whether the service calls the credentials expired, so that newer ones may be taken."""
+    return code.lower().startswith("invalidsecuritytoken.expired")
 
 
 def _rule_by_code(code: str) -> _Rule | None:

@@ -10,6 +10,7 @@ from random import Random
 from typing import Final
 
 from collector.api.decode import Reason, UndecodableAnswerError
+from collector.api.reactions import StaleSignatureError
 from collector.clock import parse_http_date
 from collector.errors import ApiError, ThrottledError, TransientError
 
@@ -60,15 +61,19 @@ def next_attempt(
     *,
     repeatable: bool = True,
     sent: bool = True,
+    signed_anew: bool = False,
 ) -> RetryAfter | GiveUp:
     """What follows on attempt number `attempt` (from 1) that failed with `error`.
 
-    `repeatable` is the operation's; `sent` is False when the request certainly never left.
+    `repeatable` is the operation's; `sent` is False when the request certainly never left;
+    `signed_anew` when an earlier attempt of this call failed by a stale signature.
     A wait that the service demands beats the backoff; both stay before the deadline.
     """
     if not isinstance(error, TransientError) or _comes_back_the_same(error):
         return GiveUp(GiveUpReason.PERMANENT)
-    if sent and not repeatable and not isinstance(error, ThrottledError):
+    if isinstance(error, StaleSignatureError) and signed_anew:
+        return GiveUp(GiveUpReason.PERMANENT)
+    if sent and not repeatable and not isinstance(error, ThrottledError | StaleSignatureError):
         return GiveUp(GiveUpReason.NOT_REPEATABLE)
     if attempt >= policy.attempts_max:
         return GiveUp(GiveUpReason.ATTEMPTS)

@@ -16,7 +16,7 @@ from typing import Final
 
 from asyncio_throttle.throttler import Throttler
 
-from collector.api.operations import Operation
+from collector.api.operation import Operation
 from collector.clock import Clock
 
 PERIOD_SECONDS: Final = 1.0

@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import enum
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace, TracebackType
 from typing import Final, Self
+from urllib.parse import urlencode
 
 import aiohttp
 from yarl import URL
@@ -66,7 +67,9 @@ class Transport:
     async def __aenter__(self) -> Self:
         # Of aiohttp's hooks these two run right before bytes are written, on kept connections and in
         # its own repeat of a GET too. Hooks of the connector run earlier, and to raise or be
-        # cancelled in one would leak the connection.
+        # cancelled in one would leak the connection. A middleware would run for each send as well, but
+        # before the wait for a token, which the service may have asked to last longer than it takes a
+        # signature to expire.
         trace = aiohttp.TraceConfig()
         trace.on_request_headers_sent.append(_before_headers)
         trace.on_request_chunk_sent.append(_before_body)
@@ -76,6 +79,8 @@ class Transport:
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             cookie_jar=aiohttp.DummyCookieJar(),
             headers={"User-Agent": f"pai-collector/{__version__}", "Accept-Encoding": "gzip, deflate"},
+            # A content type that nobody stated would not be part of a signature.
+            skip_auto_headers=("Content-Type",),
             trace_configs=[trace],
         )
         return self
@@ -94,18 +99,18 @@ class Transport:
 
         `depart` is awaited right before the bytes of each physical send: twice, when a kept
         connection breaks under a GET or DELETE and aiohttp sends it again. What it raises ends
-        the exchange unsent and is raised here.
+        the exchange unsent and is raised here. After it the request is signed, anew for each send.
         """
         if self._session is None:
             raise RuntimeError("the transport is used before it is entered")
-        flight = _Flight(depart, self._timeout_seconds, has_body=request.body is not None)
+        flight = _Flight(request, depart, self._timeout_seconds)
         connect_seconds = min(CONNECT_SECONDS_MAX, self._timeout_seconds)
         try:
             async with (
                 asyncio.timeout(connect_seconds) as flight.timeout,
                 self._session.request(
                     request.method,
-                    URL(request.url).with_query(request.query),
+                    _url(request),
                     headers=request.headers,
                     data=request.body,
                     allow_redirects=False,
@@ -130,17 +135,18 @@ class _Refused(Exception):
 class _Flight:
     """One request on its way, as the hooks see it."""
 
-    def __init__(self, depart: Callable[[], Awaitable[None]], timeout_seconds: float, *, has_body: bool) -> None:
+    def __init__(self, request: HttpRequest, depart: Callable[[], Awaitable[None]], timeout_seconds: float) -> None:
         self.timeout: asyncio.Timeout | None = None
         self.response: aiohttp.ClientResponse | None = None
         self.refusal: Exception | None = None
+        self._request = request
         self._depart = depart
         self._timeout_seconds = timeout_seconds
-        self._has_body = has_body
         self._departed = False
         self._body_begun = False
 
-    async def before_headers(self) -> None:
+    async def before_headers(self, headers: MutableMapping[str, str]) -> None:
+        """`headers` are about to be written, and what is put into them is written, too."""
         assert self.timeout is not None
         # Waiting for a token is neither connecting nor waiting for an answer.
         self.timeout.reschedule(None)
@@ -149,6 +155,8 @@ class _Flight:
         except Exception as error:
             self.refusal = error
             raise _Refused from None
+        if self._request.sign is not None:
+            headers.update(self._request.sign())
         self._departed = True
         self._body_begun = False
         self.timeout.reschedule(asyncio.get_running_loop().time() + self._timeout_seconds)
@@ -169,7 +177,7 @@ class _Flight:
 
     def _unwritten(self, error: Exception) -> bool:
         # Headers wait in a buffer for the body; when that was never begun, neither was written.
-        if self._has_body and not self._body_begun:
+        if self._request.body is not None and not self._body_begun:
             return True
         return any(isinstance(each, aiohttp.ClientConnectionResetError) for each in (error, error.__cause__))
 
@@ -177,13 +185,19 @@ class _Flight:
 async def _before_headers(
     session: aiohttp.ClientSession, context: SimpleNamespace, parameters: aiohttp.TraceRequestHeadersSentParams
 ) -> None:
-    await context.trace_request_ctx.before_headers()
+    await context.trace_request_ctx.before_headers(parameters.headers)
 
 
 async def _before_body(
     session: aiohttp.ClientSession, context: SimpleNamespace, parameters: aiohttp.TraceRequestChunkSentParams
 ) -> None:
     context.trace_request_ctx.before_body()
+
+
+def _url(request: HttpRequest) -> URL:
+    # Declared encoded, so that nothing is spelled anew on the way: what is signed is what is sent.
+    query = f"?{urlencode(request.query)}" if request.query else ""
+    return URL(request.url + query, encoded=True)
 
 
 async def _read(response: aiohttp.ClientResponse, body_bytes_max: int) -> Exchange:

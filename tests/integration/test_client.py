@@ -19,11 +19,15 @@ import pytest
 import structlog
 from aiohttp import web
 
-from collector.api.answers import ListSyslogsAnswer, SyslogRecord
 from collector.api.client import ApiClient, NullMeter, RetryPolicy
+from collector.api.credentials import AccessKey, Credentials, CredentialsSource, StaticCredentials
 from collector.api.decode import Reason, UndecodableAnswerError
-from collector.api.gateways import BearerGateway
-from collector.api.operations import GET_USER_VIEW_METRICS, LIST_SYSLOGS, Operation
+from collector.api.gateways import BearerGateway, Gateway
+from collector.api.openapi import OpenApiGateway
+from collector.api.operation import Operation
+from collector.api.products.eflo_controller import CREATE_DIAGNOSTIC_TASK, LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
+from collector.api.products.pai_studio import GET_USER_VIEW_METRICS
+from collector.api.signing import authorization, content_sha256
 from collector.api.throttle import TokenBucket
 from collector.clock import ServerClock, SystemClock
 from collector.errors import (
@@ -106,17 +110,28 @@ class Harness:
     """A client and everything that was handed to it."""
 
     def __init__(
-        self, base_url: str, *, policy: RetryPolicy, per_second: int, concurrency_max: int, timeout_seconds: float
+        self,
+        base_url: str,
+        *,
+        policy: RetryPolicy,
+        per_second: int,
+        concurrency_max: int,
+        timeout_seconds: float,
+        credentials: CredentialsSource | None,
     ) -> None:
         self.clock = SystemClock()
         self.server_clock = ServerClock(self.clock)
         self.meter = NullMeter()
         self.buckets = {
             operation.name: TokenBucket(per_second, clock=self.clock)
-            for operation in (LIST_SYSLOGS, GET_USER_VIEW_METRICS)
+            for operation in (LIST_SYSLOGS, GET_USER_VIEW_METRICS, CREATE_DIAGNOSTIC_TASK)
         }
+        gateway: Gateway = BearerGateway(CANARY, base_url=base_url)
+        if credentials is not None:
+            now = self.server_clock.now
+            gateway = OpenApiGateway(credentials, region="cn-hangzhou", now=now, base_url=base_url)
         self.client = ApiClient(
-            BearerGateway(CANARY, base_url=base_url),
+            gateway,
             clock=self.clock,
             server_clock=self.server_clock,
             meter=self.meter,
@@ -146,13 +161,16 @@ async def calling(
     per_second: int = 1000,
     concurrency_max: int = 64,
     timeout_seconds: float = 10.0,
+    credentials: CredentialsSource | None = None,
 ) -> AsyncIterator[Harness]:
+    """With `credentials` on the gateway to the product endpoints."""
     harness = Harness(
         base_url,
         policy=policy,
         per_second=per_second,
         concurrency_max=concurrency_max,
         timeout_seconds=timeout_seconds,
+        credentials=credentials,
     )
     async with harness.client:
         yield harness
@@ -911,3 +929,202 @@ async def test_the_key_is_in_nothing_that_a_refused_call_leaves() -> None:
     assert "refused Bearer ***" in str(caught.value)
     assert CANARY not in everything_about(caught.value)
     assert CANARY not in repr(logs) + repr(api.meter.settled) + repr(vars(api.client))
+
+
+# Signed calls
+
+
+KEY = AccessKey("LTAIid-1", f"{CANARY}-1", "token-1")
+OTHER_KEY = AccessKey("LTAIid-2", f"{CANARY}-2", "token-2")
+
+
+class Rotating:
+    """Credentials that change when the service calls them expired."""
+
+    def __init__(self, *credentials: Credentials, failure: TransientError | None = None) -> None:
+        self.left = list(credentials)
+        self.failure = failure
+        self.renewals: list[Credentials] = []
+
+    async def get(self) -> Credentials:
+        return self.left[0]
+
+    async def renew(self, refused: Credentials) -> bool:
+        self.renewals.append(refused)
+        if self.failure is not None:
+            raise self.failure
+        if self.left[0] == refused and len(self.left) > 1:
+            self.left.pop(0)
+        return self.left[0] != refused
+
+
+def proofs(requests: list[web.Request]) -> set[str]:
+    return {request.headers["x-acs-signature-nonce"] for request in requests}
+
+
+def assert_well_signed(requests: list[web.Request], bodies: list[bytes], *keys: AccessKey) -> None:
+    """Every request carries the signature of its own bytes, each by the key of its turn."""
+    for request, body, key in zip(requests, bodies, keys, strict=True):
+        assert request.headers["x-acs-content-sha256"] == content_sha256(body)
+        assert request.headers["Authorization"] == authorization(
+            request.method, request.path, request.query.items(), request.headers, key_id=key.key_id, secret=key.secret
+        )
+
+
+async def test_a_repeated_call_is_signed_anew() -> None:
+    """Each attempt has a nonce and a signature of its own."""
+    handler = scripted(error_reply(503), error_reply(400, "SignatureNonceUsed"), PAGE)
+    async with serve(handler) as service, calling(service.base_url, credentials=StaticCredentials(KEY)) as api:
+        await api.syslogs()
+
+    assert len(proofs(service.requests)) == 3
+    assert_well_signed(service.requests, service.bodies, KEY, KEY, KEY)
+
+
+async def test_aiohttps_own_repeat_of_a_get_is_signed_anew() -> None:
+    """The service takes no nonce twice, so the repeat on a new connection has another."""
+    heads: list[bytes] = []
+
+    async def talk(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        for _ in range(2):
+            heads.append(await read_request(reader))
+            if len(heads) == 2:
+                writer.transport.abort()
+                return
+            writer.write(http_bytes(b'{"Total": 0}'))
+            await writer.drain()
+
+    async with (
+        raw_service(talk) as base_url,
+        calling(base_url, policy=ONCE, credentials=StaticCredentials(KEY)) as api,
+    ):
+        await api.users()
+        await api.users()
+
+    assert len(heads) == 3
+    for name in (b"x-acs-signature-nonce: ", b"Authorization: "):
+        values = [line for head in heads for line in head.split(b"\r\n") if line.startswith(name)]
+        assert len(values) == len(set(values)) == 3
+    assert api.codes == [(0, "connection")]
+
+
+async def test_a_signature_is_made_when_the_call_leaves() -> None:
+    """The date is that of the moment after the wait for a token, however long that was."""
+    async with serve(scripted(PAGE)) as service, calling(service.base_url, credentials=StaticCredentials(KEY)) as api:
+        api.server_clock.observe(1_760_000_000)
+        bucket = api.buckets["ListSyslogs"]
+        acquire = bucket.acquire
+
+        async def an_hour_later() -> None:
+            await acquire()
+            api.server_clock.observe(1_760_003_600)
+
+        bucket.acquire = an_hour_later  # type: ignore[method-assign]
+        await api.syslogs()
+
+    assert service.requests[0].headers["x-acs-date"] == "2025-10-09T09:53:20Z"
+
+
+async def test_a_signature_with_a_wrong_date_is_made_anew_by_the_services_clock() -> None:
+    """The refusal tells the time, and the second signature names it; it had no effect, so any call is repeated."""
+    date = 1_750_000_000
+    refusal = error_reply(400, "InvalidTimeStamp.Expired", Date=formatdate(date, usegmt=True))
+    answer = web.json_response({"DiagnosticId": "d-1"}, headers={"Date": formatdate(date, usegmt=True)})
+    async with (
+        serve(scripted(refusal, answer)) as service,
+        calling(service.base_url, credentials=StaticCredentials(KEY)) as api,
+    ):
+        assert not CREATE_DIAGNOSTIC_TASK.repeatable
+        await api.client.request(CREATE_DIAGNOSTIC_TASK, "", {"ClusterId": "c"})
+
+    assert len(service.requests) == 2
+    assert service.requests[1].headers["x-acs-date"].startswith("2025-06-15T15:06:4")
+    assert api.codes == [(400, "InvalidTimeStamp.Expired")]
+
+
+async def test_a_date_that_is_refused_again_is_not_sent_a_third_time() -> None:
+    """One new signature is enough to know that it was not the date."""
+    reply = error_reply(400, "InvalidTimeStamp.Expired")
+    async with serve(scripted(reply)) as service, calling(service.base_url, credentials=StaticCredentials(KEY)) as api:
+        with pytest.raises(TransientError):
+            await api.syslogs()
+
+    assert len(service.requests) == 2
+    assert not api.client.gate.account_stopped
+
+
+async def test_expired_credentials_are_renewed_and_the_call_repeated() -> None:
+    """The repeat is signed with the new key, nobody is stopped, and what was refused together is renewed together."""
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        if request.headers["x-acs-security-token"] == KEY.security_token:
+            return error_reply(400, "InvalidSecurityToken.Expired")
+        return web.json_response(PAGE)
+
+    credentials = Rotating(KEY, OTHER_KEY)
+    async with serve(handler) as service, calling(service.base_url, credentials=credentials) as api:
+        api.client.gate._account.widen()
+        await asyncio.gather(*(api.syslogs(f"n{number}") for number in range(12)))
+
+    used = [OTHER_KEY if KEY.key_id not in request.headers["Authorization"] else KEY for request in service.requests]
+    assert_well_signed(service.requests, service.bodies, *used)
+    assert used.count(OTHER_KEY) == 12
+    assert not api.client.gate.account_stopped
+    assert not api.client.gate.circuit_open("ListSyslogs")
+
+
+async def test_expired_credentials_without_others_stop_the_account() -> None:
+    """Where the chain gives the same key again, nothing is repeated, and the advice is to set another."""
+    reply = error_reply(400, "InvalidSecurityToken.Expired", f"token {KEY.security_token} of {KEY.secret}")
+    credentials = Rotating(KEY)
+    async with serve(scripted(reply)) as service, calling(service.base_url, credentials=credentials) as api:
+        with pytest.raises(CredentialsError) as caught:
+            await api.syslogs()
+
+    assert "token *** of ***" in str(caught.value)
+    assert len(service.requests) == 1
+    assert credentials.renewals == [KEY]
+    assert api.client.gate.account_stopped
+
+
+async def test_new_credentials_that_are_refused_too_are_not_renewed_again() -> None:
+    """One call renews once: a service that calls everything expired ends in a refused key."""
+    reply = error_reply(400, "InvalidSecurityToken.Expired")
+    credentials = Rotating(KEY, OTHER_KEY, KEY, OTHER_KEY)
+    async with serve(scripted(reply)) as service, calling(service.base_url, credentials=credentials) as api:
+        with pytest.raises(CredentialsError):
+            await api.syslogs()
+
+    assert len(service.requests) == 2
+    assert credentials.renewals == [KEY]
+
+
+async def test_credentials_that_cannot_be_had_at_present_stop_nobody() -> None:
+    """A chain that is down is a failure that passes."""
+    reply = error_reply(400, "InvalidSecurityToken.Expired")
+    credentials = Rotating(KEY, failure=TransientError("metadata service is down"))
+    async with (
+        serve(scripted(reply)) as service,
+        calling(service.base_url, policy=ONCE, credentials=credentials) as api,
+    ):
+        with pytest.raises(TransientError, match="ListSyslogs of e01-cn-1: metadata service is down"):
+            await api.syslogs()
+
+    assert not api.client.gate.account_stopped
+    assert api.meter.reserved == set()
+
+
+async def test_without_credentials_nothing_is_sent() -> None:
+    """A chain without a key stops the account before a call is counted."""
+
+    class Nothing(Rotating):
+        async def get(self) -> Credentials:
+            raise CredentialsError("no access key was found")
+
+    async with serve(scripted(PAGE)) as service, calling(service.base_url, credentials=Nothing()) as api:
+        with pytest.raises(CredentialsError, match="ListSyslogs of e01-cn-1: no access key was found"):
+            await api.syslogs()
+
+    assert service.requests == []
+    assert (api.meter.reserved, api.meter.settled, api.meter.released) == (set(), [], [])
+    assert api.client.gate.account_stopped

@@ -6,7 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.api.reactions import react
+from collector.api.reactions import StaleSignatureError, is_expired, react
 from collector.errors import (
     ApiError,
     BadRequestError,
@@ -80,7 +80,7 @@ DOCUMENTED: list[tuple[int, str, type[ApiError]]] = [
     (502, "", TransientError),
     (504, "", TransientError),
     (599, "", TransientError),
-    (400, "InvalidTimeStamp.Expired", TransientError),
+    (400, "InvalidTimeStamp.Expired", StaleSignatureError),
     (400, "SignatureNonceUsed", TransientError),
     # Requests that are wrong.
     (400, "MissingParameter", BadRequestError),
@@ -177,3 +177,11 @@ def test_every_reply_has_a_meaning(
 
     assert issubclass(reaction.error, ApiError)
     assert reaction.hint
+
+
+def test_only_expired_credentials_may_be_renewed() -> None:
+    """A temporary key that has expired is told from one that is wrong."""
+    assert is_expired("InvalidSecurityToken.Expired")
+    assert not is_expired("InvalidSecurityToken.Malformed")
+    assert not is_expired("InvalidAccessKeyId.NotFound")
+    assert not is_expired("")
