@@ -17,9 +17,10 @@ from pathlib import Path
 import msgspec
 
 from collector.simulator.clock import SimulatorClock
+from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SIMULATOR_KEY
 from collector.simulator.faults import Fault
 from collector.simulator.promptness import count_promptly
-from collector.simulator.server import SIMULATOR_KEY, serve
+from collector.simulator.server import serve
 from collector.simulator.world import World
 
 
@@ -34,11 +35,15 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--nodes", type=int, default=20)
     parser.add_argument("--groups", type=int, default=2)
+    parser.add_argument("--nodes-per-cluster", type=int, default=500)
     parser.add_argument("--users-per-group", type=int, help="records of a snapshot; 3 to 40 without it")
     parser.add_argument("--density", type=float, default=1.0, help="multiplies how much is logged")
     parser.add_argument("--lines-per-second", type=float, help="all nodes log alike, at this rate")
     parser.add_argument("--no-bursts", action="store_true")
     parser.add_argument("--key", default=SIMULATOR_KEY, help="the bearer key that is taken")
+    parser.add_argument("--access-key-id", default=ACCESS_KEY_ID, help="the access key that is taken")
+    parser.add_argument("--access-key-secret", default=ACCESS_KEY_SECRET)
+    parser.add_argument("--security-token", help="makes the access key a temporary one")
     parser.add_argument("--quota", type=_quota, action="append", default=[], metavar="OPERATION=N")
     parser.add_argument("--latency", type=float, nargs=2, default=(0.0, 0.0), metavar=("MIN", "MAX"), help="seconds")
     parser.add_argument("--faults", type=Path, help="JSON file with a list of faults")
@@ -62,6 +67,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         arguments.nodes,
         arguments.groups,
         users_per_group=arguments.users_per_group,
+        nodes_per_cluster=arguments.nodes_per_cluster,
         density=arguments.density,
         bursts=not arguments.no_bursts,
         lines_per_second=arguments.lines_per_second,
@@ -69,6 +75,9 @@ async def _run(arguments: argparse.Namespace) -> None:
     simulator = await serve(
         world,
         key=arguments.key,
+        access_key_id=arguments.access_key_id,
+        access_key_secret=arguments.access_key_secret,
+        security_token=arguments.security_token,
         quotas=dict(arguments.quota),
         now=SimulatorClock(arguments.start, rate=arguments.rate),
         latency_seconds=tuple(arguments.latency),

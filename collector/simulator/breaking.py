@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from collector.api.operations import Operation
+from collector.api.operation import Operation
 from collector.simulator import refusals
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.refusals import Refusal

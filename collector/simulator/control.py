@@ -1,12 +1,14 @@
 """Control endpoints under `/_simulator/`, for tests in another process. Loopback callers only.
 
 GET  stats                                       calls by operation, as JSON
-GET  world                                       node ids with profile, group ids, seed, now
+GET  world                                       node ids with profile, other ids by kind, seed, now
 POST clock   {"set": T, "advance": S, "rate": R}  move the clock; each key is optional
 GET  faults, POST faults [{"kind": ...}, ...]    the fault list, replaced as a whole
 POST late    {"node_id", "start", "end", "count", "visible_at"}
 GET  truth?node=&start=&end=[&served=1]          every record, one JSON a line; served: after type drift
 GET  users?group=&time=[&time_step=]             a whole snapshot
+POST credentials {"security_token": ..., ...}     replace what is named of `Credentials`
+GET  uploads                                     span names of every upload to the traces' endpoint
 """
 
 from __future__ import annotations
@@ -44,11 +46,13 @@ def routes(simulator: Simulator) -> list[web.RouteDef]:
         "faults": controls.faults,
         "truth": controls.truth,
         "users": controls.users,
+        "uploads": controls.uploads,
     }
     posts: dict[str, Handler] = {
         "clock": controls.move_clock,
         "faults": controls.replace_faults,
         "late": controls.add_late,
+        "credentials": controls.change_credentials,
     }
     return [web.get(f"/_simulator/{name}", _guarded(handler)) for name, handler in gets.items()] + [
         web.post(f"/_simulator/{name}", _guarded(handler)) for name, handler in posts.items()
@@ -78,8 +82,19 @@ class _Controls:
 
     async def world(self, request: web.Request) -> web.Response:
         world = self._simulator.world
-        nodes = {node_id: world.profile(node_id) for node_id in world.node_ids}
-        return _json({"seed": world.seed, "now": self._simulator.now(), "nodes": nodes, "groups": world.group_ids})
+        account, now = self._simulator.backend.account, self._simulator.now()
+        told = {
+            "seed": world.seed,
+            "now": now,
+            "nodes": {node_id: world.profile(node_id) for node_id in world.node_ids},
+            "groups": world.group_ids,
+            "clusters": account.cluster_ids,
+            "jobs": account.job_ids(now),
+            "instances": account.instance_ids,
+            "eas_resources": account.eas_resource_ids,
+            "services": account.service_ids,
+        }
+        return _json(told)
 
     async def move_clock(self, request: web.Request) -> web.Response:
         move = msgspec.json.decode(await request.read(), type=ClockMove)
@@ -114,6 +129,14 @@ class _Controls:
         query = request.query
         step = query.get("time_step", "5m")
         return _json(self._simulator.world.snapshot(query["group"], int(query["time"]), time_step=step))
+
+    async def change_credentials(self, request: web.Request) -> web.Response:
+        changes = msgspec.json.decode(await request.read(), type=dict[str, Any])
+        self._simulator.credentials = self._simulator.credentials.changed(changes)
+        return _json({"changed": sorted(changes)})
+
+    async def uploads(self, request: web.Request) -> web.Response:
+        return _json([upload.span_names for upload in self._simulator.backend.traces.received])
 
 
 def _json(value: Any) -> web.Response:

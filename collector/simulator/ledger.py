@@ -9,7 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from collector.api.operations import CATALOGUE, Operation, Price
+from collector.api.operation import Operation, Price
+from collector.api.operations import CATALOGUE
 
 
 class Arrival(NamedTuple):
@@ -32,6 +33,8 @@ class OperationStats:
     """Body bytes sent, before compression."""
     by_status: Counter[int] = field(default_factory=Counter)
     """Calls by HTTP status; 0 is a call whose connection was broken without one."""
+    by_gateway: Counter[str] = field(default_factory=Counter)
+    """Calls by wire form: `bearer` or `openapi`."""
     faults: Counter[str] = field(default_factory=Counter)
     """Faults shown, by kind."""
     in_flight: int = 0
@@ -53,6 +56,7 @@ class OperationStats:
             "rows": self.rows,
             "bytes": self.bytes,
             "by_status": {str(status): count for status, count in sorted(self.by_status.items())},
+            "by_gateway": dict(sorted(self.by_gateway.items())),
             "faults": dict(sorted(self.faults.items())),
             "cost_cny": None if self.cost_cny is None else str(self.cost_cny),
             "in_flight": self.in_flight,

@@ -39,19 +39,19 @@ class Node:
     pack_prefix: str
 
 
-def make_nodes(seed: int, count: int) -> tuple[Node, ...]:
+def make_nodes(seed: int, count: int, per_cluster: int = 500) -> tuple[Node, ...]:
     """`count` nodes: of each ten in a row six are quiet, three normal and one busy."""
-    return tuple(_make_node(seed, index) for index in range(count))
+    return tuple(_make_node(seed, index, per_cluster) for index in range(count))
 
 
-def _make_node(seed: int, index: int) -> Node:
+def _make_node(seed: int, index: int, per_cluster: int) -> Node:
     key = key_of("node", seed, index)
     # The optional fields are empty on some machines, as on real ones.
     return Node(
         node_id=f"e01-cn-sim{index + 1:04d}",
         key=key,
         profile=_profile(seed, index),
-        cluster_id=f"i1100000000000000{seed % 1000:03d}{index // 500 + 1:02d}",
+        cluster_id=f"i1100000000000000{seed % 1000:03d}{index // per_cluster + 1:02d}",
         hostname=f"gpu-{index + 1:04d}",
         ip=f"10.{index >> 16 & 0xFF}.{index >> 8 & 0xFF}.{index & 0xFF}",
         sn=f"21A4{key & 0xFFFFFF:06X}" if key >> 24 & 7 else "",

@@ -12,6 +12,7 @@ import msgspec
 from collector.simulator.drift import drift_syslog, syslog_shape
 from collector.simulator.faults import NOTHING, Fault, FaultKind, Fired
 from collector.simulator.hashing import key_of
+from collector.simulator.listing import Page
 from collector.simulator.refusals import invalid_parameter, invalid_token, missing_parameter, not_found
 from collector.simulator.tokens import Position, TokenMint
 from collector.simulator.world import Record, World
@@ -22,13 +23,6 @@ Bounds = Literal["closed", "half_open"]
 CACHED_ROWS_MAX = 100_000
 _ASCENDING, _DESCENDING, _SHUFFLED = "asc", "desc", "shuffled"
 _encode = msgspec.json.Encoder().encode
-
-
-class Page(NamedTuple):
-    """An answer's fields as JSON text without the braces, and how many records they hold."""
-
-    fields: bytes
-    rows: int
 
 
 class Row(NamedTuple):

@@ -32,6 +32,11 @@ class Group:
     node_count: int
 
 
+def machine_id(index: int) -> str:
+    """The name of a group's machine with GPUs, counted from 0."""
+    return f"lrn{index:04d}"
+
+
 def make_groups(seed: int, count: int, users_per_group: int | None) -> tuple[Group, ...]:
     """`count` groups; without `users_per_group` each has 3 to 40 users."""
     low, high = USERS_IN_A_GROUP
@@ -71,7 +76,7 @@ def _user(group: Group, index: int, h: int, rates: int) -> dict[str, Any]:
     cpu_jobs = h & 1
     gpu_jobs = (h >> 1) % 3
     cpu_nodes = [f"eci{mix(h + place) & 0xFFFFFF:06x}" for place in range(cpu_jobs)]
-    gpu_nodes = sorted({f"lrn{mix(h - place) % group.node_count:04d}" for place in range(gpu_jobs)})
+    gpu_nodes = sorted({machine_id(mix(h - place) % group.node_count) for place in range(gpu_jobs)})
     gpus = len(gpu_nodes) * (1 << (h >> 8) % 4)
     memory = 4_194_304 * (1 + (h >> 20) % 200)
     return {

@@ -84,13 +84,14 @@ class World:
         group_count: int = 2,
         *,
         users_per_group: int | None = None,
+        nodes_per_cluster: int = 500,
         density: float = 1.0,
         bursts: bool = True,
         lines_per_second: float | None = None,
         late: Iterable[LateRows] = (),
     ) -> None:
         self.seed = seed
-        self._nodes = {node.node_id: node for node in make_nodes(seed, node_count)}
+        self._nodes = {node.node_id: node for node in make_nodes(seed, node_count, nodes_per_cluster)}
         self._groups = {group.group_id: group for group in usage.make_groups(seed, group_count, users_per_group)}
         self._bursts = bursts
         self._tables = _count_tables(density, lines_per_second)
@@ -107,8 +108,16 @@ class World:
         return list(self._nodes)
 
     @property
+    def nodes(self) -> list[Node]:
+        return list(self._nodes.values())
+
+    @property
     def group_ids(self) -> list[str]:
         return list(self._groups)
+
+    @property
+    def groups(self) -> list[usage.Group]:
+        return list(self._groups.values())
 
     def has_node(self, node_id: str) -> bool:
         return node_id in self._nodes

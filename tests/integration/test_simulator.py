@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import signal
@@ -18,7 +19,8 @@ import aiohttp
 import msgspec
 import pytest
 
-from collector.api.operations import LIST_SYSLOGS
+from collector.api.operations import CATALOGUE
+from collector.api.products.eflo_controller import LIST_SYSLOGS
 from collector.clock import ManualClock
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.drift import PLACEABLE, UNPLACEABLE, Shape, drift_syslog, drift_user
@@ -373,6 +375,60 @@ async def test_what_is_no_operation_is_not_found(start: Start) -> None:
     assert (await caller.send("GET", PATHS[SYSLOGS])).status == 405
     assert (await caller.send("POST", PATHS[SYSLOGS], data=b"[1]")).json["Code"] == "InvalidParameter"
     assert (await caller.send("POST", PATHS[SYSLOGS], data=b"\xff")).json["Code"] == "InvalidParameter"
+
+
+async def test_a_product_endpoint_answers_nobody_unknown(start: Start) -> None:
+    """Without a signature a call is refused, and counted as a call on the product endpoint."""
+    caller = await start()
+    headers = {"Authorization": "", "x-acs-action": SYSLOGS, "x-acs-version": "2022-12-15"}
+
+    reply = await caller.send("POST", "/", headers=headers, data=GOOD)
+
+    assert (reply.status, reply.json["Code"]) == (400, "IncompleteSignature")
+    stats = caller.simulator.stats[SYSLOGS]
+    assert (stats.calls, dict(stats.by_gateway), dict(stats.by_status)) == (1, {"openapi": 1}, {400: 1})
+
+
+async def test_every_call_is_held_against_the_catalogue(start: Start) -> None:
+    """What a listing would overlook is refused before it, and no sooner than the faults had their turn."""
+    caller = await start(faults=[Fault(kind=FaultKind.ERROR_500, arrivals=(2,))])
+    path = "/api/eflo-controller/2022-12-15/ListClusters"
+
+    replies = [await caller.send("POST", path, json={"MaxResults": 101}) for _ in range(2)]
+
+    assert [(reply.status, reply.json["Code"]) for reply in replies] == [
+        (400, "InvalidParameter"), (500, "InternalError"),
+    ]  # fmt: skip
+
+
+async def test_every_operation_has_an_answer(start: Start) -> None:
+    """The catalogue and the simulator hold the same operations."""
+    assert (await start()).simulator.backend.listings.keys() == CATALOGUE.keys()
+
+
+async def test_bytes_that_are_no_text_are_refused(start: Start) -> None:
+    """Whatever stands in path, query and headers, a call gets an answer that is JSON."""
+    caller = await start()
+    host, port = caller.simulator.base_url.removeprefix("http://").split(":")
+    for path, action in (("resources/%FF/x/log", "DescribeResourceLog"), ("resources?Sort=%FF", "ListResources"),
+                         ("resources", "ListResources"), ("%FF", "\udcff")):  # fmt: skip
+        reader, writer = await asyncio.open_connection(host, int(port))
+        lines = [
+            f"GET /api/v2/{path} HTTP/1.1",
+            "Host: simulator",
+            "Connection: close",
+            f"x-acs-action: {action}",
+            "x-acs-version: 2021-07-01",
+            "x-acs-bearer-token: \udcff",
+            "x-acs-signature-type: BEARERTOKEN",
+            *(("Authorization: \udcff",) if path == "resources" else ()),
+        ]
+        writer.write("\r\n".join([*lines, "", ""]).encode(errors="surrogateescape"))
+        answer = await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        assert answer.startswith((b"HTTP/1.1 400", b"HTTP/1.1 401", b"HTTP/1.1 404")), answer
+        assert json.loads(answer.partition(b"\r\n\r\n")[2])["Code"]
 
 
 # Counting
@@ -859,6 +915,10 @@ async def test_controls_from_outside(start: Start) -> None:
     assert served == await caller.listing(last=T + 9)
     assert all(type(record["Time"]) is int for record in served)
     assert (await caller.syslogs()).status == 500
+    account = caller.simulator.backend.account
+    told = await control("GET", "world")
+    assert (told["clusters"], told["services"]) == (account.cluster_ids, account.service_ids)
+    assert (told["jobs"], told["eas_resources"]) == (account.job_ids(NOW), account.eas_resource_ids)
     stats = (await control("GET", "stats"))[SYSLOGS]
     assert (stats["calls"], stats["by_status"]) == (2, {"200": 1, "500": 1})
     assert stats["max_in_any_second"] == caller.simulator.max_in_any_second(SYSLOGS)
@@ -874,6 +934,8 @@ async def test_controls_from_outside(start: Start) -> None:
         ("POST", "clock", b'{"rate": -1}', 400),
         ("POST", "faults", b'[{"kind": "gremlins"}]', 400),
         ("POST", "faults", b'[{"kind": "error_500", "probability": 7}]', 400),
+        ("POST", "credentials", b'{"password": "x"}', 400),
+        ("POST", "credentials", b'{"expires_at": "soon"}', 400),
         ("POST", "late", b'{"node_id": "nobody", "start": 1, "end": 2, "count": 1, "visible_at": 2}', 404),
     ],
 )
@@ -888,6 +950,40 @@ async def test_wrong_controls_are_refused(
     assert reply.status == status
     assert reply.body.strip()
     assert (caller.simulator.faults, caller.simulator.now()) == ((), NOW)
+
+
+async def test_credentials_are_changed_from_outside(start: Start) -> None:
+    """What is named changes, the rest stays; a caller with the old key is refused from then on."""
+    caller = await start()
+
+    reply = await caller.send("POST", "/_simulator/credentials", json={"key": "sk-new", "expires_at": NOW})
+
+    assert reply.json == {"changed": ["expires_at", "key"]}
+    assert (await caller.syslogs()).status == 401
+    credentials = caller.simulator.credentials
+    assert (credentials.key, credentials.expires_at, credentials.access_key_secret) == (
+        "sk-new",
+        NOW,
+        "simulator-secret",
+    )
+
+
+async def test_uploads_of_spans(start: Start) -> None:
+    """The endpoint that goes with a token takes spans, compressed or not; without a token it does not."""
+    caller = await start()
+    span = b"\x0a\x08\x12\x06\x12\x04\x2a\x02ok"
+    path = "/api/PaiLLMTrace/2024-03-11/GetXtraceToken"
+    endpoint = (await caller.send("GET", path)).json["HttpEndpoint"].removeprefix(caller.simulator.base_url)
+    headers = {"Content-Type": "application/x-protobuf"}
+
+    plain = await caller.send("POST", endpoint, data=span, headers=headers)
+    packed = await caller.send(
+        "POST", endpoint, data=gzip.compress(span), headers={**headers, "Content-Encoding": "gzip"}
+    )
+    stranger = await caller.send("POST", "/adapt_nobody/api/otlp/traces", data=span, headers=headers)
+
+    assert (plain.status, packed.status, stranger.status) == (200, 200, 401)
+    assert (await caller.send("GET", "/_simulator/uploads")).json == [["ok"], ["ok"]]
 
 
 async def test_a_clock_that_was_handed_in_cannot_be_moved(start: Start) -> None:

@@ -12,7 +12,7 @@ from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line
 from collector.errors import UsageError
 from collector.simulator.promptness import count_promptly
-from collector.simulator.server import SIMULATOR_KEY, Simulator
+from collector.simulator.server import Simulator
 from collector.simulator.world import World
 
 
@@ -55,19 +55,22 @@ async def _serve(world: World, port: int, latency: tuple[float, float], *, as_js
 
 
 def _tell(running: Simulator, *, as_json: bool) -> None:
-    world = running.world
+    world, credentials = running.world, running.credentials
     if as_json:
         targets = {"nodes": world.node_ids, "resource_groups": world.group_ids}
-        print_json({"base_url": running.base_url, "key": SIMULATOR_KEY, **targets})
+        print_json({"base_url": running.base_url, "key": credentials.key, **targets})
         return
     nodes = ", ".join(f'"{node}"' for node in world.node_ids[:3])
     groups = ", ".join(f'"{group}"' for group in world.group_ids[:2])
     print_line(f"simulator at {running.base_url}, {len(world.node_ids)} nodes, {len(world.group_ids)} resource groups")
     print_line("in another terminal:")
-    print_line(f"  export DASHSCOPE_API_KEY={SIMULATOR_KEY}")
+    print_line(f"  export DASHSCOPE_API_KEY={credentials.key}")
     print_line("  pai-collector init")
     print_line("and in collector.toml:")
     print_line(f'  [api]     base_url = "{running.base_url}"')
     print_line(f"  [targets] nodes = [{nodes}]")
     print_line(f"            resource_groups = [{groups}]")
+    print_line('or, with gateway = "openapi" under [api], signed as the product endpoints want it:')
+    print_line(f"  export ALIBABA_CLOUD_ACCESS_KEY_ID={credentials.access_key_id}")
+    print_line(f"  export ALIBABA_CLOUD_ACCESS_KEY_SECRET={credentials.access_key_secret}")
     print_line("Ctrl-C ends it")
