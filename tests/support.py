@@ -37,7 +37,11 @@ def settings(folder: Path, base_url: str, **sections: Mapping[str, Any]) -> Sett
         "api": {"base_url": base_url},
         "store": {"path": folder / "store", "flush_interval": "200ms"},
         "journal": {"path": folder / "journal.db"},
-        "sources": {"syslogs": {"initial_lookback": f"{LOOKBACK}s", "settle": f"{SETTLE}s", "recheck": []}},
+        "sources": {
+            "syslogs": {"initial_lookback": f"{LOOKBACK}s", "settle": f"{SETTLE}s", "recheck": []},
+            # Tests of usage name resource groups too; those of series switch it on.
+            "node_metrics": {"enabled": False},
+        },
     }
     for name, values in sections.items():
         merged.setdefault(name, {}).update(values)

@@ -98,6 +98,24 @@ class Seal:
 
 
 @dataclass(frozen=True, slots=True)
+class KnownObject:
+    """An object of a stream of observed states, as it was seen last."""
+
+    object_id: str
+    listed: int | None
+    """Digest of what the list said of it, None when it has to be looked at closer."""
+    fingerprint: int
+    """Digest of the state that was stored last."""
+    is_present: bool
+    """False when the last complete list did not hold it."""
+    ended_at: int | None
+    seen_at: int
+    """Tick of the last list that held it."""
+    state: str
+    """The columns of the stored state after the fingerprint, as a JSON array."""
+
+
+@dataclass(frozen=True, slots=True)
 class PageCommit:
     """One page, as it is committed: its rows, the cursor it moved and the call it settles."""
 
@@ -119,6 +137,8 @@ class PageCommit:
     """None where an open window is sealed with what it has, without another page."""
     seal: Seal | None
     counters: tuple[tuple[str, int], ...] = ()
+    objects: tuple[KnownObject, ...] = ()
+    """What is known from here on of the objects of a stream of observed states."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -17,7 +17,7 @@ from typing import Any, TypeVar
 from collector.api.metering import Attempt
 from collector.errors import JournalCorrupt, JournalError, JournalTooNew
 from collector.journal import ledger
-from collector.journal.entries import Chunk, Depth, OpenWindow, PageCommit, StreamState
+from collector.journal.entries import Chunk, Depth, KnownObject, OpenWindow, PageCommit, StreamState
 from collector.journal.group_commit import GroupCommit
 from collector.journal.ledger import Prices
 from collector.journal.packing import packed, unpacked
@@ -173,6 +173,7 @@ class Journal:
             put_chunk(db, chunk, monotonic, window_id=window_id, stream_id=page.stream_id, reading=reading)
         for name, by in page.counters:
             add_to_counter(db, name, by)
+        put_objects(db, page.stream_id, page.objects)
         for window, chunk in page.strays:
             _put_stray(db, page, window, chunk, monotonic)
         if page.seal is None and not page.strays:
@@ -181,6 +182,32 @@ class Journal:
         if page.seal is not None:
             _seal(db, page, window_id, monotonic)
         return _stream(db, page.stream_id)
+
+    async def commit_observation(
+        self,
+        stream_id: int,
+        chunks: Iterable[Chunk],
+        objects: Iterable[KnownObject],
+        attempt: Attempt,
+        monotonic: float,
+    ) -> None:
+        """Commit what one object's own answer said: its row, what is known of it, and the call."""
+
+        def work(db: sqlite3.Connection) -> None:
+            ledger.settle(db, attempt, self._prices)
+            for chunk in chunks:
+                put_chunk(db, chunk, monotonic, stream_id=stream_id, seal_number=next_number(db, "seal_number"))
+            put_objects(db, stream_id, objects)
+
+        await self.run(work)
+
+    async def known_objects(self, stream_id: int) -> dict[str, KnownObject]:
+        """The objects of a stream of observed states, by id."""
+        return await self.run(lambda db: _known_objects(db, stream_id))
+
+    async def learn_objects(self, stream_id: int, objects: Iterable[KnownObject]) -> None:
+        """Enter what the store knows of the objects of a stream that is new to this journal."""
+        await self.run(lambda db: put_objects(db, stream_id, objects))
 
     async def restart_window(self, stream_id: int, open_id: int) -> StreamState:
         """Begin an open window again from its start; the rows read so far stay for the merge."""
@@ -225,6 +252,29 @@ def put_chunk(
             chunk.crc, packed(chunk.body), seal_number, monotonic,
         ),
     )  # fmt: skip
+
+
+def put_objects(db: sqlite3.Connection, stream_id: int, objects: Iterable[KnownObject]) -> None:
+    """Enter what is known of objects, over what was known before."""
+    db.executemany(
+        "INSERT OR REPLACE INTO observed VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+        [
+            (stream_id, o.object_id, o.listed, o.fingerprint, o.is_present, o.ended_at, o.seen_at, o.state)
+            for o in objects
+        ],
+    )
+
+
+def _known_objects(db: sqlite3.Connection, stream_id: int) -> dict[str, KnownObject]:
+    rows = db.execute(
+        "SELECT object_id, listed, fingerprint, is_present, ended_at, seen_at, state FROM observed"
+        " WHERE stream_id = ? ORDER BY object_id",
+        (stream_id,),
+    )
+    return {
+        object_id: KnownObject(object_id, listed, fingerprint, bool(is_present), ended_at, seen_at, state)
+        for object_id, listed, fingerprint, is_present, ended_at, seen_at, state in rows
+    }
 
 
 def next_number(db: sqlite3.Connection, name: str) -> int:

@@ -12,7 +12,7 @@ from datetime import UTC, datetime, timedelta, timezone
 from decimal import Decimal
 
 from collector.api.metering import CODE_UNKNOWN, Attempt
-from collector.api.operations import Price
+from collector.api.operation import Price
 
 BILLING_ZONE = timezone(timedelta(hours=8))
 """Billing months are calendar months of China's time."""

@@ -2,13 +2,30 @@
 
 from __future__ import annotations
 
-FORMAT = 1
+FORMAT = 2
 """Version of the file. Older ones are upgraded when opened, newer ones are refused."""
 
-UPGRADES: dict[int, str] = {}
+_OBSERVED = """
+-- The objects of a stream of observed states, as they were seen last.
+CREATE TABLE observed (
+    stream_id INTEGER NOT NULL,
+    object_id TEXT NOT NULL,
+    listed INTEGER,                   -- digest of what the list said, NULL when it has to be looked at closer
+    fingerprint INTEGER NOT NULL,     -- digest of the state that was stored last
+    is_present INTEGER NOT NULL,      -- 0 when the last complete list did not hold it
+    ended_at INTEGER,                 -- when the object ended, as the service tells it
+    seen_at INTEGER NOT NULL,         -- tick of the last list that held it
+    state TEXT NOT NULL,              -- the columns of the stored state, a JSON array
+    PRIMARY KEY (stream_id, object_id)
+) WITHOUT ROWID;
+"""
+
+UPGRADES: dict[int, str] = {1: _OBSERVED}
 """For each older format: the statements that lead to the next one."""
 
-DDL = """
+DDL = (
+    _OBSERVED
+    + """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
 -- One row a stream: what was planned, sealed and acknowledged.
@@ -141,3 +158,4 @@ CREATE TABLE counters (
     value INTEGER NOT NULL
 ) WITHOUT ROWID;
 """
+)

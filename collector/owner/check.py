@@ -6,11 +6,9 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
-from collector.api.operations import GET_USER_VIEW_METRICS, LIST_SYSLOGS, Operation, price_text
+from collector.api.operation import Operation, price_text
 from collector.errors import ApiError, CollectorError, CredentialsError
 from collector.owner.instance import Owner
-
-PROBE_SECONDS = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,25 +44,11 @@ async def check_all(owner: Owner) -> list[CheckResult]:
             else "agrees with the server's",
         )
     )  # fmt: skip
-    for operation, scope_id, parameters in _probes(owner):
-        results.append(await _probe(owner, operation, scope_id, parameters))
+    for streams in await owner.streams():
+        key = streams.keys(owner.settings.api.region)[0]
+        parameters = streams.probe(key, owner.server_clock.now())
+        results.append(await _probe(owner, streams.operation, key.scope_id, parameters))
     return results
-
-
-def _probes(owner: Owner) -> list[tuple[Operation, str, Mapping[str, Any]]]:
-    settings = owner.settings
-    now = owner.server_clock.now()
-    found: list[tuple[Operation, str, Mapping[str, Any]]] = []
-    if settings.sources.syslogs.enabled and settings.targets.nodes:
-        node_id = settings.targets.nodes[0]
-        end = now - settings.sources.syslogs.settle_seconds
-        asked = {"NodeId": node_id, "FromTime": str(end - PROBE_SECONDS), "ToTime": str(end)}
-        found.append((LIST_SYSLOGS, node_id, asked))
-    if settings.sources.user_metrics.enabled and settings.targets.resource_groups:
-        group_id = settings.targets.resource_groups[0]
-        asked = {"ResourceGroupID": group_id, "PageNumber": "1", "PageSize": "1"}
-        found.append((GET_USER_VIEW_METRICS, group_id, asked))
-    return found
 
 
 async def _probe(owner: Owner, operation: Operation, scope_id: str, parameters: Mapping[str, Any]) -> CheckResult:

@@ -3,34 +3,38 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
-from typing import Self
+from typing import Any, Self
 
 import structlog
 
-from collector.api.client import ApiClient, RetryPolicy
-from collector.api.gateways import BearerGateway
-from collector.api.operations import CATALOGUE, Price
+from collector.api.client import ApiClient, Reply, RetryPolicy
+from collector.api.gateways import Gateway
+from collector.api.operation import Operation, Price
+from collector.api.operations import CATALOGUE
+from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN, GetXtraceTokenAnswer
 from collector.api.throttle import TokenBucket, buckets_for
 from collector.clock import Clock, ServerClock, SystemClock
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Limits, Outgoing
+from collector.owner.gateway import gateway_of
 from collector.owner.lock import OwnerLock
+from collector.owner.observing import conclude
 from collector.owner.set_aside import open_journal
+from collector.owner.streams import everything, stages
+from collector.pipeline.collecting import Collecting
 from collector.pipeline.meter import JournalMeter
 from collector.pipeline.room import Room
 from collector.pipeline.run import OnceRunner
 from collector.pipeline.ship import Shipper
-from collector.pipeline.streams import SnapshotStreams, Streams, SyslogStreams
+from collector.pipeline.streams import ACCOUNT_SCOPE, Streams
 from collector.settings import Settings
-from collector.sources.syslogs import SyslogSource
-from collector.sources.user_metrics import UserMetricsSource
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import migrate
-from collector.units import format_duration
+from collector.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
@@ -54,6 +58,7 @@ class Owner:
         """Where a damaged journal was moved to at this start."""
         self.runner: OnceRunner | None = None
         self.client: ApiClient | None = None
+        self.gateway: Gateway | None = None
         self.journal: Journal
         self.store: EmbeddedStore
         self.outgoing: Outgoing
@@ -106,6 +111,11 @@ class Owner:
         self.outgoing = Outgoing(self.journal)
         if key is not None:
             self.client = await self._stack.enter_async_context(self._client(key))
+            if self.settings.tracing.enabled:
+                tracing = Tracing(
+                    self._ask_for_token, clock=self.clock, random=Random(), endpoint=self.settings.tracing.endpoint
+                )
+                await self._stack.enter_async_context(tracing)
 
     def prices(self) -> dict[str, Price | None]:
         """Price of each operation: the catalogue's, or the configuration's over it."""
@@ -117,8 +127,9 @@ class Owner:
 
     def _client(self, key: str) -> ApiClient:
         api = self.settings.api
+        self.gateway = gateway_of(self.settings, key, self.clock, self.server_clock)
         return ApiClient(
-            BearerGateway(key, site=api.site, base_url=api.base_url),
+            self.gateway,
             clock=self.clock,
             server_clock=self.server_clock,
             meter=JournalMeter(self.journal, self.server_clock),
@@ -128,6 +139,13 @@ class Owner:
             concurrency_max=api.concurrency_max,
             timeout_seconds=api.timeout_seconds,
         )
+
+    async def _ask_for_token(self) -> GetXtraceTokenAnswer:
+        assert self.client is not None
+        reply = await self.client.request(GET_XTRACE_TOKEN, ACCOUNT_SCOPE, {})
+        await self.journal.settle(reply.attempt)
+        assert isinstance(reply.answer, GetXtraceTokenAnswer)
+        return reply.answer
 
     @property
     def shipping_error(self) -> str | None:
@@ -158,44 +176,33 @@ class Owner:
 
     # Work
 
-    def sources(self, only: Sequence[str] = ()) -> list[Streams]:
-        """The enabled sources that have targets; `only` narrows them by name."""
-        settings = self.settings
-        found: list[Streams] = []
-        syslogs = settings.sources.syslogs
-        if syslogs.enabled and settings.targets.nodes:
-            found.append(
-                SyslogStreams(
-                    SyslogSource(),
-                    settings.targets.nodes,
-                    settle=syslogs.settle_seconds,
-                    initial_lookback=syslogs.initial_lookback_seconds,
-                    rechecks=syslogs.recheck_seconds,
-                )
-            )
-        usage = settings.sources.user_metrics
-        if usage.enabled and settings.targets.resource_groups:
-            source = UserMetricsSource(
-                page_size=usage.page_size, time_step=format_duration(usage.time_step_seconds, largest="h")
-            )
-            found.append(SnapshotStreams(source, settings.targets.resource_groups, interval=usage.interval_seconds))
-        return [source for source in found if not only or source.name in only]
+    async def streams(self) -> list[Streams]:
+        """Every stream of the configuration, with what is discovered so far."""
+        return await everything(self.settings, self.journal)
+
+    def collecting(self) -> Collecting:
+        """The parts that collect. Raises AssertionError in an owner without a client."""
+        assert self.client is not None, "an owner without a key cannot collect"
+        room = Room(self.journal, self.settings.journal.bytes_max, self.clock)
+        return Collecting(self.journal, self.client, self.clock, self.server_clock, room)
+
+    async def conclude(self, operation: Operation, parameters: Mapping[str, Any], reply: Reply) -> bool:
+        """Settle a call that a person asked for; true when what it showed was new and is stored."""
+        return await conclude(self.collecting(), self.store, self.settings.api.region, operation, parameters, reply)
+
+    def shipper(self) -> Shipper:
+        """What brings the journal's rows to the store."""
+        limits = Limits(flush_interval_seconds=self.settings.store.flush_interval_seconds)
+        return Shipper(self.outgoing, self.store, self.clock, self.server_clock, limits)
 
     def once(self, only: Sequence[str] = ()) -> OnceRunner:
-        """A run that catches every stream up."""
-        assert self.client is not None, "an owner without a key cannot collect"
-        api = self.settings.api
-        limits = Limits(flush_interval_seconds=self.settings.store.flush_interval_seconds)
+        """A run that catches every stream up; `only` narrows the sources by name."""
         self.runner = OnceRunner(
-            region=api.region,
-            journal=self.journal,
+            region=self.settings.api.region,
             store=self.store,
-            client=self.client,
-            server_clock=self.server_clock,
-            shipper=Shipper(self.outgoing, self.store, self.clock, self.server_clock, limits),
-            room=Room(self.journal, self.settings.journal.bytes_max, self.clock),
-            clock=self.clock,
-            workers_max=api.concurrency_max,
-            sources=self.sources(only),
+            shipper=self.shipper(),
+            collecting=self.collecting(),
+            workers_max=self.settings.api.concurrency_max,
+            stages=stages(self.settings, self.journal, only),
         )
         return self.runner

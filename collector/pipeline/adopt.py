@@ -9,10 +9,13 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
+from collector.journal.entries import KnownObject
 from collector.journal.journal import Journal
 from collector.journal.ledger import billing_month, load_month, month_start
 from collector.model import StreamKey, Window
 from collector.pipeline.windows import RECHECK_SHARE
+from collector.sources.normalise import as_json
+from collector.sources.source import StateSource
 from collector.sources.tables import Table
 from collector.store.base import Store
 
@@ -51,6 +54,43 @@ async def adopt_streams(
         )
 
 
+async def adopt_states(journal: Journal, store: Store, source: StateSource, keys: Sequence[StreamKey]) -> None:
+    """Enter the streams of observed states that the journal does not know, with the states that the store has.
+
+    What is shown there as present and is not listed any more is then found to be gone, and what is as it was
+    is not stored again.
+    """
+    known = await journal.streams()
+    new = [key for key in keys if key not in known]
+    if not new:
+        return
+    marks = await _watermarks(store, new)
+    for key in new:
+        collected_from, watermark = marks.get(key.scope_id, (None, None))
+        await journal.adopt(key, collected_from=collected_from, watermark=watermark, held=(), rechecks={})
+        if watermark is None:
+            continue
+        stream_id = (await journal.streams())[key].id
+        await journal.learn_objects(stream_id, await _stored_objects(store, source, key))
+
+
+async def _stored_objects(store: Store, source: StateSource, key: StreamKey) -> list[KnownObject]:
+    """The objects of a stream, in the state that the store has seen last."""
+    (table,) = source.tables
+    conditions = {"region": key.region, **source.held(key)}
+    where = " AND ".join(f"{column} = {{{column}:String}}" for column in conditions)
+    columns = table.columns[table.columns.index("fingerprint") + 1 :]
+    state = ", ".join(f"toUnixTimestamp({name})" if name.endswith("_at") else name for name in columns)
+    rows = await store.fetch(
+        f"SELECT object_id, toUnixTimestamp(observed_at), is_present, fingerprint, {state} FROM {table.name}"
+        f" WHERE {where} ORDER BY object_id, observed_at DESC LIMIT 1 BY object_id",
+        conditions,
+    )
+    return [
+        KnownObject(row[0], None, int(row[3]), bool(row[2]), None, int(row[1]), as_json(list(row[4:]))) for row in rows
+    ]
+
+
 def _rechecked_to(collected_from: int | None, watermark: int | None, delay: int) -> int:
     """From where windows have to be looked at again: the lost journal had done so before the watermark by then."""
     if collected_from is None or watermark is None:
@@ -70,10 +110,12 @@ async def _watermarks(store: Store, keys: Sequence[StreamKey]) -> dict[str, tupl
 async def _newest(store: Store, keys: Sequence[StreamKey], tables: Iterable[Table]) -> Mapping[str, int]:
     newest: dict[str, int] = {}
     for table in tables:
+        source = table.sources.get(keys[0].operation, "")
         rows = await store.fetch(
             f"SELECT {table.scope_column}, toUnixTimestamp(max({table.time_column})) FROM {table.name}"
-            f" WHERE region = {{region:String}} AND {table.scope_column} IN {{scopes:Array(String)}} GROUP BY 1",
-            {"region": keys[0].region, "scopes": [key.scope_id for key in keys]},
+            f" WHERE region = {{region:String}} AND {table.scope_column} IN {{scopes:Array(String)}}"
+            f"{' AND source = {source:String}' if source else ''} GROUP BY 1",
+            {"region": keys[0].region, "scopes": [key.scope_id for key in keys], "source": source},
         )
         for scope, time in rows:
             newest[scope] = max(newest.get(scope, 0), time)

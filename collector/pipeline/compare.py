@@ -13,23 +13,18 @@ from collector.sources.tables import Table
 def missing_rows(
     table: Table, rows: Sequence[Sequence[Any]], stored: Sequence[Identity], *, whole_seconds: bool
 ) -> tuple[list[int], int]:
-    """Indexes of the rows that the store lacks, and the number of seconds that conflict.
+    """Indexes of the rows that the store lacks, and how many conflict with what it has.
 
-    `stored` are the identities that the store holds for the same stream and time. Equal rows count:
-    this is a difference of multisets, or of keys where the table's identity is one.
+    `stored` are the identities that the store holds for the same stream and time, each with the table's value
+    columns behind it. Equal rows count: this is a difference of multisets, or of keys where the table's
+    identity is one. A key whose values differ from the stored ones conflicts: the first ones stay.
 
     With `whole_seconds`, `rows` are everything the service has for their seconds. Then a second of
     which the store has as many rows but other ones has changed since it was stored: nothing is
     added, or the same event would stand there in both versions, and the conflict is counted.
     """
     if not table.multiset:
-        known = set(stored)
-        found = []
-        for index, identity in enumerate(identities(table, rows)):
-            if identity not in known:
-                known.add(identity)
-                found.append(index)
-        return found, 0
+        return _missing_keys(table, rows, stored)
     left = Counter(stored)
     missing = []
     for index, identity in enumerate(identities(table, rows)):
@@ -43,6 +38,22 @@ def missing_rows(
     time = table.time_index
     assert time is not None
     return [index for index in missing if rows[index][time] not in conflicting], len(conflicting)
+
+
+def _missing_keys(table: Table, rows: Sequence[Sequence[Any]], stored: Sequence[Identity]) -> tuple[list[int], int]:
+    width = len(table.identity)
+    known = {identity[:width]: identity[width:] for identity in stored}
+    places = [table.columns.index(column) for column in table.value_columns]
+    found = []
+    conflicts = 0
+    for index, identity in enumerate(identities(table, rows)):
+        values = tuple(rows[index][place] for place in places)
+        if identity not in known:
+            known[identity] = values
+            found.append(index)
+        elif known[identity] != values:
+            conflicts += 1
+    return found, conflicts
 
 
 def _conflicting_seconds(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collector.api.metering import Attempt
-from collector.api.operations import Operation
+from collector.api.operation import Operation
 from collector.clock import ServerClock
 from collector.journal.journal import Journal
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import structlog
 
-from collector.api.operations import GET_USER_VIEW_METRICS
+from collector.api.products.pai_studio import GET_USER_VIEW_METRICS
 from collector.clock import Clock
 from collector.journal.journal import Journal, used_bytes
 

@@ -3,27 +3,26 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Awaitable, Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
 from decimal import Decimal
 
 import structlog
 
-from collector.api.client import ApiClient
-from collector.clock import Clock, ServerClock
 from collector.errors import ApiError, CredentialsError, ForbiddenError
 from collector.journal.entries import StreamState
-from collector.journal.journal import Journal
 from collector.journal.ledger import billing_month
 from collector.model import StreamKey
-from collector.pipeline.adopt import adopt_spend, adopt_streams
-from collector.pipeline.collect import Collector
-from collector.pipeline.room import Room
+from collector.pipeline.adopt import adopt_spend
+from collector.pipeline.collecting import Collecting
 from collector.pipeline.ship import Shipped, Shipper
 from collector.pipeline.streams import Streams
 from collector.store.base import Store
 
 log = structlog.get_logger(__name__)
+
+Stage = Callable[[], Awaitable[Sequence[Streams]]]
+"""Names the streams of one part of a run, when the parts before it are done."""
 
 
 @dataclass(slots=True)
@@ -69,25 +68,22 @@ class OnceRunner:
         self,
         *,
         region: str,
-        journal: Journal,
         store: Store,
-        client: ApiClient,
-        server_clock: ServerClock,
         shipper: Shipper,
-        room: Room,
-        clock: Clock,
+        collecting: Collecting,
         workers_max: int,
-        sources: Sequence[Streams],
+        stages: Sequence[Stage],
     ) -> None:
+        """`stages` are run one after another, since what one discovers are the streams of the next."""
         self._region = region
-        self._journal = journal
         self._store = store
-        self._client = client
-        self._server_clock = server_clock
-        self._collector = Collector(journal, client, clock, server_clock, room, on_page=self.note)
+        self._journal = collecting.journal
+        self._client = collecting.client
+        self._server_clock = collecting.server_clock
+        self._collecting = replace(collecting, on_page=self.note)
         self._shipper = shipper
         self._workers_max = workers_max
-        self._sources = sources
+        self._stages = stages
         self.report = RunReport()
         self._due: dict[int, tuple[Streams, int, int]] = {}
         """Stream row -> its source, the time up to which it is collected, and what is left of it."""
@@ -118,10 +114,9 @@ class OnceRunner:
         await adopt_spend(self._journal, self._store, self._region, now)
         month = billing_month(now)
         spent_before = await self._journal.spend(month)
-        work = await self._plan(now)
         stop = asyncio.Event()
         shipping = asyncio.create_task(self._shipper.run(stop), name="ship")
-        collecting = asyncio.create_task(self._collect(work, now), name="collect")
+        collecting = asyncio.create_task(self._collect(now), name="collect")
         try:
             await asyncio.wait({shipping, collecting}, return_when=asyncio.FIRST_COMPLETED)
         finally:
@@ -143,34 +138,34 @@ class OnceRunner:
             self.report.calls[operation] = calls - calls_before
             self.report.cost_cny += cost - cost_before
 
-    async def _plan(self, now: int) -> list[tuple[Streams, StreamState]]:
-        by_source: list[list[tuple[Streams, StreamState]]] = []
-        for source in self._sources:
+    async def _collect(self, now: int) -> None:
+        for stage in self._stages:
+            work = await self._plan(await stage(), now)
+            queue = iter(work)
+            async with asyncio.TaskGroup() as group:
+                for _ in range(min(self._workers_max, len(work))):
+                    group.create_task(self._worker(queue, now))
+
+    async def _plan(self, sources: Sequence[Streams], now: int) -> list[tuple[Streams, StreamState]]:
+        work: list[tuple[Streams, StreamState]] = []
+        for source in sources:
             keys = source.keys(self._region)
-            await adopt_streams(self._journal, self._store, keys, source.tables, source.rechecks)
+            await source.adopt(self._journal, self._store, keys)
             states = await self._journal.streams()
             due = {states[key].id: source.due(states[key], now) for key in keys}
             self._due |= {stream_id: (source, now, left) for stream_id, left in due.items()}
-            self.report.sources[source.name] = Progress(
-                total=sum(due.values()),
-                streams=len(keys),
-                tables=tuple(table.name for table in source.tables),
-            )
-            by_source.append([(source, states[key]) for key in keys])
-        # Snapshots first: they cannot be asked for later, windows can.
-        by_source.sort(key=lambda streams: bool(streams and streams[0][0].rechecks))
-        return [stream for streams in by_source for stream in streams]
-
-    async def _collect(self, work: Sequence[tuple[Streams, StreamState]], now: int) -> None:
-        queue = iter(work)
-        async with asyncio.TaskGroup() as group:
-            for _ in range(min(self._workers_max, len(work))):
-                group.create_task(self._worker(queue, now))
+            progress = self.report.sources.setdefault(source.name, Progress())
+            progress.total += sum(due.values())
+            progress.streams += len(keys)
+            progress.tables = tuple(dict.fromkeys((*progress.tables, *(table.name for table in source.tables))))
+            work += [(source, states[key]) for key in keys]
+        # A stable sort: what cannot be asked for later goes first.
+        return sorted(work, key=lambda stream: stream[0].can_be_asked_later)
 
     async def _worker(self, queue: Iterator[tuple[Streams, StreamState]], now: int) -> None:
         for source, state in queue:
             try:
-                await source.catch_up(self._collector, state, now, self._server_clock)
+                await source.catch_up(self._collecting, state, now)
             except CredentialsError as error:
                 if self.report.credentials is None:
                     log.error("credentials_refused", operation=error.operation, code=error.code)

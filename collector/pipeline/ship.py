@@ -24,6 +24,7 @@ from collector.pipeline.compare import missing_rows
 from collector.sources.normalise import lines
 from collector.sources.tables import API_CALLS, DEAD_LETTERS, TABLES, Table
 from collector.store.base import Store
+from collector.telemetry import tracing
 
 T = TypeVar("T")
 
@@ -165,7 +166,10 @@ class Shipper:
             if segment.sent_at is None:
                 await self._outgoing.mark_sent(segment.id, now)
             try:
-                await self._store.insert(segment.table, TABLES[segment.table].columns, segment.body, token=segment.id)
+                with tracing.span("segment", table=segment.table, rows=segment.rows, bytes=len(segment.body)):
+                    await self._store.insert(
+                        segment.table, TABLES[segment.table].columns, segment.body, token=segment.id
+                    )
             except StoreRefused as error:
                 await self._divide(segment, error)
                 return
@@ -205,7 +209,7 @@ class Shipper:
         stored = await stored_identities(self._store, table, rows, comparison.window, comparison.is_stray)
         found, conflicts = missing_rows(table, rows, stored, whole_seconds=not comparison.is_stray)
         if conflicts:
-            log.warning("answer_changed", table=table.name, stream=str(comparison.stream), seconds=conflicts)
+            log.warning("answer_changed", table=table.name, stream=str(comparison.stream), conflicts=conflicts)
         bodies = comparison.body.splitlines(keepends=True)
         return Compared(comparison.chunk_ids, tuple(bodies[index] for index in found), conflicts)
 
@@ -235,7 +239,7 @@ class Shipper:
 async def stored_identities(
     store: Store, table: Table, rows: Sequence[Sequence[object]], window: Window | None, is_stray: bool
 ) -> list[tuple[object, ...]]:
-    """What the store holds where `rows` belong: the identities of the same scopes and times."""
+    """What the store holds where `rows` belong: identities and value columns of the same scopes and times."""
     scope = table.scope_index
     parameters: dict[str, object] = {"scopes": sorted({str(row[scope]) for row in rows})}
     where = f"{table.scope_column} IN {{scopes:Array(String)}}"
@@ -253,7 +257,7 @@ async def stored_identities(
     if "region" in table.identity:
         where += " AND region = {region:String}"
         parameters["region"] = str(rows[0][table.columns.index("region")])
-    columns = ", ".join(_as_sent(table, column) for column in table.identity)
+    columns = ", ".join(_as_sent(table, column) for column in (*table.identity, *table.value_columns))
     return [tuple(row) for row in await store.fetch(f"SELECT {columns} FROM {table.name} WHERE {where}", parameters)]
 
 
@@ -270,5 +274,5 @@ def dead_letter_of(table: Table, line: bytes, reason: str, now: int, mode: ShipM
     """
     (row,) = decode_lines(line)
     region = str(row[table.columns.index("region")])
-    letter = (now, table.operation, region, str(row[table.scope_index]), reason, line.decode("utf-8").strip())
+    letter = (now, table.operation_of(row), region, str(row[table.scope_index]), reason, line.decode("utf-8").strip())
     return Chunk(DEAD_LETTERS.name, partition_of(DEAD_LETTERS, now), 1, lines([letter]), mode)

@@ -34,6 +34,13 @@ class Horizon:
     settle: int
     initial_lookback: int
     span_max: int = SPAN_SECONDS_MAX
+    until: int | None = None
+    """There is nothing to collect from here on, such as after the end of a job."""
+
+    def end(self, now: int) -> int:
+        """Up to where first looks may go at server time `now`."""
+        end = now - self.settle
+        return end if self.until is None else min(end, self.until)
 
 
 def next_window(state: StreamState, horizon: Horizon, now: int) -> Planned | None:
@@ -46,7 +53,7 @@ def next_window(state: StreamState, horizon: Horizon, now: int) -> Planned | Non
 def first_look(state: StreamState, horizon: Horizon, now: int) -> Planned | None:
     """New time: from the end of the last window to `settle` before now."""
     start = now - horizon.initial_lookback if state.sealed_to is None else state.sealed_to
-    end = min(now - horizon.settle, start + horizon.span_max)
+    end = min(horizon.end(now), start + horizon.span_max)
     if end <= start:
         return None
     window = Window(max(0, start), end)
@@ -71,7 +78,7 @@ def seconds_due(state: StreamState | None, horizon: Horizon, now: int) -> int:
     reading = state.open.get(FIRST_LOOK) if state is not None else None
     if reading is not None and reading.in_order and reading.last_time is not None:
         begin = max(begin, reading.last_time)
-    return max(0, now - horizon.settle - begin)
+    return max(0, horizon.end(now) - begin)
 
 
 def tick_of(time: int, interval: int) -> int:

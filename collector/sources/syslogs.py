@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer, ListSyslogsAnswer, SyslogRecord
-from collector.api.operations import LIST_SYSLOGS
+from collector.api.answers import Answer
+from collector.api.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
 from collector.model import StreamKey, Window
 from collector.sources.normalise import EXTRA_NONE, Field, Kind, time_seconds, values
 from collector.sources.page import MARGIN_SECONDS, PageRows
@@ -42,6 +42,7 @@ class SyslogSource:
     name = "syslogs"
     operation = LIST_SYSLOGS
     tables = (SYSLOGS,)
+    pages_of_window = 0
 
     def parameters(self, key: StreamKey, window: Window, cursor: str | None) -> dict[str, Any]:
         """Parameters of the page at `cursor`; the range asked for is wider than the window by the margin."""
@@ -52,12 +53,12 @@ class SyslogSource:
         }
         return asked if cursor is None else asked | {"NextToken": cursor}
 
-    def next_cursor(self, answer: Answer) -> str | None:
+    def next_cursor(self, cursor: str | None, answer: Answer) -> str | None:
         """Cursor of the next page, None after the last one."""
         assert isinstance(answer, ListSyslogsAnswer)
         return answer.next_token or None
 
-    def page(self, key: StreamKey, window: Window, answer: Answer) -> PageRows:
+    def page(self, key: StreamKey, window: Window, cursor: str | None, answer: Answer) -> PageRows:
         """The rows of one page."""
         assert isinstance(answer, ListSyslogsAnswer)
         records = answer.logs or ()

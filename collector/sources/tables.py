@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from collector.api.operations import GET_USER_VIEW_METRICS, LIST_SYSLOGS
+from collector.api.products.eas import DESCRIBE_RESOURCE_LOG, DESCRIBE_SERVICE_EVENT
+from collector.api.products.eflo_controller import LIST_DIAGNOSTIC_RESULTS, LIST_SYSLOGS
+from collector.api.products.pai_dlc import GET_JOB_EVENTS, GET_JOB_METRICS
+from collector.api.products.pai_dsw import GET_INSTANCE_METRICS
+from collector.api.products.pai_studio import GET_NODE_METRICS, GET_USER_VIEW_METRICS
 
 Row = tuple[object, ...]
 """One row, its values in the order of `Table.columns`; times as whole seconds since the epoch."""
@@ -31,6 +35,17 @@ class Table:
     """True where another path may have stored the same row: then only what is missing is inserted."""
     monthly: bool = False
     """Partitioned by month instead of by day."""
+    sources: Mapping[str, str] = field(default_factory=lambda: MappingProxyType({}))
+    """Where several operations fill the table: the value of the column `source` for each of them."""
+    value_columns: tuple[str, ...] = ()
+    """Where identity is a key: columns that the service must not change later. The first values stay."""
+
+    def operation_of(self, row: Sequence[object]) -> str:
+        """The operation whose answer held the row."""
+        if not self.sources:
+            return self.operation
+        source = row[self.columns.index("source")]
+        return next((operation for operation, name in self.sources.items() if name == source), self.operation)
 
     @property
     def identity_indexes(self) -> tuple[int, ...]:
@@ -82,6 +97,69 @@ RESOURCE_GROUP_METRICS = Table(
     multiset=False,
     monthly=True,
 )
+METRIC_POINTS = Table(
+    name="metric_points",
+    columns=(*GET_NODE_METRICS.identity["metric_points"], "value", "extra"),
+    identity=GET_NODE_METRICS.identity["metric_points"],
+    operation=GET_NODE_METRICS.name,
+    scope_column="scope_id",
+    multiset=False,
+    sources=MappingProxyType(
+        {
+            GET_NODE_METRICS.name: "node_metrics",
+            GET_JOB_METRICS.name: "job_metrics",
+            GET_INSTANCE_METRICS.name: "dsw_metrics",
+        }
+    ),
+    value_columns=("value",),
+)
+EVENTS = Table(
+    name="events",
+    columns=(*DESCRIBE_SERVICE_EVENT.identity["events"], "extra"),
+    identity=DESCRIBE_SERVICE_EVENT.identity["events"],
+    operation=DESCRIBE_SERVICE_EVENT.name,
+    scope_column="scope_id",
+    monthly=True,
+    sources=MappingProxyType({DESCRIBE_SERVICE_EVENT.name: "eas", GET_JOB_EVENTS.name: "dlc"}),
+)
+
+# Tables of observed states: an object has a row for each state that it was seen in. `fingerprint` is a digest
+# of all columns after it, so that a collector without its journal knows what was stored last.
+_STATE = ("observed_at", "region", "object_id", "is_present", "fingerprint")
+
+DIAGNOSTIC_STATES = Table(
+    name="diagnostic_states",
+    columns=(
+        *_STATE, "cluster_id", "node_ids", "diagnostic_type", "state", "created_at", "ended_at", "results", "extra",
+    ),
+    identity=("observed_at", "region", "object_id"),
+    operation=LIST_DIAGNOSTIC_RESULTS.name,
+    scope_column="object_id",
+    time_column="observed_at",
+    multiset=False,
+    monthly=True,
+)  # fmt: skip
+RESOURCE_LOG_STATES = Table(
+    name="resource_log_states",
+    columns=(*_STATE, "cluster_id", "resource_id", "project_name", "log_store", "status", "message", "extra"),
+    identity=("observed_at", "region", "object_id"),
+    operation=DESCRIBE_RESOURCE_LOG.name,
+    scope_column="object_id",
+    time_column="observed_at",
+    multiset=False,
+    monthly=True,
+)
+INVENTORY_STATES = Table(
+    name="inventory_states",
+    columns=(*_STATE, "kind", "parent_id", "name", "state", "attributes"),
+    # A node and a job could have the same id.
+    identity=("observed_at", "region", "object_id", "kind"),
+    operation="",
+    scope_column="object_id",
+    time_column="observed_at",
+    multiset=False,
+    monthly=True,
+)
 DEAD_LETTERS = Table(
     name="dead_letters",
     columns=("observed_at", "operation", "region", "scope_id", "reason", "record"),
@@ -104,6 +182,6 @@ API_CALLS = Table(
 )
 
 TABLES: Mapping[str, Table] = MappingProxyType(
-    {table.name: table for table in (SYSLOGS, USER_METRICS, RESOURCE_GROUP_METRICS, DEAD_LETTERS, API_CALLS)}
+    {table.name: table for table in tuple(globals().values()) if isinstance(table, Table)}
 )
-"""Every table that is written through the journal, in the order they are shipped."""
+"""Every table that is written through the journal: those above, in the order they are shipped."""

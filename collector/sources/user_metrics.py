@@ -8,15 +8,15 @@ shows some users twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer, GetUserViewMetricsAnswer, UserViewMetric
-from collector.api.operations import GET_USER_VIEW_METRICS
+from collector.api.answers import Answer
+from collector.api.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer, UserViewMetric
 from collector.model import StreamKey, Window
 from collector.sources.normalise import Field, Kind, values
+from collector.sources.numbered import NumberedCursor
 from collector.sources.page import PageRows
 from collector.sources.tables import RESOURCE_GROUP_METRICS, USER_METRICS, Row, Table
 
@@ -48,23 +48,6 @@ _USER = USER_METRICS.columns.index("user_id")
 _USER_COUNT = RESOURCE_GROUP_METRICS.columns.index("user_count")
 
 
-@dataclass(frozen=True, slots=True)
-class SnapshotCursor:
-    """Where the paging of one snapshot stands: the next page, the records so far and the first `Total`."""
-
-    page_number: int = 1
-    record_count: int = 0
-    total: int | None = None
-    total_changed: bool = False
-
-    @classmethod
-    def parse(cls, text: str | None) -> SnapshotCursor:
-        return cls() if text is None else msgspec.json.decode(text, type=cls)
-
-    def __str__(self) -> str:
-        return msgspec.json.encode(self).decode()
-
-
 class UserMetricsSource:
     """What to ask for one snapshot of a resource group, and how it becomes rows."""
 
@@ -80,35 +63,21 @@ class UserMetricsSource:
         """Parameters of the page at `cursor`."""
         return {
             "ResourceGroupID": key.scope_id,
-            "PageNumber": str(SnapshotCursor.parse(cursor).page_number),
+            "PageNumber": str(NumberedCursor.parse(cursor).page_number),
             "PageSize": str(self.page_size),
             "TimeStep": self.time_step,
         }
 
-    def next_cursor(self, cursor: str | None, answer: Answer) -> SnapshotCursor | None:
+    def next_cursor(self, cursor: str | None, answer: Answer) -> str | None:
         """The cursor after this page, None after the last one."""
         assert isinstance(answer, GetUserViewMetricsAnswer)
-        here = SnapshotCursor.parse(cursor)
-        count = len(answer.user_metrics or ())
-        there = SnapshotCursor(
-            page_number=here.page_number + 1,
-            record_count=here.record_count + count,
-            total=answer.total if here.total is None else here.total,
-            total_changed=here.total_changed or (here.total is not None and answer.total != here.total),
-        )
-        # A service may give fewer records a page than it was asked for: a short page ends the
-        # snapshot only where there is no Total to say otherwise.
-        if count == 0:
-            return None
-        if answer.total is None:
-            return there if count >= self.page_size else None
-        return there if there.record_count < answer.total else None
+        there = NumberedCursor.parse(cursor).after(len(answer.user_metrics or ()), answer.total, self.page_size)
+        return None if there is None else str(there)
 
     def total_changed(self, cursor: str | None, answer: Answer) -> bool:
         """True when `Total` differs between pages: users may have moved from a page not yet read to one read."""
         assert isinstance(answer, GetUserViewMetricsAnswer)
-        here = SnapshotCursor.parse(cursor)
-        return here.total_changed or (here.total is not None and answer.total != here.total)
+        return NumberedCursor.parse(cursor).has_changed(answer.total)
 
     def page(self, key: StreamKey, window: Window, cursor: str | None, answer: Answer) -> PageRows:
         """The rows of one page; the first page also gives the group's Summary."""
@@ -124,7 +93,7 @@ class UserMetricsSource:
             columns, extra = values(_without_group(raw, key.scope_id), _USER_FIELDS)
             users.setdefault((columns[0], columns[1]), (tick, key.region, key.scope_id, *columns, extra))
         page.rows[USER_METRICS] = list(users.values())
-        if SnapshotCursor.parse(cursor).page_number == 1:
+        if NumberedCursor.parse(cursor).page_number == 1:
             summary = _wire(answer.summary)
             if summary is not None and not isinstance(summary, dict):
                 page.dead.append(("the Summary is not an object", summary))

@@ -264,7 +264,7 @@ async def test_the_meter_counts_what_the_service_counts(tmp_path: Path) -> None:
         metered = await fetch(
             configuration, "SELECT operation, sum(calls), toString(sum(cost_cny)) FROM api_calls GROUP BY 1"
         )
-        counted = {name: stats.calls for name, stats in api.stats.items()}
+        counted = {name: stats.calls for name, stats in api.stats.items() if stats.calls}
         assert {operation: count for operation, count, _ in metered} == counted
         cost = {operation: float(cny) for operation, _, cny in metered}
         assert cost["ListSyslogs"] == pytest.approx((counted["ListSyslogs"] - 100) * 0.01)

@@ -2,45 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
 
 import pytest
 
-from collector.api.answers import Answer, GetUserViewMetricsAnswer, ListSyslogsAnswer, SyslogRecord, UserViewMetric
-from collector.api.client import Reply
-from collector.api.metering import Attempt
-from collector.api.operations import Operation
+from collector.api.answers import Answer
+from collector.api.products.eflo_controller import ListSyslogsAnswer, SyslogRecord
+from collector.api.products.pai_studio import GetUserViewMetricsAnswer, UserViewMetric
 from collector.owner.instance import Owner
-from collector.pipeline import collect
-from collector.pipeline.streams import SyslogStreams
+from collector.pipeline import collect_windows
+from collector.pipeline.streams import WindowStreams
 from collector.sources.syslogs import SyslogSource
+from tests.scripted import run
 from tests.support import NOW, settings
 
 NODE = "node-1"
 GROUP = "rg-1"
-Script = Callable[[Mapping[str, Any]], tuple[Answer, int]]
-
-
-class ScriptedClient:
-    """Answers calls as the test says, reserving and handing over attempts as the real one does."""
-
-    def __init__(self, owner: Owner, script: Script, date: int) -> None:
-        self._owner = owner
-        self._script = script
-        self._date = date
-        self.asked: list[Mapping[str, Any]] = []
-
-    async def read_clock(self) -> None:
-        self._owner.server_clock.observe(self._date)
-
-    async def request(self, operation: Operation, scope_id: str, parameters: Mapping[str, Any]) -> Reply:
-        ticket = await self._owner.journal.reserve(operation.name, NOW)
-        self.asked.append(parameters)
-        answer, date = self._script(parameters)
-        self._owner.server_clock.observe(date)
-        return Reply(answer, 200, 100, date, Attempt(ticket, operation.name, scope_id, date, 200, "", 1, 100))
 
 
 @pytest.fixture
@@ -61,14 +40,6 @@ def line(time: int, msg: str = "line") -> SyslogRecord:
 
 def page(*records: SyslogRecord, cursor: str | None = None) -> ListSyslogsAnswer:
     return ListSyslogsAnswer(request_id="r", logs=list(records), next_token=cursor)
-
-
-async def run(owner: Owner, script: Script, *, date: int = NOW) -> ScriptedClient:
-    client = ScriptedClient(owner, script, date)
-    owner.client = client  # type: ignore[assignment]
-    report = await owner.once().run()
-    assert not report.failures
-    return client
 
 
 async def messages(owner: Owner) -> list[str]:
@@ -123,7 +94,7 @@ async def test_a_window_with_too_many_pages_is_sealed_at_its_last_whole_second(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Rows in order: what is whole is sealed, the rest is the next window, and each row is stored once."""
-    monkeypatch.setattr(collect, "PAGES_MAX", 3)
+    monkeypatch.setattr(collect_windows, "PAGES_MAX", 3)
     times = [NOW - 600 + 20 * i for i in range(26)]
 
     def script(asked: Mapping[str, Any]) -> tuple[Answer, int]:
@@ -143,7 +114,7 @@ async def test_a_window_too_full_and_out_of_order_is_asked_in_halves(
     owner: Owner, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It cannot be cut where its rows are in no order, so smaller windows are asked from the start."""
-    monkeypatch.setattr(collect, "PAGES_MAX", 3)
+    monkeypatch.setattr(collect_windows, "PAGES_MAX", 3)
     times = [NOW - 600 + 20 * i for i in range(26)]
 
     def script(asked: Mapping[str, Any]) -> tuple[Answer, int]:
@@ -163,9 +134,8 @@ async def test_an_answer_that_changed_is_a_conflict_and_adds_nothing(owner: Owne
     (state,) = (await owner.journal.streams()).values()
     await owner.journal.set_rechecks(state.id, {120: NOW - 600})
     await owner.journal.run(lambda db: db.execute("UPDATE streams SET sealed_to = ?", (NOW - 60,)) and None)
-    runner_sources = [SyslogStreams(SyslogSource(), [NODE], settle=60, initial_lookback=600, rechecks=[120])]
-    owner.sources = lambda only=(): runner_sources  # type: ignore[method-assign,assignment]
-    await run(owner, lambda _: (page(line(NOW - 300, "after"), line(NOW - 200, "late")), NOW))
+    streams = WindowStreams("syslogs", SyslogSource(), [NODE], settle=60, initial_lookback=600, rechecks=[120])
+    await run(owner, lambda _: (page(line(NOW - 300, "after"), line(NOW - 200, "late")), NOW), streams)
     assert await messages(owner) == ["before", "late"]
     assert (await owner.journal.counters())["conflicts"] == 1
 

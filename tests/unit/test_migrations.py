@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import AsyncIterator
+from collections import Counter
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
 import pytest
 
 from collector.errors import UsageError
-from collector.sources.tables import TABLES
+from collector.sources.normalise import lines
+from collector.sources.source import Observed
+from collector.sources.tables import TABLES, Row
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import Applied, Migration, SchemaMismatch, load_migrations, migrate, pending, plan
 from collector.store.named import named_queries, named_query
@@ -281,6 +284,152 @@ async def test_parts_of_a_minute_add_up(store: EmbeddedStore) -> None:
     assert await store.fetch(shown) == expected
 
 
+async def put(store: EmbeddedStore, table: str, *rows: Sequence[object], token: str = "a") -> None:
+    """Insert rows as the journal keeps them."""
+    await store.insert(table, TABLES[table].columns, lines([tuple(row) for row in rows]), token=token)
+
+
+POINTS = [
+    [1_760_000_100, "r", "node_metrics", "rg-1", "lrn-1", "GpuUsageRate", "A100", 37.25, "{}"],
+    [1_760_000_100, "r", "job_metrics", "dlc1", "dlc1-worker-0", "GpuCoreUsage", "", 0.1, '{"Unit":"%"}'],
+    [1_760_086_500, "r", "dsw_metrics", "dsw-1", "dsw-1-0", "CpuCoreUsage", "", -1e-300, "{}"],
+]
+EVENT_ROWS = [
+    [1_760_000_000, "r", "dlc", "dlc1", "dlc1", "", "", "", "", "Created pod: \u2028 '\"x\\", "{}"],
+    [1_760_000_000, "r", "eas", "c/s", "s", "", "Warning", "Back", "", '{"a":1}', '{"Count":3}'],
+    [1_760_000_000, "r", "eas", "c/s", "s", "", "Warning", "Back", "", '{"a":1}', '{"Count":3}'],
+]
+
+
+@pytest.mark.parametrize(("table", "rows"), [("metric_points", POINTS), ("events", EVENT_ROWS)])
+async def test_rows_of_series_and_events_come_back_as_they_were_sent(
+    store: EmbeddedStore, table: str, rows: list[list[object]]
+) -> None:
+    """Numbers keep every bit, texts every character, and equal events both rows."""
+    await migrate(store)
+
+    await put(store, table, *rows)
+
+    columns = ", ".join(TABLES[table].columns).replace("time", "toUnixTimestamp(time)", 1)
+    stored = await store.fetch(f"SELECT {columns} FROM {table}")
+    assert sorted(stored, key=str) == sorted(rows, key=str)
+
+
+@pytest.mark.parametrize("name", sorted(set(TABLES) - {"migrations"}))
+async def test_a_table_is_partitioned_as_the_writer_thinks(store: EmbeddedStore, name: str) -> None:
+    """A segment is one partition, so journal and table must cut time at the same places."""
+    await migrate(store)
+
+    ((key,),) = await store.fetch(
+        "SELECT partition_key FROM system.tables WHERE database = 'pai' AND name = {name:String}", {"name": name}
+    )
+
+    time = TABLES[name].columns[TABLES[name].partition_index]
+    assert key == (f"toYYYYMM({time})" if TABLES[name].monthly else f"toYYYYMMDD({time})")
+
+
+def diagnostic(observed_at: int, object_id: str, state: str, ended_at: int | None, results: str = "[]") -> Row:
+    """A row of diagnostic_states."""
+    values = ("c1", ["n1", "n2"], "CheckByAiJobLogs", state, 1_760_000_000, ended_at, results, "{}")
+    return Observed(object_id, values).row(observed_at, "r")
+
+
+async def test_a_diagnostic_task_is_shown_once_as_last_seen(store: EmbeddedStore) -> None:
+    """Whatever order states arrive in and whether parts are merged, the last one counts, its NULLs too."""
+    await migrate(store)
+    await put(store, "diagnostic_states", diagnostic(200, "d1", "Fault", 150, '[{"Node":"n1"}]'), token="1")
+    await put(store, "diagnostic_states", diagnostic(100, "d1", "Running", None), token="2")
+    await put(store, "diagnostic_states", diagnostic(300, "d2", "Fault", 250), token="3")
+    await put(store, "diagnostic_states", diagnostic(400, "d2", "Running", None), token="4")
+
+    shown = (
+        "SELECT diagnostic_id, state, toUnixTimestamp(ended_at), results, toUnixTimestamp(observed_at), node_ids"
+        " FROM diagnostics ORDER BY diagnostic_id"
+    )
+    nodes = ["n1", "n2"]
+    expected = [["d1", "Fault", 150, '[{"Node":"n1"}]', 200, nodes], ["d2", "Running", None, "[]", 400, nodes]]
+    assert await store.fetch(shown) == expected
+    await store.execute("OPTIMIZE TABLE pai.diagnostic_states FINAL")
+    assert await store.fetch(shown) == expected
+    assert await store.fetch("SELECT count() FROM diagnostics") == [[2]]
+    assert await store.fetch("SELECT count() FROM diagnostics WHERE state = 'Running'") == [[1]]
+
+
+async def test_every_state_of_a_log_shipper_is_shown(store: EmbeddedStore) -> None:
+    """Enabled, failing, disabled: each is a row of the history."""
+    await migrate(store)
+    states = [(100, "", "", "ResourceReady"), (200, "sls", "access_log", "Creating"), (300, "", "", "ResourceReady")]
+    for number, (observed_at, project, log_store, status) in enumerate(states):
+        seen = Observed("c/eas-r-1", ("c", "eas-r-1", project, log_store, status, "m", "{}"))
+        await put(store, "resource_log_states", seen.row(observed_at, "r"), token=str(number))
+
+    shown = "SELECT toUnixTimestamp(observed_at), project_name, log_store, status FROM resource_logs ORDER BY 1"
+    assert await store.fetch(shown) == [list(state) for state in states]
+    assert await store.fetch("SELECT count() FROM resource_logs") == [[3]]
+    (now,) = await store.fetch(named_query("resource_logs").sql)
+    assert now == ["r", "c", "eas-r-1", "", "", "ResourceReady", "m", "1970-01-01 00:05:00", 2]
+
+
+def thing(kind: str, object_id: str, parent_id: str, state: str, observed_at: int, *, is_present: bool = True) -> Row:
+    """A row of inventory_states."""
+    attributes = '{"MachineType":"efg1","ZoneId":"z1"}'
+    seen = Observed(object_id, (kind, parent_id, f"name-{object_id}", state, attributes))
+    return seen.row(observed_at, "r", is_present=is_present)
+
+
+async def test_an_object_is_shown_once_as_last_seen(store: EmbeddedStore) -> None:
+    """An object that is gone stays as one row that says so; one that has a new parent is one row too."""
+    await migrate(store)
+    await put(
+        store,
+        "inventory_states",
+        thing("job", "j1", "w1", "Running", 100),
+        thing("job", "j1", "w2", "Succeeded", 200),
+        thing("instance", "j1", "w1", "Running", 100),
+        thing("instance", "j1", "w1", "Running", 150, is_present=False),
+        thing("instance", "i2", "w1", "Running", 100),
+        thing("instance", "i2", "w2", "Running", 120),
+        thing("instance", "i2", "w2", "Running", 150, is_present=False),
+    )
+
+    shown = (
+        "SELECT kind, object_id, parent_id, state, is_present, toUnixTimestamp(observed_at) FROM inventory"
+        " ORDER BY kind, object_id"
+    )
+    assert await store.fetch(shown) == [
+        ["instance", "i2", "w2", "Running", 0, 150],
+        ["instance", "j1", "w1", "Running", 0, 150],
+        ["job", "j1", "w2", "Succeeded", 1, 200],
+    ]
+    assert await store.fetch("SELECT count() FROM inventory") == [[3]]
+    assert await store.fetch("SELECT count() FROM nodes") == [[0]]
+
+
+@pytest.mark.parametrize("seen_gone_at", [190, 200, 210])
+async def test_a_node_that_moved_is_in_its_new_cluster(store: EmbeddedStore, seen_gone_at: int) -> None:
+    """Clusters are listed one by one, so the old one may tell last that the node is gone from it."""
+    await migrate(store)
+    await put(
+        store,
+        "inventory_states",
+        thing("node", "n1", "c1", "Using", 100),
+        thing("node", "n1", "c2", "Extending", 200),
+        thing("node", "n1", "c1", "Using", seen_gone_at, is_present=False),
+        thing("node", "n2", "c1", "Using", 100),
+        thing("node", "n2", "c1", "Unused", 110, is_present=False),
+    )
+
+    shown = (
+        "SELECT node_id, region, cluster_id, hostname, machine_type, operating_state, zone_id, is_present,"
+        " toUnixTimestamp(observed_at) FROM nodes ORDER BY node_id"
+    )
+    assert await store.fetch(shown) == [
+        ["n1", "r", "c2", "name-n1", "efg1", "Extending", "z1", 1, 200],
+        ["n2", "r", "c1", "name-n2", "efg1", "Unused", "z1", 0, 110],
+    ]
+    assert await store.fetch("SELECT count() FROM nodes") == [[2]]
+
+
 # Named queries
 
 
@@ -288,12 +437,39 @@ async def test_every_named_query_runs_for_a_reader(store: EmbeddedStore) -> None
     """Each file under sql/queries says what it is for, passes the readers' gate, and runs on an empty store."""
     await migrate(store)
 
-    assert len(named_queries()) >= 6
+    assert len(named_queries()) >= 12
     for query in named_queries():
         async with await store.query(query.sql, format="JSONEachRow", columns=True) as answer:
             assert len(answer.columns) > 2, query.name
             assert len(query.purpose) > 20, query.name
             _ = [chunk async for chunk in answer]
+
+
+async def test_named_queries_tell_what_happened_in_the_last_day(store: EmbeddedStore) -> None:
+    """Rows come out of their query: the last value, the event, the task, the node with its faults."""
+    await migrate(store)
+    ((now,),) = await store.fetch("SELECT toUnixTimestamp(now())")
+    points = [[now - 60 * age, "r", "node_metrics", "g", "n1", "m", "", value, "{}"] for age, value in [(1, 5), (2, 7)]]
+    await put(store, "metric_points", *points)
+    await put(store, "events", [now - 60, "r", "eas", "c/s", "s", "", "Warning", "Back", "", "text", "{}"])
+    await put(store, "diagnostic_states", diagnostic(now, "d1", "Fault", 1_760_000_060, '[{"Node":"n1"}]'))
+    await put(store, "inventory_states", *(thing("node", node, "c1", "Using", now) for node in ("n1", "n2")))
+    fault = json.dumps([now - 60, "r", "n1", "NVRM: Xid (PCI:0000:3b:00): 31, pid=9"]).encode() + b"\n"
+    await store.insert("syslogs", ("time", "region", "node_id", "msg"), fault, token="a")
+
+    found = {query.name: await store.fetch(query.sql) for query in named_queries()}
+
+    (metric,) = found["metrics"]
+    assert metric[:9] == ["node_metrics", "g", "n1", "", "m", 5, 6, 7, 2]
+    (event,) = found["events"]
+    assert event[1:] == ["eas", "s", "Warning", "Back", "", "text"]
+    (task,) = found["diagnostics"]
+    assert [task[0], task[3:6], task[8]] == ["d1", ["Fault", 2, 1], 60]
+    assert [[node[0], *node[7:9]] for node in found["nodes"]] == [["n1", 1, ["xid"]], ["n2", 0, []]]
+    by_source = Counter[str]()
+    for source, _, rows, _ in found["rows_by_source"]:
+        by_source[source] += rows
+    assert by_source == {"node_metrics": 2, "events": 1, "syslogs": 1}
 
 
 def test_an_unknown_named_query_is_answered_with_those_there_are() -> None:

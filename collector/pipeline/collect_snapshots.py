@@ -1,0 +1,147 @@
+"""Snapshots of present usage, from the service into the journal, page by page."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import replace
+from typing import Any
+
+import structlog
+
+from collector.journal.entries import Chunk, OpenWindow, PageCommit, Seal, StreamState
+from collector.model import ShipMode, Window
+from collector.pipeline.chunking import by_partition, chunks, dead_letter_chunks, decode_lines
+from collector.pipeline.collecting import (
+    CODE_NOT_USED,
+    GAP_CHANGED,
+    GAP_MISSED,
+    GAP_PARTIAL,
+    READINGS_MAX,
+    Collecting,
+    counters,
+)
+from collector.pipeline.windows import FIRST_LOOK, missed_ticks, snapshot_window, tick_of
+from collector.sources.normalise import lines
+from collector.sources.tables import TABLES, Table
+from collector.sources.user_metrics import UserMetricsSource
+from collector.telemetry import tracing
+
+log = structlog.get_logger(__name__)
+
+
+async def collect_snapshot(
+    collecting: Collecting, source: UserMetricsSource, state: StreamState, interval: int, now: int
+) -> StreamState:
+    """Take the snapshot of the tick that `now` lies in, unless it is stored already.
+
+    The tick is the one in which the first page is answered. Where paging outlasts it, what was
+    read is stored and the tick is a gap.
+    """
+    here = state.open.get(FIRST_LOOK)
+    if here is not None and here.window.start != tick_of(now, interval):
+        state = await _seal_partial(collecting, state, here, interval)
+        here = None
+    if here is None and state.sealed_to is not None and state.sealed_to > tick_of(now, interval):
+        return state
+    with tracing.span("window", stream=str(state.key), start=tick_of(now, interval)):
+        is_sealed = False
+        while not is_sealed:
+            with tracing.span("page", stream=str(state.key)):
+                state, is_sealed = await _next_page(collecting, source, state, interval)
+    return state
+
+
+async def _next_page(
+    at: Collecting, source: UserMetricsSource, state: StreamState, interval: int
+) -> tuple[StreamState, bool]:
+    here = state.open.get(FIRST_LOOK)
+    cursor = here.cursor if here else None
+    window = here.window if here else snapshot_window(tick_of(at.server_clock.now(), interval))
+    async with at.room.held(source.operation.answer_bytes_max, repeatable=False):
+        parameters = source.parameters(state.key, window, cursor)
+        reply = await at.client.request(source.operation, state.key.scope_id, parameters)
+        tick = tick_of(reply.date, interval)
+        if here is not None and tick != here.window.start:
+            await at.journal.settle(replace(reply.attempt, code=CODE_NOT_USED))
+            return await _seal_partial(at, state, here, interval), True
+        if here is None:
+            window = snapshot_window(tick)
+            if state.sealed_to is not None and state.sealed_to > tick:
+                await at.journal.settle(replace(reply.attempt, code=CODE_NOT_USED))
+                return state, True
+        page = source.page(state.key, window, cursor, reply.answer)
+        following = source.next_cursor(cursor, reply.answer)
+        changed = following is None and source.total_changed(cursor, reply.answer)
+        reading = here.reading if here else 0
+        again = changed and reading + 1 < READINGS_MAX
+        gaps = _gaps(state, tick, interval, changed and not again)
+        several = here is not None and (here.pages > 0 or reading > 0)
+        seal = Seal(window.end, reply.date, _whole(source) if several else None, gaps)
+        commit = PageCommit(
+            stream_id=state.id,
+            delay=FIRST_LOOK,
+            window=window,
+            mode=state.mode(window),
+            open_id=here.id if here else None,
+            chunks=tuple(chunks(page.rows, state.mode(window)))
+            + tuple(dead_letter_chunks(state.key, page.dead, reply.date)),
+            strays=(),
+            cursor=str(following) if following else None,
+            cursor_used=b"",
+            last_time=None,
+            in_order=True,
+            attempt=reply.attempt,
+            seal=seal if following is None and not again else None,
+            counters=counters(page),
+        )
+        state = await at.journal.commit_page(state, commit, at.clock.monotonic())
+    if again:
+        # Users may have moved from a page that was not read yet to one that was.
+        log.info("list_changed_while_paging", stream=str(state.key), reading=reading + 1)
+        state = await at.journal.restart_window(state.id, state.open[FIRST_LOOK].id)
+    at.on_page(state)
+    return state, commit.seal is not None
+
+
+async def _seal_partial(at: Collecting, state: StreamState, here: OpenWindow, interval: int) -> StreamState:
+    """A tick is over before its last page: what was read is stored, and the tick is a gap."""
+    tick = here.window.start
+    gaps = (*_gaps(state, tick, interval, False), (Window(tick, tick + interval), GAP_PARTIAL))
+    log.warning("snapshot_cut_off", stream=str(state.key), tick=tick, pages=here.pages)
+    commit = PageCommit(
+        stream_id=state.id, delay=FIRST_LOOK, window=here.window, mode=here.mode, open_id=here.id, chunks=(),
+        strays=(), cursor=None, cursor_used=b"", last_time=None, in_order=True, attempt=None,
+        seal=Seal(here.window.end, tick, _whole_of_user_metrics, gaps),
+    )  # fmt: skip
+    return await at.journal.commit_page(state, commit, at.clock.monotonic())
+
+
+def _whole(source: UserMetricsSource) -> Callable[[Sequence[tuple[int, Chunk]]], list[Chunk]]:
+    def rewrite(pairs: Sequence[tuple[int, Chunk]]) -> list[Chunk]:
+        rows: dict[Table, list[Sequence[Any]]] = {}
+        kept: list[Chunk] = []
+        mode = ShipMode.APPEND
+        for _, chunk in pairs:
+            table = TABLES[chunk.table]
+            if table in source.tables:
+                rows.setdefault(table, []).extend(decode_lines(chunk.body))
+                mode = chunk.mode
+            else:
+                kept.append(chunk)
+        for table, whole in source.whole(rows).items():
+            kept += [
+                Chunk(table.name, partition, len(part), lines(part), mode)
+                for partition, part in by_partition(table, [tuple(row) for row in whole]).items()
+            ]
+        return kept
+
+    return rewrite
+
+
+_whole_of_user_metrics = _whole(UserMetricsSource(page_size=1, time_step=""))
+
+
+def _gaps(state: StreamState, tick: int, interval: int, changed: bool) -> tuple[tuple[Window, str], ...]:
+    missed = missed_ticks(state.sealed_to, tick, interval)
+    gaps: tuple[tuple[Window, str], ...] = () if missed is None else ((missed, GAP_MISSED),)
+    return (*gaps, (Window(tick, tick + interval), GAP_CHANGED)) if changed else gaps

@@ -1,0 +1,50 @@
+"""What the collectors of windows, snapshots and states have in common."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Final
+
+from collector.api.client import ApiClient
+from collector.clock import Clock, ServerClock
+from collector.journal.entries import StreamState
+from collector.journal.journal import Journal
+from collector.pipeline.room import Room
+from collector.sources.page import PageRows
+
+READINGS_MAX: Final = 3
+"""A window, snapshot or list that changes while it is paged is read again from its start at most this often."""
+
+CODE_NOT_USED: Final = "not_used"
+"""Code of a call whose answer came too late to be used."""
+
+GAP_CHANGED: Final = "changed while paging"
+GAP_CUT_OFF: Final = "cut off"
+GAP_MISSED: Final = "missed"
+GAP_PARTIAL: Final = "partial"
+
+
+@dataclass(slots=True)
+class Collecting:
+    """The parts that a collector works with. Nothing here writes to the store.
+
+    A page is committed to the journal with the cursor it moved and the call it settles before the next one
+    is asked; an error leaves the window open, never empty.
+    """
+
+    journal: Journal
+    client: ApiClient
+    clock: Clock
+    server_clock: ServerClock
+    room: Room
+    on_page: Callable[[StreamState], None] = lambda state: None
+    """Told after each committed page, with the stream as it is then."""
+    span_max: dict[int, int] = field(default_factory=dict)
+    """Stream row -> seconds that its next window may span, where one did not fit."""
+
+
+def counters(page: PageRows) -> tuple[tuple[str, int], ...]:
+    """What a page adds to the journal's counters."""
+    strays = sum(len(rows) for rows in page.strays.values())
+    return (("strays", strays), ("dead_letters", len(page.dead)))
