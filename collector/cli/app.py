@@ -17,19 +17,17 @@ from collector import __version__
 from collector.cli import commands
 from collector.cli.exits import ExitStatus, exit_status
 from collector.cli.options import CommandLine, GlobalOptions, first_logging, hoist
+from collector.cli.output import PROGRAM
 from collector.cli.report import Reporter
 from collector.errors import UsageError
 from collector.telemetry import log
-
-PROGRAM = "pai-collector"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, the process's own by default, and return its exit status."""
     line = hoist(sys.argv[1:] if arguments is None else arguments)
-    level, format = first_logging(line.options, os.environ)
-    log.configure(level, format)
-    reporter = Reporter(as_json=format == "json", debug="--debug" in line.options)
+    reporter = Reporter(debug="--debug" in line.options)
+    reporter.configure(*first_logging(line.options, os.environ))
     try:
         return _finished(_run(line, reporter))
     except KeyboardInterrupt:
@@ -48,7 +46,8 @@ def _run(line: CommandLine, reporter: Reporter) -> object:
     """What the command returns. The library's own runner would print errors and end the process in its own way."""
     if line.incomplete:
         raise UsageError(f"option {line.incomplete} needs a value", hint=f"{PROGRAM} --help")
-    command = typer.main.get_command(build(reporter))
+    first = line.rest[0] if line.rest else ""
+    command = typer.main.get_command(build(reporter, first))
     try:
         with command.make_context(PROGRAM, [*line.options, *line.rest]) as context:
             return command.invoke(context)
@@ -62,8 +61,8 @@ def _run(line: CommandLine, reporter: Reporter) -> object:
         raise UsageError(message, hint=f"{at.command_path if at else PROGRAM} --help") from error
 
 
-def build(reporter: Reporter) -> typer.Typer:
-    """The application with all its commands."""
+def build(reporter: Reporter, first: str = "") -> typer.Typer:
+    """The application with all its commands, or with the only one that `first`, the line's first word, asks for."""
     app = typer.Typer(
         name=PROGRAM,
         add_completion=False,
@@ -95,7 +94,8 @@ def build(reporter: Reporter) -> typer.Typer:
             raise typer.Exit(ExitStatus.USAGE)
         context.obj = GlobalOptions(reporter, config, log_level, log_format)
 
-    commands.register_all(app)
+    if first != "--version":
+        commands.register_all(app, first)
     return app
 
 

@@ -6,17 +6,19 @@ import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import cast, get_args
+from typing import TYPE_CHECKING, cast, get_args
 
 import typer
 
 from collector.cli.report import Reporter
-from collector.settings import Settings, api_key, load
+from collector.owner.lock import VALUED_OPTIONS
 from collector.telemetry import log
 from collector.telemetry.secrets import register_secret
 
+if TYPE_CHECKING:
+    from collector.settings import Settings
+
 FLAGS = frozenset({"--debug"})
-VALUED = frozenset({"--config", "--log-level", "--log-format"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +35,11 @@ class GlobalOptions:
 
         Raises ConfigError.
         """
+        # Not every command reads a configuration, and the libraries behind it take a while to load.
+        from collector.settings import load
+
         settings = load(self.config, environ)
-        format = self.log_format or settings.log.format
-        log.configure(self.log_level or settings.log.level, format)
-        self.reporter.as_json = format == "json"
+        self.reporter.configure(self.log_level or settings.log.level, self.log_format or settings.log.format)
         return settings
 
 
@@ -47,6 +50,8 @@ def options_of(context: typer.Context) -> GlobalOptions:
 
 def key_of(environ: Mapping[str, str] = os.environ) -> str:
     """The API key, from here on blotted out of everything that is logged or printed. Raises ConfigError."""
+    from collector.settings import api_key
+
     key = api_key(environ).get_secret_value()
     register_secret(key)
     return key
@@ -59,29 +64,32 @@ class CommandLine:
     options: tuple[str, ...]
     rest: tuple[str, ...]
     incomplete: str = ""
-    """A global option that stands last, without its value."""
+    """The first global option that stands without its value."""
 
 
 def hoist(arguments: Sequence[str]) -> CommandLine:
-    """Take the global options out, wherever they stand; nothing behind `--` is touched."""
+    """Take the global options out, wherever they stand; nothing behind `--` is touched.
+
+    A word that begins with `--` is an option of its own and no value; `--config=--odd` still is one.
+    """
     options: list[str] = []
     rest: list[str] = []
     incomplete = ""
-    words = iter(arguments)
-    for word in words:
+    words = list(arguments)
+    while words:
+        word = words.pop(0)
         name, equals, _ = word.partition("=")
         if word == "--":
             rest += [word, *words]
-        elif word in FLAGS or (name in VALUED and equals):
+            break
+        if word in FLAGS or (name in VALUED_OPTIONS and equals):
             options.append(word)
-        elif word in VALUED:
-            value = next(words, "--")
-            if value == "--":
-                incomplete = word
-                break
-            options.append(f"{word}={value}")
-        else:
+        elif word not in VALUED_OPTIONS:
             rest.append(word)
+        elif words and not words[0].startswith("--"):
+            options.append(f"{word}={words.pop(0)}")
+        else:
+            incomplete = incomplete or word
     return CommandLine(tuple(options), tuple(rest), incomplete)
 
 

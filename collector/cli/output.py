@@ -7,10 +7,13 @@ cut or wrapped. Colours are the ones that read well on a dark background, and NO
 from __future__ import annotations
 
 import json as json_module
+import shlex
+import shutil
 import sys
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from pathlib import Path
 from typing import Any, NoReturn
 
 from rich import box
@@ -22,6 +25,7 @@ from rich.text import Text
 
 from collector.telemetry.secrets import printable
 
+PROGRAM = "pai-collector"
 HEADER_STYLE = "bold cyan"
 
 
@@ -68,6 +72,18 @@ def print_json(value: object) -> None:
 def print_line(text: str = "") -> None:
     """Print one line of a result, as it is."""
     sys.stdout.write(printable(text) + "\n")
+
+
+def started_as() -> str:
+    """How this process was started, without what stands behind it: for commands that can be pasted."""
+    script = Path(sys.argv[0])
+    if script.name == "__main__.py":
+        return f"{shlex.quote(sys.orig_argv[0])} -m collector"
+    if not script.exists():
+        return PROGRAM
+    found = shutil.which(script.name)
+    is_on_path = found is not None and Path(found).resolve() == script.resolve()
+    return script.name if is_on_path else shlex.quote(sys.argv[0])
 
 
 def progress() -> Progress:

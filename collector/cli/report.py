@@ -13,6 +13,7 @@ from rich.text import Text
 
 from collector.cli.output import stderr
 from collector.errors import CollectorError, ConfigError
+from collector.telemetry import log
 from collector.telemetry.secrets import printable, redact
 
 _log = structlog.get_logger()
@@ -24,6 +25,15 @@ class Reporter:
 
     as_json: bool = False
     debug: bool = False
+
+    def configure(self, level: log.Level, format: log.Format | None = None) -> None:
+        """Set logging up, and report in the form that it has; None keeps the form.
+
+        `auto` is decided here, once for both: a program that reads stderr gets one form only.
+        """
+        if format is not None:
+            self.as_json = log.resolve_format(format, sys.stderr) == "json"
+        log.configure(level, "json" if self.as_json else "console")
 
     def failed(self, error: BaseException) -> None:
         """Report an error that ends the command; with `debug` its traceback too."""

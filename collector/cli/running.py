@@ -18,8 +18,11 @@ from collector.pipeline.run import OnceRunner
 T = TypeVar("T")
 
 REFRESH_SECONDS = 0.1
-UNITS = {"syslogs": "seconds of log time", "user_metrics": "snapshots"}
-"""What a source's progress counts."""
+UNITS = {
+    "syslogs": "seconds of log time", "user_metrics": "snapshots", "node_metrics": "seconds of series",
+    "job_metrics": "seconds of series", "events": "seconds of events",
+}  # fmt: skip
+"""What a source's progress counts; lists are counted in looks."""
 
 
 def run_to_end(main: Coroutine[Any, Any, T]) -> T:
@@ -75,7 +78,7 @@ def source_bars(runner: OnceRunner) -> Callable[[Bars], None]:
             if name not in tasks:
                 tasks[name] = bars.add_task("")
             rows = sum(runner.shipped.rows.get(table, 0) for table in state.tables)
-            text = f"{name}, {UNITS.get(name, '')}; {rows:,} rows stored"
+            text = f"{name}, {UNITS.get(name, 'looks')}; {rows:,} rows stored"
             bars.update(tasks[name], description=text, total=max(state.total, state.done, 1), completed=state.done)
 
     return refresh

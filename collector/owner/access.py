@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 import aiohttp
 
 from collector.clock import Clock, SystemClock
 from collector.errors import OwnedElsewhere, QueryError
+from collector.owner.calls import CallResult, call, ship_calls
 from collector.owner.check import check_all
 from collector.owner.instance import Owner
 from collector.owner.socket import OwnerClient, listening, reachable, socket_path
 from collector.owner.status import status
 from collector.settings import Settings
 
+T = TypeVar("T")
+
 GONE = (aiohttp.ClientError, OSError)
 """What a request meets when nobody is behind the socket, or nobody any more."""
+
+OWNER_SECONDS_MAX = 15.0
+"""So long may an owner take from its lock to its socket, or a short-lived one to its end."""
+ASK_AGAIN_SECONDS = 0.1
 
 
 class Access(Protocol):
@@ -28,6 +35,9 @@ class Access(Protocol):
 
     async def check(self) -> list[dict[str, Any]]:
         """See `owner.check.check_all`."""
+
+    async def call(self, operation: str, parameters: Mapping[str, Any]) -> CallResult:
+        """See `owner.calls.call`."""
 
     def query(self, sql: str, format_name: str) -> AsyncIterator[bytes]:
         """The bytes of a result in ClickHouse's format of that name. Raises QueryError."""
@@ -45,20 +55,27 @@ class _Local:
     async def check(self) -> list[dict[str, Any]]:
         return [result.as_dict() for result in await check_all(self._owner)]
 
+    async def call(self, operation: str, parameters: Mapping[str, Any]) -> CallResult:
+        return await call(self._owner, operation, parameters)
+
     async def query(self, sql: str, format_name: str) -> AsyncIterator[bytes]:
         async with await self._owner.store.query(sql, format=format_name) as answer:
             async for piece in answer:
                 yield piece
 
 
-OWNER_SECONDS_MAX = 15.0
-"""So long may an owner take from its lock to its socket, or a short-lived one to its end."""
-ASK_AGAIN_SECONDS = 0.1
+_Side = OwnerClient | _Local
 
 
 @asynccontextmanager
-async def access(settings: Settings, *, key: str | None = None, clock: Clock | None = None) -> AsyncIterator[Access]:
-    """Reach the owner, or become it. What is asked raises OwnedElsewhere when it neither answers nor lets go."""
+async def access(
+    settings: Settings, *, key: str | Callable[[], str] | None = None, clock: Clock | None = None
+) -> AsyncIterator[Access]:
+    """Reach the owner, or become it. What is asked raises OwnedElsewhere when it neither answers nor lets go.
+
+    Where another process is the owner, its key is used: a `key` that is a function is asked only
+    when this process becomes the owner. Without one, nothing can be called.
+    """
     async with AsyncExitStack() as stack:
         yield _Whoever(settings, key, clock or SystemClock(), stack)
 
@@ -66,34 +83,29 @@ async def access(settings: Settings, *, key: str | None = None, clock: Clock | N
 class _Whoever:
     """Asks the owner, and becomes it where there is none: also when it ends between two looks."""
 
-    def __init__(self, settings: Settings, key: str | None, clock: Clock, stack: AsyncExitStack) -> None:
+    def __init__(
+        self, settings: Settings, key: str | Callable[[], str] | None, clock: Clock, stack: AsyncExitStack
+    ) -> None:
         self._settings = settings
         self._key = key
         self._clock = clock
         self._stack = stack
-        self._deadline = clock.monotonic() + OWNER_SECONDS_MAX
-        self._side: OwnerClient | _Local | None = None
+        self._side: _Side | None = None
 
     async def status(self) -> dict[str, Any]:
-        while True:
-            side = await self._reach()
-            try:
-                return await side.status()
-            except GONE as error:
-                self._lost(side, error)
+        return await self._ask(lambda side: side.status())
 
     async def check(self) -> list[dict[str, Any]]:
-        while True:
-            side = await self._reach()
-            try:
-                return await side.check()
-            except GONE as error:
-                self._lost(side, error)
+        return await self._ask(lambda side: side.check())
+
+    async def call(self, operation: str, parameters: Mapping[str, Any]) -> CallResult:
+        return await self._ask(lambda side: side.call(operation, parameters))
 
     async def query(self, sql: str, format_name: str) -> AsyncIterator[bytes]:
+        deadline = self._deadline()
         started = False
         while True:
-            side = await self._reach()
+            side = await self._reach(deadline)
             try:
                 async for piece in side.query(sql, format_name):
                     started = True
@@ -102,28 +114,48 @@ class _Whoever:
             except GONE as error:
                 if started:
                     raise QueryError("the owner ended before the result was complete") from error
-                self._lost(side, error)
+                self._look_again(side, error, deadline)
 
-    async def _reach(self) -> OwnerClient | _Local:
+    async def _ask(self, work: Callable[[_Side], Awaitable[T]]) -> T:
+        deadline = self._deadline()
+        while True:
+            side = await self._reach(deadline)
+            try:
+                return await work(side)
+            except GONE as error:
+                self._look_again(side, error, deadline)
+            except OwnedElsewhere as error:
+                # It only reads, so it soon ends.
+                self._look_again(side, error, deadline)
+                await self._clock.sleep(ASK_AGAIN_SECONDS)
+
+    def _deadline(self) -> float:
+        return self._clock.monotonic() + OWNER_SECONDS_MAX
+
+    async def _reach(self, deadline: float) -> _Side:
         while self._side is None:
             self._side = await self._client()
             if self._side is not None:
                 break
+            key = self._key() if callable(self._key) else self._key
             try:
-                owner = await self._stack.enter_async_context(await Owner.open(self._settings, key=self._key))
+                owner = await self._stack.enter_async_context(await Owner.open(self._settings, key=key))
             except OwnedElsewhere:
                 # Another command is the owner, and its socket is not there yet or no more.
-                if self._clock.monotonic() >= self._deadline:
+                if self._clock.monotonic() >= deadline:
                     raise
                 await self._clock.sleep(ASK_AGAIN_SECONDS)
                 continue
+            if owner.client is not None:
+                # After the socket is closed: calls of other commands are shipped as well.
+                self._stack.push_async_callback(ship_calls, owner)
             await self._stack.enter_async_context(listening(owner))
             self._side = _Local(owner)
         return self._side
 
-    def _lost(self, side: OwnerClient | _Local, error: Exception) -> None:
-        """The owner ended under a request that it had not answered: look for the next one."""
-        if isinstance(side, _Local) or self._clock.monotonic() >= self._deadline:
+    def _look_again(self, side: _Side, error: Exception, deadline: float) -> None:
+        """The owner ended under a request that it had not answered, or refused it: look for the next one."""
+        if isinstance(side, _Local) or self._clock.monotonic() >= deadline:
             raise error
         self._side = None
 
@@ -137,7 +169,7 @@ class _Whoever:
         client = OwnerClient(address)
         self._stack.push_async_callback(client.close)
         try:
-            await client.status()
+            await client.ping()
         except GONE:
             # A socket file without an owner behind it: what a killed one leaves.
             return None

@@ -14,7 +14,7 @@ from typing import Self
 from collector.errors import OwnedElsewhere
 
 VALUED_OPTIONS = frozenset({"--config", "--log-level", "--log-format"})
-"""Options that may stand before the command, each with a value behind it."""
+"""Options of every command that have a value behind them; they may stand before the command."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,25 +8,34 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import aiohttp
+import structlog
 from aiohttp import web
 
-from collector.errors import CollectorError, QueryError
+from collector.errors import CollectorError, TransientError
+from collector.owner.calls import CallResult, call, refusal_to_call, row_of
 from collector.owner.check import check_all
+from collector.owner.crossing import error_from, told
 from collector.owner.instance import Owner
 from collector.owner.status import status
+
+log = structlog.get_logger(__name__)
 
 PATH_BYTES_MAX = 100
 """The system takes about 107 bytes as the path of a socket."""
 
-SQL_BYTES_MAX = 1 << 20
+REQUEST_BYTES_MAX = 16 << 20
+"""Statements are short; the logs of a job that is to be diagnosed may be long."""
 CONNECT_SECONDS = 5.0
 READ_SECONDS = 120.0
+ERROR_STATUS = 422
+"""HTTP status of an answer that is an error of ours (`crossing.told`)."""
 
 # A query's result travels in frames, so that an error after the first byte is told apart from an end.
 _FRAME = struct.Struct(">cI")
@@ -53,7 +62,7 @@ async def reachable(path: Path) -> AsyncIterator[str]:
 
 @asynccontextmanager
 async def listening(owner: Owner) -> AsyncIterator[None]:
-    """Answer other commands while the body runs."""
+    """Answer other commands while the body runs. What they have begun by its end is finished first."""
     path = socket_path(owner.settings.journal.path)
     path.unlink(missing_ok=True)
     runner = web.AppRunner(_application(owner), access_log=None)
@@ -72,12 +81,41 @@ async def listening(owner: Owner) -> AsyncIterator[None]:
         path.unlink(missing_ok=True)
 
 
+@web.middleware
+async def _telling_errors(
+    request: web.Request, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> web.StreamResponse:
+    """Errors of ours cross the socket; a fault of the program stays in the owner's log."""
+    try:
+        return await handler(request)
+    except CollectorError as error:
+        return web.json_response(told(error), status=ERROR_STATUS)
+    except web.HTTPException:
+        raise
+    except Exception as error:
+        log.exception("request_of_a_command_failed", path=request.path)
+        fault = CollectorError(
+            f"the owner failed at this: {type(error).__name__}", hint="a fault of the program; the owner's log has more"
+        )
+        return web.json_response(told(fault), status=ERROR_STATUS)
+
+
 def _application(owner: Owner) -> web.Application:
+    async def ping(request: web.Request) -> web.StreamResponse:
+        return web.json_response({})
+
     async def show_status(request: web.Request) -> web.StreamResponse:
         return web.json_response(await status(owner))
 
     async def run_check(request: web.Request) -> web.StreamResponse:
+        if owner.client is None:
+            raise refusal_to_call(owner)
         return web.json_response([result.as_dict() for result in await check_all(owner)])
+
+    async def make_call(request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        result = await call(owner, str(asked["operation"]), asked["parameters"])
+        return web.json_response(asdict(result))
 
     async def run_query(request: web.Request) -> web.StreamResponse:
         asked = await request.json()
@@ -89,20 +127,25 @@ def _application(owner: Owner) -> web.Application:
                     await response.write(_FRAME.pack(_DATA, len(piece)) + piece)
             await response.write(_FRAME.pack(_END, 0))
         except CollectorError as error:
-            told = json.dumps({"error": str(error), "hint": error.hint}).encode()
-            await response.write(_FRAME.pack(_ERROR, len(told)) + told)
+            body = json.dumps(told(error)).encode()
+            await response.write(_FRAME.pack(_ERROR, len(body)) + body)
         await response.write_eof()
         return response
 
-    application = web.Application(client_max_size=SQL_BYTES_MAX)
+    application = web.Application(client_max_size=REQUEST_BYTES_MAX, middlewares=[_telling_errors])
+    application.router.add_get("/ping", ping)
     application.router.add_get("/status", show_status)
     application.router.add_post("/check", run_check)
+    application.router.add_post("/call", make_call)
     application.router.add_post("/query", run_query)
     return application
 
 
 class OwnerClient:
-    """The other end of the socket, for a command that is not the owner."""
+    """The other end of the socket, for a command that is not the owner.
+
+    Raises what the owner raised, and aiohttp's errors when there is no owner, or none any more.
+    """
 
     def __init__(self, address: str) -> None:
         self._session = aiohttp.ClientSession(
@@ -114,22 +157,49 @@ class OwnerClient:
     async def close(self) -> None:
         await self._session.close()
 
+    async def ping(self) -> None:
+        """Return if an owner is there."""
+        async with self._session.get("/ping"):
+            pass
+
     async def status(self) -> dict[str, Any]:
         """See `owner.status.status`."""
-        async with self._session.get("/status", raise_for_status=True) as response:
-            told: dict[str, Any] = await response.json()
-            return told
+        async with self._session.get("/status") as response:
+            found: dict[str, Any] = await _result(response)
+            return found
 
     async def check(self) -> list[dict[str, Any]]:
         """See `owner.check.check_all`."""
-        async with self._session.post("/check", raise_for_status=True) as response:
-            told: list[dict[str, Any]] = await response.json()
-            return told
+        async with self._session.post("/check") as response:
+            found: list[dict[str, Any]] = await _result(response)
+            return found
+
+    async def call(self, operation: str, parameters: Mapping[str, Any]) -> CallResult:
+        """See `owner.calls.call`. Raises TransientError when an owner ends under a call that must not be repeated."""
+        asked = {"operation": operation, "parameters": dict(parameters)}
+        # The owner bounds a call: waiting less long than it does would lose an answer that was paid for.
+        patient = aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS)
+        try:
+            async with self._session.post("/call", json=asked, timeout=patient) as response:
+                return CallResult(**await _result(response))
+        except aiohttp.ClientConnectorError:
+            raise
+        except (aiohttp.ClientError, OSError) as error:
+            row = row_of(operation)
+            if row.repeatable:
+                raise
+            raise TransientError(
+                "the owner ended before it had told the answer; the call may have been made",
+                operation=row.name,
+                scope_id=row.scope_id(parameters),
+            ) from error
 
     async def query(self, sql: str, format_name: str) -> AsyncIterator[bytes]:
         """The bytes of a result in ClickHouse's format of that name. Raises QueryError."""
         asked = {"sql": sql, "format": format_name}
-        async with self._session.post("/query", json=asked, raise_for_status=True) as response:
+        async with self._session.post("/query", json=asked) as response:
+            if response.status != 200:
+                await _result(response)
             while True:
                 try:
                     kind, size = _FRAME.unpack(await response.content.readexactly(_FRAME.size))
@@ -139,6 +209,17 @@ class OwnerClient:
                 if kind == _END:
                     return
                 if kind == _ERROR:
-                    told = json.loads(body)
-                    raise QueryError(told["error"], hint=told["hint"])
+                    raise error_from(json.loads(body))
                 yield body
+
+
+async def _result(response: aiohttp.ClientResponse) -> Any:
+    """What the owner answered. Raises what it raised."""
+    if response.status == 200:
+        return await response.json()
+    if response.status == ERROR_STATUS:
+        raise error_from(await response.json())
+    raise CollectorError(
+        f"the owner answers {response.method} {response.url.path} with HTTP {response.status}",
+        hint="it may run another version of this program: restart it",
+    )

@@ -126,6 +126,8 @@ def configured(folder: Path, base_url: str, *, lookback: int = LOOKBACK, nodes: 
         initial_lookback = "{lookback}s"
         settle = "{SETTLE}s"
         recheck = []
+        [sources.node_metrics]
+        enabled = false
         """
     )
     return path
@@ -370,7 +372,6 @@ USAGE = {
     "level no choice": ["status", "--log-level", "loud"],
     "nothing asked": ["query"],
     "no such name": ["query", "--name", "nothing"],
-    "no subcommand": ["journal"],
     "no journal": ["journal", "verify", "--config", "collector.toml"],
 }
 

@@ -11,9 +11,11 @@ from collections.abc import Callable, Iterator
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
-from typing import Any
+from types import ModuleType
+from typing import Any, cast
 
 import pytest
+import structlog
 import typer
 
 from collector import __version__
@@ -33,16 +35,18 @@ from collector.errors import (
 from collector.settings import Settings, anchored, load
 from collector.telemetry import log
 from collector.telemetry.secrets import forget_secrets, register_secret
+from collector.units import rough_duration, rough_size
 
 Capture = pytest.CaptureFixture[str]
 
 
 @pytest.fixture(autouse=True)
 def clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
-    """An empty folder, an environment that configures nothing, and logging left as it was."""
+    """An empty folder, an environment that asks for errors as people read them, and logging left as it was."""
     monkeypatch.chdir(tmp_path)
     for name in [name for name in os.environ if name.startswith("PAI_COLLECTOR_")]:
         monkeypatch.delenv(name)
+    monkeypatch.setenv("PAI_COLLECTOR__LOG__FORMAT", "console")
     yield
     log.reset()
     forget_secrets()
@@ -60,7 +64,8 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[GlobalOption
                 def run(context: typer.Context) -> Any:
                     return work(options_of(context))
 
-        monkeypatch.setattr(commands, "COMMANDS", (*commands.COMMANDS, Module))
+        monkeypatch.setitem(sys.modules, f"{commands.__name__}.work", cast(ModuleType, Module))
+        monkeypatch.setattr(commands, "COMMANDS", (*commands.COMMANDS, "work"))
 
     return install
 
@@ -90,13 +95,17 @@ def collector(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
         ("--config a run", "--config=a", "run", ""),
         ("run --config a --once", "--config=a", "run --once", ""),
         ("run --config=a", "--config=a", "run", ""),
-        ("run --config --debug", "--config=--debug", "run", ""),
+        ("run --config --debug", "--debug", "run", "--config"),
+        ("--config --log-format json run", "--log-format=json", "run", "--config"),
+        ("run --config --once", "", "run --once", "--config"),
+        ("run --log-level --config", "", "run", "--log-level"),
+        ("run --config=--odd", "--config=--odd", "run", ""),
         ("query --log-format json x", "--log-format=json", "query x", ""),
         ("query -- --debug --config", "", "query -- --debug --config", ""),
         ("query --debug -- --debug", "--debug", "query -- --debug", ""),
         ("call X --param Query=--debug", "", "call X --param Query=--debug", ""),
         ("run --config", "", "run", "--config"),
-        ("run --config -- x", "", "run", "--config"),
+        ("run --config -- x", "", "run -- x", "--config"),
         ("run --configure a", "", "run --configure a", ""),
     ],
 )
@@ -320,6 +329,9 @@ def test_json_may_also_be_asked_for_without_an_option(
 ) -> None:
     """The configuration's log format holds for errors as for logs."""
     (tmp_path / "collector.toml").write_text('[log]\nformat = "json"\n' if where == "file" else "")
+    monkeypatch.delenv("PAI_COLLECTOR__LOG__FORMAT")
+    # On a terminal it would be the console's form.
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: True)
     if where == "environment":
         monkeypatch.setenv("PAI_COLLECTOR__LOG__FORMAT", "json")
 
@@ -332,6 +344,112 @@ def test_json_may_also_be_asked_for_without_an_option(
 
     (line,) = [json.loads(line) for line in capsys.readouterr().err.splitlines()]
     assert (line["event"], line["message"], line["error_type"]) == ("command_failed", "gone", "StoreUnavailable")
+
+
+@pytest.mark.parametrize("is_terminal", [True, False])
+@pytest.mark.parametrize("reads_settings", [True, False])
+def test_logs_and_errors_have_one_form(
+    is_terminal: bool,
+    reads_settings: bool,
+    command: Any,
+    tmp_path: Path,
+    capsys: Capture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """What `auto` means is decided once: off a terminal every line is an object, on one every line is text."""
+    monkeypatch.delenv("PAI_COLLECTOR__LOG__FORMAT")
+    monkeypatch.setenv("TERM", "dumb")
+    monkeypatch.setattr(sys.stderr, "isatty", lambda: is_terminal)
+    (tmp_path / "collector.toml").touch()
+
+    def work(options: GlobalOptions) -> None:
+        if reads_settings:
+            options.settings({})
+        structlog.get_logger().warning("stream_failed")
+        raise StoreUnavailable("gone", hint="start it")
+
+    command(work)
+    main(["work"])
+
+    lines = capsys.readouterr().err.splitlines()
+    assert len(lines) == 3
+    if is_terminal:
+        assert lines[1:] == ["error: gone", "hint: start it"]
+        assert "stream_failed" in lines[0]
+    else:
+        assert [json.loads(line)["event"] for line in lines] == ["stream_failed", "command_failed", "hint"]
+
+
+def test_a_quieter_command_keeps_the_form(command: Any, capsys: Capture) -> None:
+    """A level of its own changes neither the form of logs nor that of errors."""
+
+    def work(options: GlobalOptions) -> None:
+        options.reporter.configure("error")
+        structlog.get_logger().warning("not_shown")
+        structlog.get_logger().error("shown")
+        raise StoreUnavailable("gone")
+
+    command(work)
+    main(["work", "--log-format", "json"])
+
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["shown", "command_failed"]
+
+
+@pytest.mark.parametrize("format", ["json", "console"])
+def test_a_group_without_its_command_shows_its_help(format: str, capsys: Capture) -> None:
+    """Help goes to stdout as the program's own does, and wrong usage is the status; nothing is logged."""
+    assert main(["journal", "--log-format", format]) == ExitStatus.USAGE
+
+    unasked = capsys.readouterr()
+    assert unasked.err == ""
+    assert main(["journal", "--help"]) == ExitStatus.DONE
+    assert unasked.out.split() == capsys.readouterr().out.split()
+
+
+@pytest.mark.parametrize(
+    ("script", "on_path", "program"),
+    [
+        ("/opt/collector/__main__.py", False, "'/opt/my python' -m collector"),
+        ("{folder}/pai-collector", True, "pai-collector"),
+        ("{folder}/pai-collector", False, "{folder}/pai-collector"),
+        ("-c", False, "pai-collector"),
+    ],
+)
+def test_commands_to_paste_begin_as_this_one_did(
+    script: str, on_path: bool, program: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever started the module or a script that is not on the path gets commands that work for them."""
+    (tmp_path / "pai-collector").write_text("#!/bin/sh\n")
+    (tmp_path / "pai-collector").chmod(0o700)
+    monkeypatch.setenv("PATH", str(tmp_path) if on_path else "/nowhere")
+    monkeypatch.setattr(sys, "argv", [script.format(folder=tmp_path), "demo"])
+    monkeypatch.setattr(sys, "orig_argv", ["/opt/my python", "-m", "collector", "demo"])
+
+    assert output.started_as() == program.format(folder=tmp_path)
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0, "0s"), (59.9, "59s"), (60, "1m 0s"), (250, "4m 10s"), (3_600, "1h 0m"), (18_725, "5h 12m"),
+        (86_400, "1d 0h"), (273_599, "3d 3h"), (86_400 * 400, "400d 0h"),
+    ],
+)  # fmt: skip
+def test_a_rough_duration_has_two_units(seconds: float, text: str) -> None:
+    """A person reads how far behind a stream is, and no more."""
+    assert rough_duration(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("size_bytes", "text"),
+    [
+        (0, "0 B"), (1023, "1023 B"), (1024, "1.0 KiB"), (1536, "1.5 KiB"), (2 << 30, "2.0 GiB"), (3 << 40, "3.0 TiB"),
+        (5 << 50, "5120.0 TiB"),
+    ],
+)  # fmt: skip
+def test_a_rough_size_has_one_decimal(size_bytes: int, text: str) -> None:
+    """Sizes are shown in the largest unit that fits."""
+    assert rough_size(size_bytes) == text
 
 
 def test_ctrl_c_is_one_line(command: Any, capsys: Capture) -> None:
@@ -358,7 +476,8 @@ class Module:
             for number in range(100_000):
                 print("line", number)
 
-commands.COMMANDS = (*commands.COMMANDS, Module)
+sys.modules["collector.cli.commands.work"] = Module
+commands.COMMANDS = (*commands.COMMANDS, "work")
 sys.exit(main(["work"]))
 """
     with subprocess.Popen(
@@ -406,7 +525,8 @@ class Module:
         def work():
             raise BrokenPipeError(32, "Broken pipe")
 
-commands.COMMANDS = (*commands.COMMANDS, Module)
+sys.modules["collector.cli.commands.work"] = Module
+commands.COMMANDS = (*commands.COMMANDS, "work")
 sys.exit(main(["work"]))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -423,11 +543,45 @@ def test_the_module_is_the_command(tmp_path: Path) -> None:
     assert (wrong.returncode, wrong.stdout) == (2, "")
 
 
+HEAVY = ("aiohttp", "chdb", "clickhouse_connect", "collector.simulator.world", "collector.store.embedded")
+
+
+@pytest.mark.parametrize(
+    ("words", "loaded"),
+    [
+        (["--version"], []),
+        (["init", "--help"], []),
+        (["simulate", "--help"], ["aiohttp", "collector.simulator.world"]),
+    ],
+)
+def test_a_command_line_loads_its_own_command(words: list[str], loaded: list[str]) -> None:
+    """A word about the program does not wait for engines and clients that another command needs."""
+    code = f"""
+import sys
+from collector.cli.app import main
+main({words})
+print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)
+"""
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+
+    assert ended.stderr.split() == loaded
+
+
 def test_help_starts_no_engine() -> None:
-    """The command answers at once: neither the embedded store nor the HTTP client is loaded for its help."""
+    """The command answers at once: the embedded store's library is not loaded for its help."""
     code = "import sys; from collector.cli.app import main; main(['--help']); sys.exit('chdb' in sys.modules)"
 
     assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False).returncode == 0
+
+
+def test_every_command_is_listed_and_loads(capsys: Capture) -> None:
+    """The names in the list are the names of the commands."""
+    assert main(["--help"]) == ExitStatus.DONE
+    listed = capsys.readouterr().out
+    for name in commands.COMMANDS:
+        assert name in listed
+        assert main([name, "--help"]) == ExitStatus.DONE
+        assert f"pai-collector {name}" in capsys.readouterr().out
 
 
 ROWS = [
@@ -533,7 +687,8 @@ class Module:
             print("ready", flush=True)
             sys.stdin.readline()
 
-commands.COMMANDS = (*commands.COMMANDS, Module)
+sys.modules["collector.cli.commands.work"] = Module
+commands.COMMANDS = (*commands.COMMANDS, "work")
 # A shell starts background jobs with the signal ignored, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main(["work"]))

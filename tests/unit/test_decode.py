@@ -11,7 +11,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.api.answers import GetUserViewMetricsAnswer, ListSyslogsAnswer, SyslogRecord, UserViewMetric
 from collector.api.decode import (
     ErrorBody,
     Reason,
@@ -20,7 +19,9 @@ from collector.api.decode import (
     decode_answer,
     decode_error,
 )
-from collector.api.operations import GET_USER_VIEW_METRICS, LIST_SYSLOGS, Operation
+from collector.api.operation import Operation
+from collector.api.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
+from collector.api.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer, UserViewMetric
 
 LINE = {"Time": "1760000101", "NodeId": "e01-cn-demo0001", "Msg": "bond0: link up für eth1", "Severity": "warning"}
 USER = {"UserId": "1200000000000001", "TotalCPU": 192, "CPUUsageRate": "41.7", "GpuJobNames": ["dlc1abc"]}

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from collector.api.metering import Attempt
-from collector.api.operations import Price
+from collector.api.operation import Price
 from collector.errors import JournalCorrupt, JournalTooNew
 from collector.journal.entries import Chunk, Compared, PageCommit, Seal, StreamState
 from collector.journal.journal import Journal

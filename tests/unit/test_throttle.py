@@ -12,7 +12,9 @@ from asyncio_throttle import Throttler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.api.operations import CATALOGUE, GET_USER_VIEW_METRICS, LIST_SYSLOGS
+from collector.api.operations import CATALOGUE
+from collector.api.products.eflo_controller import LIST_SYSLOGS
+from collector.api.products.pai_studio import GET_USER_VIEW_METRICS
 from collector.api.throttle import (
     CATCH_UP_SECONDS,
     JITTER_HALF_LIFE_SECONDS,

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+
 import typer
 
-from collector.cli.commands import check, demo, init, journal, migrate, query, run, simulate, status
+# The order in which `--help` lists them. `resource-log` is in `resource_log.py`.
+COMMANDS: tuple[str, ...] = (
+    "demo", "init", "check", "run", "status", "query", "call", "diagnostics", "resource-log", "xtrace", "migrate",
+    "journal", "simulate",
+)  # fmt: skip
 
-# The order in which `--help` lists them.
-COMMANDS = (demo, init, check, run, status, query, migrate, journal, simulate)
 
+def register_all(app: typer.Typer, word: str = "") -> None:
+    """Add every command to the application, or only the one that `word` names.
 
-def register_all(app: typer.Typer) -> None:
-    """Add every command to the application."""
-    for command in COMMANDS:
-        command.register(app)
+    A command is loaded with all that it needs, so a command line pays for its own command alone.
+    """
+    for name in (word,) if word in COMMANDS else COMMANDS:
+        importlib.import_module(f"{__name__}.{name.replace('-', '_')}").register(app)

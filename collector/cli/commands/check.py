@@ -6,11 +6,13 @@ from typing import Annotated, Any
 
 import typer
 
+from collector.cli.calling import calling
 from collector.cli.exits import ExitStatus
-from collector.cli.options import key_of, options_of
+from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
 from collector.cli.running import run_to_end
-from collector.owner.access import access
+from collector.owner.gateway import check_endpoints
+from collector.owner.streams import described
 from collector.settings import Settings
 
 
@@ -31,8 +33,7 @@ def register(app: typer.Typer) -> None:
         if offline:
             _say(settings)
             return ExitStatus.DONE
-        key = key_of()
-        results = run_to_end(_ask(settings, key))
+        results = run_to_end(_ask(settings))
         if as_json:
             print_json(results)
         else:
@@ -43,19 +44,12 @@ def register(app: typer.Typer) -> None:
         return ExitStatus.DONE if all(r["ok"] for r in results) else ExitStatus.FAILED
 
 
-async def _ask(settings: Settings, key: str) -> list[dict[str, Any]]:
-    async with access(settings, key=key) as owner:
+async def _ask(settings: Settings) -> list[dict[str, Any]]:
+    async with calling(settings) as owner:
         return await owner.check()
 
 
 def _say(settings: Settings) -> None:
-    targets = settings.targets
+    check_endpoints(settings)
     print_line("the configuration is valid")
-    print_table(
-        "",
-        ["source", "targets"],
-        [
-            ("syslogs", f"{len(targets.nodes)} nodes"),
-            ("user_metrics", f"{len(targets.resource_groups)} resource groups"),
-        ],
-    )
+    print_table("", ["source", "what is watched"], described(settings))

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import shutil
-import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,7 +14,7 @@ import typer
 from rich.progress import Progress as Bars
 
 from collector.cli.options import options_of
-from collector.cli.output import print_line, print_table
+from collector.cli.output import print_line, print_table, started_as
 from collector.cli.running import run_to_end, showing
 from collector.clock import SystemClock
 from collector.errors import UsageError
@@ -28,7 +27,6 @@ from collector.simulator.process import SimulatorProcess, simulator_process
 from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from collector.store.named import named_query
-from collector.telemetry import log
 
 SEED = 1
 GROUPS = 2
@@ -83,7 +81,7 @@ def register(app: typer.Typer) -> None:
         options = options_of(context)
         if options.log_level is None:
             # A clock in fast motion is no news here.
-            log.configure("error", options.log_format or "auto")
+            options.reporter.configure("error")
         _prepare(folder)
         run_to_end(_demo(folder, nodes, minutes, keep_running=keep_running))
 
@@ -203,7 +201,7 @@ async def _show(owner: Owner, api: SimulatorProcess, path: Path, minutes: int) -
     print_line(f"Calls the service counted: {sum(s['calls'] for s in stats.values()):,}; the meter says {metered:,}.")
     print_line(f"Calls it refused for going too fast: {refused}.")
     print_line()
-    program = "pai-collector" if shutil.which("pai-collector") else sys.argv[0]
+    program = started_as()
     print_line("Try next:")
     sql = "SELECT time, node_id, msg FROM syslogs WHERE fault_class = 'xid' LIMIT 20"
     print_line(f'  {program} query --config {path} "{sql}"')

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from collector.cli.exits import ExitStatus
+from collector.cli.groups import command_group
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
 from collector.journal.inspect import contents, set_aside_of, verify
@@ -15,7 +16,7 @@ from collector.journal.inspect import contents, set_aside_of, verify
 
 def register(app: typer.Typer) -> None:
     """Add the commands."""
-    group = typer.Typer(help="Look into the journal.", no_args_is_help=True)
+    group = command_group("Look into the journal.")
 
     @group.command(name="ls")
     def ls(

@@ -7,14 +7,16 @@ from typing import Annotated, Any
 import structlog
 import typer
 
+from collector.cli.calling import key_for
 from collector.cli.exits import ExitStatus
-from collector.cli.options import key_of, options_of
+from collector.cli.options import options_of
 from collector.cli.output import print_json, print_table
 from collector.cli.report import Reporter
 from collector.cli.running import run_to_end, showing, source_bars
 from collector.errors import UsageError
 from collector.owner.instance import Owner
 from collector.owner.socket import listening
+from collector.owner.streams import needs
 from collector.pipeline.run import OnceRunner, RunReport
 from collector.settings import Settings
 
@@ -40,7 +42,7 @@ def register(app: typer.Typer) -> None:
         if not once:
             raise UsageError("run needs --once in this version", hint="run it from a timer: pai-collector run --once")
         settings = options_of(context).settings()
-        key = key_of()
+        key = key_for(settings)
         reporter = options_of(context).reporter
         return run_to_end(collect_once(settings, key, source or [], reporter, as_json=as_json))
 
@@ -53,21 +55,20 @@ async def collect_once(settings: Settings, key: str, only: list[str], reporter: 
             raise UsageError(f"--source: got {name!r}; expected one of {', '.join(known)}")
     async with await Owner.open(settings, key=key) as owner, listening(owner):
         runner = owner.once(only)
-        _say_idle(owner, only or known)
         async with showing(source_bars(runner)):
             report = await runner.run()
+        _say_idle(settings, report, only or known)
     _summary(runner, report, reporter, as_json=as_json)
     if report.refused:
         return ExitStatus.CREDENTIALS
     return ExitStatus.FAILED if report.failures else ExitStatus.DONE
 
 
-def _say_idle(owner: Owner, names: list[str]) -> None:
-    active = {source.name for source in owner.sources(names)}
+def _say_idle(settings: Settings, report: RunReport, names: list[str]) -> None:
     for name in names:
-        if name not in active:
-            enabled = getattr(owner.settings.sources, name).enabled
-            log.info("source_idle", source=name, reason="it has no targets" if enabled else "it is switched off")
+        if name not in report.sources:
+            enabled = getattr(settings.sources, name).enabled
+            log.info("source_idle", source=name, reason=f"it needs {needs(name)}" if enabled else "it is switched off")
 
 
 def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_json: bool) -> None:
@@ -103,3 +104,5 @@ def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_js
         reporter.line(failure["error"], word="failed")
     if len(failures) > FAILURES_SHOWN_MAX:
         reporter.line(f"{len(failures) - FAILURES_SHOWN_MAX} more streams failed: pai-collector status", word="hint")
+    for hint in dict.fromkeys(error.hint for error in report.failures.values() if error.hint):
+        reporter.line(hint, word="hint")

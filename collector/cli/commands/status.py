@@ -11,6 +11,7 @@ from collector.cli.output import print_json, print_line, print_table
 from collector.cli.running import run_to_end
 from collector.owner.access import access
 from collector.settings import Settings
+from collector.units import rough_duration, rough_size
 
 STREAMS_SHOWN_MAX = 40
 
@@ -71,7 +72,7 @@ def _show(told: dict[str, Any]) -> None:
         ["what", "value"],
         [
             ("path", journal["path"]),
-            ("size", f"{_size(journal['bytes'])} of {_size(journal['bytes_max'])}"),
+            ("size", f"{rough_size(journal['bytes'])} of {rough_size(journal['bytes_max'])}"),
             ("rows not shipped yet", f"{journal['rows']:,}"),
             ("open windows", journal["open_windows"]),
             *([("damaged one set aside", journal["set_aside"])] if journal["set_aside"] else []),
@@ -82,18 +83,4 @@ def _show(told: dict[str, Any]) -> None:
 
 
 def _ago(seconds: int | None) -> str | None:
-    if seconds is None:
-        return None
-    for size, letter in ((86_400, "d"), (3_600, "h"), (60, "m")):
-        if seconds >= size:
-            return f"{seconds // size}{letter} {seconds % size // (size // 60 if letter != 'd' else 3_600)}" + (
-                "h" if letter == "d" else "m" if letter == "h" else "s"
-            )
-    return f"{seconds}s"
-
-
-def _size(size: int) -> str:
-    for power, unit in ((30, "GiB"), (20, "MiB"), (10, "KiB")):
-        if size >= 1 << power:
-            return f"{size / (1 << power):.1f} {unit}"
-    return f"{size} B"
+    return None if seconds is None else rough_duration(seconds)

@@ -1,0 +1,58 @@
+"""What the commands that call the service share."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Coroutine, Mapping
+from contextlib import AbstractAsyncContextManager
+from typing import Any
+
+from collector.cli.options import key_of
+from collector.errors import UsageError
+from collector.owner.access import Access, access
+from collector.owner.calls import CallResult
+from collector.owner.gateway import needs_api_key
+from collector.settings import Settings
+from collector.units import parse_duration
+
+Ask = Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, CallResult]]
+"""Makes one call: operation, parameters."""
+
+
+def calling(settings: Settings) -> AbstractAsyncContextManager[Access]:
+    """Access to an owner that can call. The key is asked for only where this process becomes the owner."""
+    return access(settings, key=lambda: key_for(settings))
+
+
+def key_for(settings: Settings) -> str:
+    """The API key, empty where access keys sign. Raises ConfigError where it is needed and missing."""
+    return key_of() if needs_api_key(settings) else ""
+
+
+def asking(settings: Settings) -> Ask:
+    """Calls through the owner, or by being the owner for one call.
+
+    Between two calls nobody is kept from being the owner, however long a command waits.
+    """
+
+    async def ask(operation: str, parameters: Mapping[str, Any]) -> CallResult:
+        async with calling(settings) as owner:
+            return await owner.call(operation, parameters)
+
+    return ask
+
+
+def duration_of(option: str, text: str) -> float:
+    """Seconds of a duration on the command line. Raises UsageError."""
+    try:
+        seconds = parse_duration(text)
+    except ValueError as error:
+        raise UsageError(f"{option}: {error}") from None
+    if seconds <= 0:
+        raise UsageError(f"{option}: expected more than nothing, got {text!r}")
+    return seconds
+
+
+def text_of(answer: Any, field: str) -> str:
+    """A field of an answer as text, empty where it is missing or null."""
+    value = answer.get(field) if isinstance(answer, dict) else None
+    return "" if value is None else str(value)

@@ -1,0 +1,118 @@
+"""One call of the catalogue on somebody's request: checked, throttled, metered and settled like any other."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import structlog
+
+from collector.api.decode import parse_json
+from collector.api.operation import Operation, Price, price_text
+from collector.api.operations import CATALOGUE
+from collector.api.parameters import coerce_parameters
+from collector.errors import ConfigError, OwnedElsewhere, StoreUnavailable, UsageError
+from collector.journal.ledger import billing_month
+from collector.owner.instance import Owner
+from collector.owner.lock import Holder, command_line
+from collector.pipeline.adopt import adopt_spend
+from collector.sources.tables import API_CALLS, DEAD_LETTERS, DIAGNOSTIC_STATES, RESOURCE_LOG_STATES
+
+log = structlog.get_logger(__name__)
+
+SHIPPED_TABLES = (DIAGNOSTIC_STATES.name, RESOURCE_LOG_STATES.name, DEAD_LETTERS.name, API_CALLS.name)
+"""What calls on request fill. The rest of a backlog is left to who collects: it may be large."""
+
+
+@dataclass(frozen=True, slots=True)
+class CallResult:
+    """A call that succeeded."""
+
+    operation: str
+    answer: Any = field(repr=False)
+    """The JSON value as the service sent it. May hold secrets: the operation's `secret_fields`."""
+    http_status: int
+    request_id: str
+    """Empty where the service gave none."""
+    cost: str
+    """What it cost, for people: `0.001 CNY`, `free (3 of 1,000 free calls this month)`, `unpriced`."""
+
+
+def row_of(name: str) -> Operation:
+    """The catalogue's row. Raises UsageError."""
+    row = CATALOGUE.get(name)
+    if row is None:
+        raise UsageError(f"no operation {name!r} in the catalogue")
+    return row
+
+
+def checked(row: Operation, parameters: Mapping[str, Any], *, product_endpoint: bool = False) -> dict[str, Any]:
+    """The parameters, as they are sent. Raises ConfigError with one line per mistake."""
+    try:
+        return coerce_parameters(row, parameters, product_endpoint=product_endpoint)
+    except ValueError as error:
+        raise ConfigError(str(error).splitlines(), hint=f"pai-collector call {row.name} --help") from None
+
+
+async def call(owner: Owner, operation_name: str, parameters: Mapping[str, Any]) -> CallResult:
+    """Make one call, repeated as the client's policy allows.
+
+    Nothing is sent unless every parameter is right. Raises UsageError or ConfigError for what is
+    wrong with the call itself, OwnedElsewhere when this owner only reads, and an ApiError for what
+    the service said.
+    """
+    row = row_of(operation_name)
+    product_endpoint = owner.gateway is not None and owner.gateway.product_endpoint
+    asked = checked(row, parameters, product_endpoint=product_endpoint)
+    if owner.client is None:
+        raise refusal_to_call(owner)
+    # A journal that is new to this month would count calls as free which the month has used up.
+    await adopt_spend(owner.journal, owner.store, owner.settings.api.region, owner.server_clock.now())
+    reply = await owner.client.request(row, row.scope_id(asked), asked)
+    await owner.conclude(row, asked, reply)
+    return CallResult(
+        operation=row.name,
+        answer=parse_json(reply.body),
+        http_status=reply.http_status,
+        request_id=reply.request_id,
+        cost=await _cost(owner, row, reply.attempt.time),
+    )
+
+
+def refusal_to_call(owner: Owner) -> OwnedElsewhere:
+    """What a process says that owns the journal without a key."""
+    holder = Holder(os.getpid(), command_line())
+    return OwnedElsewhere(
+        f"{owner.settings.journal.path} is owned by {holder}, which only reads and has no key to call with",
+        hint="wait until it ends, then try again",
+    )
+
+
+async def ship_calls(owner: Owner) -> None:
+    """Bring the meter, and what calls observed, into the store. When that fails it stays in the journal."""
+    shipper = owner.shipper()
+    await owner.outgoing.flush_meter(None, owner.clock.monotonic())
+    waiting = await owner.outgoing.tables()
+    try:
+        for table in SHIPPED_TABLES:
+            while table in waiting and await shipper.ship_one(table, draining=True):
+                pass
+    except StoreUnavailable as error:
+        log.warning("calls_not_stored_yet", error=str(error))
+
+
+async def _cost(owner: Owner, row: Operation, time: int) -> str:
+    price = owner.prices()[row.name]
+    spend = {name: calls for name, calls, _ in await owner.journal.spend(billing_month(time))}
+    return cost_text(price, spend.get(row.name, 0))
+
+
+def cost_text(price: Price | None, calls_this_month: int) -> str:
+    """What the last of `calls_this_month` calls cost."""
+    if price is None or price.cny == 0:
+        return "unpriced" if price is None else "free"
+    if calls_this_month <= price.free_calls_per_month:
+        return f"free ({calls_this_month:,} of {price.free_calls_per_month:,} free calls this month)"
+    return price_text(price)
