@@ -41,6 +41,10 @@ format: $(READY) ## Put the code into its format
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
+.PHONY: schemas
+schemas: $(READY) ## Renew schemas/ from the types; look for differences only with ARGS=--check
+	$(BIN)/python -m collector.cli.schemas $(ARGS)
+
 .PHONY: bench
 bench: $(READY) ## Run the benchmarks; options in ARGS
 	$(BIN)/python -m benchmarks.run $(ARGS)
@@ -51,8 +55,12 @@ lock: ## Renew requirements/test.txt from pyproject.toml
 	$(PYTHON) -m venv build/lock
 	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
 	build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
-		--no-emit-index-url --no-emit-find-links --extra dev --extra embedded \
+		--no-emit-index-url --no-emit-find-links --all-extras \
 		pyproject.toml --output-file requirements/test.txt
+
+.PHONY: reference
+reference: $(READY) ## Renew docs/reference/operations.md from the catalogue
+	$(BIN)/python -m collector.cli.reference
 
 .PHONY: clean
 clean: ## Remove what the other targets have made
