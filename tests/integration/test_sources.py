@@ -284,3 +284,17 @@ async def test_a_node_that_comes_to_a_cluster_is_watched(tmp_path: Path) -> None
         await run_once(config)
         shown = await fetch(config, "SELECT is_present FROM nodes WHERE node_id = {n:String}", {"n": node})
         assert shown == [[0]]
+
+
+async def test_the_collector_sends_its_own_spans_where_that_is_asked_for(tmp_path: Path, gateway: str) -> None:
+    """One setting: windows, pages and segments arrive at the endpoint that GetXtraceToken names; off by default."""
+    async with simulator(a_world()) as api:
+        config = configuration(tmp_path, api, gateway, nodes=api.world.node_ids)
+        await run_once(config)
+        assert calls(api, "GetXtraceToken") == 0
+        traced = config.model_copy(update={"tracing": config.tracing.model_copy(update={"enabled": True})})
+        api.clock.advance(600)
+        await run_once(traced)
+        assert calls(api, "GetXtraceToken") == 1
+        names = {name for upload in api.backend.traces.received for name in upload.span_names}
+        assert names == {"window", "page", "segment"}

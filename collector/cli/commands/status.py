@@ -64,6 +64,8 @@ def _show(told: dict[str, Any]) -> None:
                 f"{o['quota_used_ratio']:.0%}",
             )
             for o in told["operations"]
+            # What is never asked would only hide the rest; --json has all of the catalogue.
+            if o["calls_this_month"]
         ],
     )
     journal, counters = told["journal"], told["counters"]
