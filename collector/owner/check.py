@@ -9,6 +9,7 @@ from typing import Any
 from collector.api.operation import Operation, price_text
 from collector.errors import ApiError, CollectorError, CredentialsError
 from collector.owner.instance import Owner
+from collector.pipeline.adopt import adopt_spend
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,6 +34,8 @@ async def check_all(owner: Owner) -> list[CheckResult]:
     results = [await _check_store(owner)]
     assert owner.client is not None
     await owner.client.read_clock()
+    # Before the first call of a new journal, or the month that the store has paid for would count as free again.
+    await adopt_spend(owner.journal, owner.store, owner.settings.api.region, owner.server_clock.now())
     difference = owner.server_clock.difference_seconds
     results.append(
         CheckResult(

@@ -509,15 +509,16 @@ async def test_status_tells_programs_everything(demo: tuple[Path, Ended]) -> Non
     told = done.json
     assert set(told) >= {"now", "month", "region", "spend_cny", "counters"}
     assert told["collecting"] is False
-    assert told["stream_count"] == len(told["streams"]) == 5
-    assert told["states"] == {"collected": 5}
+    assert told["stream_count"] == len(told["streams"]) == 7
+    assert told["states"] == {"collected": 7}
     for stream in told["streams"]:
-        assert stream["operation"] in {"ListSyslogs", "GetUserViewMetrics"}
+        assert stream["operation"] in {"ListSyslogs", "GetUserViewMetrics", "GetNodeMetrics"}
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", stream["watermark"])
         assert stream["freshness_seconds"] >= 0
         assert stream["error"] is None
     for operation in told["operations"]:
-        assert operation["calls_this_month"] > 0
+        is_used = operation["operation"] in {"ListSyslogs", "GetUserViewMetrics", "GetNodeMetrics"}
+        assert (operation["calls_this_month"] > 0) == is_used
         assert operation["spend_cny"] == "0"
         assert operation["quota_per_second"] > 0
         assert 0 <= operation["quota_used_ratio"] <= 1
