@@ -615,7 +615,7 @@ async def test_a_watch_keeps_nobody_from_the_journal(config: Path, service: Serv
     service.looks_until_end = 1000
     process = await started("diagnostics", "watch", "diag-1", "--config", config, key=KEY)
     await asyncio.wait_for(service.begun.wait(), WAIT_SECONDS_MAX)
-    async with asyncio.timeout(WAIT_SECONDS_MAX):
+    async with asyncio.timeout(4 * WAIT_SECONDS_MAX):
         while True:
             try:
                 async with await Owner.open(settings):
