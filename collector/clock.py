@@ -143,6 +143,38 @@ class ServerClock:
         return self.synced and abs(self.difference_seconds) > CLOCK_DIFFERENCE_SECONDS_MAX + 1
 
 
+class Signal:
+    """Something happened: whoever waits goes on, however many they are."""
+
+    def __init__(self) -> None:
+        self.count = 0
+        """How often it has happened."""
+        self._event = asyncio.Event()
+
+    def announce(self) -> None:
+        self.count += 1
+        self._event.set()
+        self._event = asyncio.Event()
+
+    async def after(self, count: int) -> None:
+        """Wait until it has happened more often than `count`."""
+        while self.count <= count:
+            await self._event.wait()
+
+
+async def wait_for(event: asyncio.Event, clock: Clock, seconds: float | None) -> bool:
+    """Wait for an event, at most so many seconds (None: for ever). True when it is set."""
+    if seconds is None:
+        return await event.wait()
+    waits = {asyncio.ensure_future(event.wait()), asyncio.ensure_future(clock.sleep(seconds))}
+    try:
+        await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        for wait in waits:
+            wait.cancel()
+    return event.is_set()
+
+
 def parse_http_date(value: str | None) -> int | None:
     """Seconds since the epoch of an HTTP `Date` header, or None when it has none that can be read."""
     if not value:

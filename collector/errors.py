@@ -14,6 +14,8 @@ CollectorError
     BadRequestError         never repeated: 400
       CursorError           a cursor that the service no longer takes
   CursorLoopError           the service returned a cursor it had returned before
+  BudgetReached             the call would pass the month's cap: exit 4
+  Stopping                  the service is ending: nothing is sent any more
   JournalError
     JournalCorrupt          set aside with its path
     JournalTooNew           written by a newer version: exit 2
@@ -124,6 +126,14 @@ class CursorError(BadRequestError):
 
 class CursorLoopError(ApiError):
     """The service answered with a cursor that this window has already used."""
+
+
+class BudgetReached(CollectorError):
+    """The call would cost more than `budget.monthly_cny` leaves; it was not made."""
+
+
+class Stopping(CollectorError):
+    """The service is ending and sends nothing any more."""
 
 
 class JournalError(CollectorError):

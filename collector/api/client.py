@@ -26,7 +26,7 @@ from collector.api.operation import Operation
 from collector.api.reactions import StaleSignatureError, is_expired
 from collector.api.retry import GiveUp, RetryAfter, RetryPolicy, next_attempt
 from collector.api.throttle import TokenBucket
-from collector.api.transport import Exchange, Failure, Transport
+from collector.api.transport import Exchange, Exchanging, Failure, Transport
 from collector.clock import Clock, ServerClock, parse_http_date
 from collector.errors import ApiError, ThrottledError
 
@@ -42,6 +42,11 @@ dozens of connections opened at once would delay the first calls, and calls dela
 arrive closer together than they were sent."""
 
 _log = structlog.get_logger()
+
+
+Observe = Callable[[Operation, int, str, float], None]
+"""Told of each attempt that was sent, when its outcome is known: the operation, the HTTP status (0 where no answer
+came), the code as of `Attempt.code`, and the seconds from sending to the last byte or the failure."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,10 +89,13 @@ class ApiClient:
         random: Random,
         concurrency_max: int,
         timeout_seconds: float,
+        transport: Exchanging | None = None,
+        observe: Observe = lambda operation, http_status, code, seconds: None,
     ) -> None:
         """`buckets` by operation name (`throttle.buckets_for`). `concurrency_max` calls are on their
         way at once. `timeout_seconds` runs from sending to the last byte; waiting for a token
-        does not count."""
+        does not count. `transport` stands in for HTTP; the client enters and leaves it. `observe` is called
+        in the midst of a call and must neither wait nor raise."""
         self.gate = Gate(clock)
         self._gateway = gateway
         self._clock = clock
@@ -98,7 +106,9 @@ class ApiClient:
         self._random = random
         self._slots = asyncio.Semaphore(concurrency_max)
         self._lines = {name: asyncio.Semaphore(LINE_MAX) for name in buckets}
-        self._transport = Transport(timeout_seconds=timeout_seconds)
+        self._transport: Exchanging = transport or Transport(timeout_seconds=timeout_seconds)
+        self._observe = observe
+        self._flying: set[_Departure] = set()
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -108,6 +118,19 @@ class ApiClient:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         await self._transport.__aexit__(kind, error, traceback)
+
+    @property
+    def in_flight(self) -> int:
+        """Calls that are sent and have not come back to their caller.
+
+        Nothing is awaited between the end of a call here and the caller's next step, so while this is 0
+        every caller is either not sent yet or at work on its answer already.
+        """
+        return len(self._flying)
+
+    def shut(self) -> None:
+        """Send nothing any more. Calls in flight end as they would; the others raise Stopping when they next look."""
+        self.gate.close()
 
     async def read_clock(self) -> None:
         """Learn the service's time before anything is asked, without a call that is billed.
@@ -226,6 +249,7 @@ class ApiClient:
                 if exchange.failure is not Failure.STALE_CONNECTION:
                     break
                 departure.sent = False
+            departure.ended()
             return await self._conclude(exchange, departure, had_cursor=had_cursor)
         except _BrokenSend:
             return await self._conclude(Exchange(Failure.BROKEN), departure, had_cursor=False)
@@ -320,6 +344,8 @@ class _Departure:
         self.sent = False
         self.time = 0
         """When it was sent, seconds since the epoch as the server counts them."""
+        self._sent_at = 0.0
+        self._ended_at: float | None = None
         self._client = client
         self._passage = passage
         self._ticket: int | None = None
@@ -350,23 +376,30 @@ class _Departure:
         client.gate.check(self._passage)
         self._leave_line()
         self.sent = True
+        client._flying.add(self)
         self.time = client._server_clock.now()
+        self._sent_at, self._ended_at = client._clock.monotonic(), None
+
+    def ended(self) -> None:
+        """The last byte is in, or none will come."""
+        self._ended_at = self._client._clock.monotonic()
 
     async def settle(self, http_status: int, code: str, body_bytes: int) -> None:
         """Enter a failed attempt."""
-        attempt = self._attempt(http_status, code, 0, body_bytes)
+        attempt = self._outcome(http_status, code, 0, body_bytes)
         # The meter has it from here, even if this is cancelled.
         self._ticket, self.sent = None, False
         await self._client._meter.settle(attempt)
 
     def hand_over(self, http_status: int, rows: int, body_bytes: int) -> Attempt:
         """The successful attempt, which is the caller's to settle from now on."""
-        attempt = self._attempt(http_status, "", rows, body_bytes)
+        attempt = self._outcome(http_status, "", rows, body_bytes)
         self._ticket = None
         return attempt
 
     async def close(self) -> None:
         """Account for a call that was cancelled or refused on its way."""
+        self._client._flying.discard(self)
         self._leave_line()
         if self._ticket is None:
             return
@@ -376,8 +409,10 @@ class _Departure:
             ticket, self._ticket = self._ticket, None
             await self._client._meter.release(ticket)
 
-    def _attempt(self, http_status: int, code: str, rows: int, body_bytes: int) -> Attempt:
+    def _outcome(self, http_status: int, code: str, rows: int, body_bytes: int) -> Attempt:
         assert self._ticket is not None
+        ended_at = self._client._clock.monotonic() if self._ended_at is None else self._ended_at
+        self._client._observe(self.operation, http_status, code, ended_at - self._sent_at)
         return Attempt(self._ticket, self.operation.name, self.scope_id, self.time, http_status, code, rows, body_bytes)
 
 

@@ -2,26 +2,28 @@
 
 The account: until the key has been accepted once, calls go one at a time, so that a wrong key
 costs one call; a refused key stops everything. An operation: three scopes refused in a row stop
-it; when its calls keep failing, its circuit opens and one probe at a time goes out.
+it; when its calls keep failing, its circuit opens and one probe at a time goes out. What was
+stopped can be reopened: then one call goes first, and its outcome decides for all.
 """
 
 from __future__ import annotations
 
-import asyncio
 import copy
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, Literal, NamedTuple
 
 import structlog
 
+from collector.api.turnstile import NEVER, Turnstile
 from collector.clock import Clock
 from collector.errors import (
     ApiError,
     CredentialsError,
     ForbiddenError,
     NotFoundError,
+    Stopping,
     ThrottledError,
     TransientError,
 )
@@ -40,64 +42,17 @@ class GateShut(Exception):
     """What let a call through no longer holds; it has to come again."""
 
 
-class Turnstile:
-    """Wide, everybody passes. Narrow, one at a time does, and nobody before a given time."""
-
-    def __init__(self, clock: Clock, *, narrow: bool = False) -> None:
-        self.is_narrow = narrow
-        self._clock = clock
-        self._not_before = -float("inf")
-        self._inside = False
-        self._changed = asyncio.Event()
-
-    async def enter(self, deadline: float) -> bool:
-        """Wait to pass; True when alone, and then `leave` is owed. TimeoutError at the deadline (monotonic)."""
-        while self.is_narrow:
-            now = self._clock.monotonic()
-            if now >= deadline:
-                raise TimeoutError
-            if not self._inside and now >= self._not_before:
-                self._inside = True
-                return True
-            until = deadline if self._inside else min(deadline, self._not_before)
-            await self._change(until - now)
-        return False
-
-    def leave(self) -> None:
-        self._inside = False
-        self._announce()
-
-    def widen(self) -> None:
-        self.is_narrow = False
-        self._announce()
-
-    def narrow(self, *, after_seconds: float = 0.0) -> None:
-        """Let one at a time pass, the first after so many seconds."""
-        self.is_narrow = True
-        self._not_before = self._clock.monotonic() + after_seconds
-        self._announce()
-
-    def _announce(self) -> None:
-        self._changed.set()
-        self._changed = asyncio.Event()
-
-    async def _change(self, seconds: float) -> None:
-        """Return at the next change, or after so many seconds."""
-        waits = [asyncio.ensure_future(self._changed.wait()), asyncio.ensure_future(self._clock.sleep(seconds))]
-        try:
-            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            for wait in waits:
-                wait.cancel()
-
-
 @dataclass(slots=True)
 class _OperationState:
     circuit: Turnstile
     """Narrow while open: the word for a circuit that lets nothing through."""
     refused_scopes: set[str] = field(default_factory=set)
     stopped: ForbiddenError | None = None
+    on_trial: bool = False
+    """It was stopped and is reopened; its circuit is narrow until a call has succeeded."""
     failures: int = 0
+    failing_since: float = NEVER
+    """When its circuit opened, monotonic."""
     probe_seconds: float = PROBE_SECONDS_MIN
     last_failure: TransientError | None = None
 
@@ -113,13 +68,30 @@ class Passage:
     """It goes alone because the key has not been accepted yet."""
 
 
+class Stopped(NamedTuple):
+    """Something that nothing is sent of any more."""
+
+    what: Literal["account", "operation"]
+    operation: str
+    """Empty for the account."""
+    error: ApiError
+
+
 class Gate:
     """One account's gate."""
 
-    def __init__(self, clock: Clock) -> None:
+    def __init__(self, clock: Clock, *, patience_seconds: float | None = None) -> None:
+        self.patience_seconds = patience_seconds
+        """A call that would have to wait fails at once where the service has been failing for longer than this;
+        None: it waits until its deadline."""
         self._clock = clock
         self._account = Turnstile(clock, narrow=True)
         self._refusal: CredentialsError | None = None
+        self._account_on_trial = False
+        self._failing_since = NEVER
+        """When the first call failed after which no key has been accepted yet, monotonic."""
+        self._last_failure: TransientError | None = None
+        self._is_shut = False
         self._states: dict[str, _OperationState] = {}
 
     @property
@@ -132,12 +104,24 @@ class Gate:
     def circuit_open(self, operation: str) -> bool:
         return self._state(operation).circuit.is_narrow
 
+    def stops(self) -> list[Stopped]:
+        """The account and the operations that are stopped, each with the refusal that stopped it."""
+        found = [] if self._refusal is None else [Stopped("account", "", self._refusal)]
+        found += [Stopped("operation", name, state.stopped) for name, state in self._states.items() if state.stopped]
+        return found
+
+    def shut(self) -> None:
+        """From here on nobody passes: those who wait, and those who come, get Stopping."""
+        self._is_shut = True
+        for turnstile in (self._account, *(state.circuit for state in self._states.values())):
+            turnstile.widen()
+
     @asynccontextmanager
     async def passage(self, operation: str, scope_id: str, deadline: float) -> AsyncIterator[Passage]:
         """Wait until the call may go, and hold the place while it does.
 
-        `deadline` is monotonic. Raises the error of a stopped account or operation at once, and
-        the operation's last failure at the deadline.
+        `deadline` is monotonic. Raises Stopping once the gate is shut, the error of a stopped account or
+        operation at once, and the last failure at the deadline or where patience is over.
         """
         state = self._state(operation)
         self._refuse_stopped(operation, scope_id)
@@ -145,12 +129,12 @@ class Gate:
         try:
             try:
                 # The circuit comes first: a probe that waits for its time must not hold up the account.
-                is_probe = await state.circuit.enter(deadline)
-                is_first = await self._account.enter(deadline)
+                is_probe = await state.circuit.enter(deadline, self._patience_until(state.failing_since))
+                is_first = await self._account.enter(deadline, self._patience_until(self._failing_since))
             except TimeoutError:
                 overdue = True
             if overdue:
-                raise _overdue(state.last_failure, operation, scope_id)
+                raise _overdue(state.last_failure or self._last_failure, operation, scope_id)
             self._refuse_stopped(operation, scope_id)
             yield Passage(operation, scope_id, is_probe, is_first)
         finally:
@@ -160,7 +144,7 @@ class Gate:
                 state.circuit.leave()
 
     def check(self, passage: Passage) -> None:
-        """Right before sending: raises the error of what has been stopped meanwhile, or GateShut."""
+        """Right before sending: raises Stopping, the error of what has been stopped meanwhile, or GateShut."""
         self._refuse_stopped(passage.operation, passage.scope_id)
         held_by_circuit = self.circuit_open(passage.operation) and not passage.is_probe
         if held_by_circuit or (self._account.is_narrow and not passage.is_first):
@@ -179,46 +163,72 @@ class Gate:
                 self._count_failure(state, passage, error)
             case _:
                 # Any other answer proves that the key is good and the service is there.
-                self._account.widen()
-                self._close_circuit(state, passage.operation)
+                self._accept_account()
                 if error is None:
                     state.refused_scopes.clear()
+                    self._end_trial(state, passage.operation)
                 elif isinstance(error, ForbiddenError | NotFoundError):
                     self._count_refusal(state, passage, error)
+                if not state.on_trial:
+                    self._close_circuit(state, passage.operation)
 
     def reopen(self, operation: str | None = None) -> None:
-        """Let one call try again what was stopped: the account, or one operation."""
+        """Let one call try again what was stopped, the account or one operation; nothing where it is not stopped.
+
+        A refusal stops it again at once, and those who wait hear it. A success lets everybody through.
+        """
         if operation is None:
-            self._refusal = None
-            self._account.narrow()
+            if self._refusal is not None:
+                self._refusal, self._account_on_trial = None, True
+                self._account.narrow()
             return
         state = self._state(operation)
-        state.stopped = None
-        # One more refusal is enough to stop it again.
-        while len(state.refused_scopes) >= REFUSED_SCOPES_MAX:
-            state.refused_scopes.pop()
+        if state.stopped is not None:
+            state.stopped, state.on_trial = None, True
+            state.failures, state.probe_seconds = 0, PROBE_SECONDS_MIN
+            state.circuit.narrow()
 
     def _state(self, operation: str) -> _OperationState:
         if operation not in self._states:
             self._states[operation] = _OperationState(Turnstile(self._clock))
         return self._states[operation]
 
+    def _patience_until(self, failing_since: float) -> float:
+        return NEVER if self.patience_seconds is None else failing_since + self.patience_seconds
+
     def _refuse_stopped(self, operation: str, scope_id: str) -> None:
+        if self._is_shut:
+            raise Stopping(f"{operation} of {scope_id}: not sent, because the collector is ending")
         error = self._refusal or self._state(operation).stopped
         if error is not None:
             raise _about(error, operation, scope_id)
 
     def _stop_account(self, error: CredentialsError) -> None:
-        if self._refusal is None:
+        if self._refusal is None and not self._account_on_trial:
             _log.error("account_stopped", http_status=error.http_status, code=error.code, hint=error.hint)
         self._refusal = error
         # Those who wait are let through to hear the refusal.
         self._account.widen()
 
+    def _accept_account(self) -> None:
+        if self._account_on_trial and self._refusal is None:
+            self._account_on_trial = False
+            _log.info("account_reopened")
+        self._failing_since, self._last_failure = NEVER, None
+        self._account.widen()
+
+    @staticmethod
+    def _end_trial(state: _OperationState, operation: str) -> None:
+        if state.on_trial:
+            state.on_trial = False
+            _log.info("operation_reopened", operation=operation)
+            state.circuit.widen()
+
     def _count_refusal(self, state: _OperationState, passage: Passage, error: ApiError) -> None:
         state.refused_scopes.add(passage.scope_id)
-        if len(state.refused_scopes) < REFUSED_SCOPES_MAX or state.stopped is not None:
+        if state.stopped is not None or not (state.on_trial or len(state.refused_scopes) >= REFUSED_SCOPES_MAX):
             return
+        was_stopped, state.on_trial = state.on_trial, False
         state.stopped = ForbiddenError(
             f"stopped, because {len(state.refused_scopes)} scopes in a row were refused; the last refusal was: "
             f"{error.args[0]}",
@@ -227,22 +237,27 @@ class Gate:
             request_id=error.request_id,
             hint=error.hint,
         )
-        _log.warning(
-            "operation_stopped",
-            operation=passage.operation,
-            scopes=sorted(state.refused_scopes),
-            http_status=error.http_status,
-            code=error.code,
-        )
+        if not was_stopped:
+            _log.warning(
+                "operation_stopped",
+                operation=passage.operation,
+                scopes=sorted(state.refused_scopes),
+                http_status=error.http_status,
+                code=error.code,
+            )
 
     def _count_failure(self, state: _OperationState, passage: Passage, error: TransientError) -> None:
         state.failures += 1
         state.last_failure = error
+        if self._account.is_narrow:
+            self._failing_since = min(self._failing_since, self._clock.monotonic())
+            self._last_failure = error
         if passage.is_probe:
             state.probe_seconds = min(state.probe_seconds * 2, PROBE_SECONDS_MAX)
             state.circuit.narrow(after_seconds=state.probe_seconds)
         elif state.failures >= FAILURES_MAX and not state.circuit.is_narrow:
             state.probe_seconds = PROBE_SECONDS_MIN
+            state.failing_since = self._clock.monotonic()
             state.circuit.narrow(after_seconds=state.probe_seconds)
             _log.warning(
                 "circuit_opened",
@@ -254,10 +269,10 @@ class Gate:
 
     @staticmethod
     def _close_circuit(state: _OperationState, operation: str) -> None:
-        if state.circuit.is_narrow:
+        if state.circuit.is_narrow and state.stopped is None:
             _log.info("circuit_closed", operation=operation, failures=state.failures)
-            state.circuit.widen()
-        state.failures = 0
+        state.circuit.widen()
+        state.failures, state.failing_since = 0, NEVER
 
 
 def _overdue(last_failure: TransientError | None, operation: str, scope_id: str) -> ApiError:

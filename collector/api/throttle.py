@@ -121,6 +121,15 @@ class TokenBucket(Throttler):
         self._learned_jitter = min(self._learned_jitter + JITTER_STEP_SECONDS, max(room, 0.0))
         return True
 
+    def change_limit(self, rate_limit: int) -> None:
+        """Go on with another quota, in requests per second; tokens that were taken still count."""
+        if rate_limit == self.rate_limit:
+            return
+        is_slowed = self._rate < self.rate_limit
+        self._rate = min(self._rate, float(rate_limit)) if is_slowed else float(rate_limit)
+        self.rate_limit = rate_limit
+        self._taken = deque(self._taken, maxlen=rate_limit)
+
     def snapshot(self) -> list[float]:
         """How many seconds ago each token that still counts was taken, oldest first."""
         now = self._clock.monotonic()

@@ -11,7 +11,7 @@ import enum
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
 from dataclasses import dataclass, field
 from types import SimpleNamespace, TracebackType
-from typing import Final, Self
+from typing import Any, Final, Protocol, Self
 from urllib.parse import urlencode
 
 import aiohttp
@@ -53,6 +53,21 @@ class Exchange:
     headers: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Of the reply; names are looked up without case."""
     body: bytes = b""
+
+
+class Exchanging(Protocol):
+    """What carries a client's requests: a `Transport`, or what stands in for one."""
+
+    async def __aenter__(self) -> Any: ...
+
+    async def __aexit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None: ...
+
+    async def exchange(
+        self, request: HttpRequest, *, depart: Callable[[], Awaitable[None]], body_bytes_max: int
+    ) -> Exchange:
+        """As `Transport.exchange`."""
 
 
 class Transport:

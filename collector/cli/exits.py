@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import enum
 
-from collector.errors import CredentialsError, ForbiddenError, UsageError
+from collector.errors import BudgetReached, CredentialsError, ForbiddenError, UsageError
 
 
 class ExitStatus(enum.IntEnum):
@@ -35,4 +35,6 @@ def exit_status(error: BaseException) -> ExitStatus:
         return ExitStatus.USAGE
     if isinstance(error, CredentialsError | ForbiddenError):
         return ExitStatus.CREDENTIALS
+    if isinstance(error, BudgetReached):
+        return ExitStatus.BUDGET
     return ExitStatus.FAILED

@@ -6,6 +6,7 @@ was paid for and is not asked again; what the store has acknowledged is here no 
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 import uuid
 import zlib
@@ -15,11 +16,12 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from collector.api.metering import Attempt
+from collector.clock import Signal
 from collector.errors import JournalCorrupt, JournalError, JournalTooNew
 from collector.journal import ledger
 from collector.journal.entries import Chunk, Depth, KnownObject, OpenWindow, PageCommit, StreamState
 from collector.journal.group_commit import GroupCommit
-from collector.journal.ledger import Prices
+from collector.journal.ledger import Allow, Prices
 from collector.journal.packing import packed, unpacked
 from collector.journal.schema import DDL, FORMAT, UPGRADES
 from collector.model import ShipMode, StreamKey, Window
@@ -44,8 +46,18 @@ class Journal:
         self.region = region
         self._prices = prices
         self._commit = GroupCommit(lambda: _connect(path), threaded=threaded)
+        self.sealed = Signal()
+        """Announces rows that may be shipped."""
         self.unknown_calls = 0
         """Calls that an earlier process had let out and never settled; entered by `start`."""
+
+    async def seal(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """As `run`, for work after which there may be more to ship."""
+        try:
+            return await self.run(work)
+        finally:
+            # Also when the caller is cancelled: the work happens all the same.
+            self.sealed.announce()
 
     async def start(self) -> None:
         """Enter what a crash left unsettled. To be called once, before any call goes out."""
@@ -85,9 +97,32 @@ class Journal:
 
     # Calls
 
-    async def reserve(self, operation: str, now: int) -> int:
-        """Let one call out; returns its ticket."""
-        return await self.run(lambda db: ledger.reserve(db, operation, now))
+    def set_prices(self, prices: Prices) -> None:
+        """Other prices from the next reservation on. Calls in flight keep those of their own."""
+        self._prices = prices
+
+    async def reserve(self, operation: str, now: int, allow: Allow | None = None) -> int:
+        """Let one call out; returns its ticket. Raises what `allow` raises, and then nothing is reserved.
+
+        When cancelled, nothing is reserved either.
+        """
+        tickets: list[int] = []
+        price = self._prices.get(operation)
+
+        def let_out(db: sqlite3.Connection) -> int:
+            tickets.append(ledger.reserve(db, operation, now, price, allow))
+            return tickets[0]
+
+        def take_back(db: sqlite3.Connection) -> None:
+            for ticket in tickets:
+                ledger.release(db, ticket)
+
+        try:
+            return await self.run(let_out)
+        except asyncio.CancelledError:
+            # It may be done, or still wait in the queue: what is queued after it comes after it.
+            await self.run(take_back)
+            raise
 
     async def release(self, ticket: int) -> None:
         """Take back a call that was never sent."""
@@ -106,6 +141,10 @@ class Journal:
     async def streams(self) -> dict[StreamKey, StreamState]:
         """Every stream that the journal knows."""
         return await self.run(_streams)
+
+    async def stream(self, stream_id: int) -> StreamState:
+        """One stream as it is now."""
+        return await self.run(lambda db: _stream(db, stream_id))
 
     async def adopt(
         self,
@@ -161,7 +200,8 @@ class Journal:
 
         `state` is the stream before, `monotonic` the time from which the flush interval counts.
         """
-        return await self.run(lambda db: self._commit_page(db, state, page, monotonic))
+        commit = self.run if page.seal is None and not page.strays else self.seal
+        return await commit(lambda db: self._commit_page(db, state, page, monotonic))
 
     def _commit_page(
         self, db: sqlite3.Connection, state: StreamState, page: PageCommit, monotonic: float
@@ -199,7 +239,7 @@ class Journal:
                 put_chunk(db, chunk, monotonic, stream_id=stream_id, seal_number=next_number(db, "seal_number"))
             put_objects(db, stream_id, objects)
 
-        await self.run(work)
+        await self.seal(work)
 
     async def known_objects(self, stream_id: int) -> dict[str, KnownObject]:
         """The objects of a stream of observed states, by id."""
@@ -292,8 +332,11 @@ def add_to_counter(db: sqlite3.Connection, name: str, by: int) -> None:
         )
 
 
-def advance(db: sqlite3.Connection, stream_id: int) -> None:
-    """Move the watermark over every window before the stream's oldest row that is not acknowledged."""
+def advance(db: sqlite3.Connection, stream_id: int) -> int | None:
+    """Move the watermark over every window before the stream's oldest row that is not acknowledged.
+
+    Returns the watermark where it may have moved.
+    """
     (oldest,) = db.execute(
         "SELECT min(seal_number) FROM chunks WHERE stream_id = ? AND seal_number IS NOT NULL", (stream_id,)
     ).fetchone()
@@ -301,12 +344,14 @@ def advance(db: sqlite3.Connection, stream_id: int) -> None:
     (done,) = db.execute(
         "SELECT max(end) FROM windows WHERE stream_id = ? AND delay = 0 AND seal_number < ?", (stream_id, before)
     ).fetchone()
+    watermark: int | None = None
     if done is not None:
-        db.execute(
-            "UPDATE streams SET watermark = max(ifnull(watermark, 0), ?) WHERE id = ?",
+        (watermark,) = db.execute(
+            "UPDATE streams SET watermark = max(ifnull(watermark, 0), ?) WHERE id = ? RETURNING watermark",
             (done, stream_id),
-        )
+        ).fetchone()
     db.execute("DELETE FROM windows WHERE stream_id = ? AND seal_number < ?", (stream_id, before))
+    return watermark
 
 
 def _put_window(db: sqlite3.Connection, page: PageCommit) -> tuple[int, int]:

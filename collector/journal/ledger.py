@@ -7,36 +7,38 @@ call, so the meter is never below what the service has counted. Money is kept in
 from __future__ import annotations
 
 import sqlite3
-from collections.abc import Iterable
-from datetime import UTC, datetime, timedelta, timezone
+from collections.abc import Callable, Iterable, Sequence
+from datetime import UTC, datetime
 from decimal import Decimal
 
 from collector.api.metering import CODE_UNKNOWN, Attempt
 from collector.api.operation import Price
+from collector.journal.money import BILLING_ZONE, billing_month, cny, micro_cny, month_start
+from collector.journal.spending import Spending, note_cost, spending_with
 
-BILLING_ZONE = timezone(timedelta(hours=8))
-"""Billing months are calendar months of China's time."""
-
-_MICRO = Decimal(1_000_000)
+__all__ = [
+    "BILLING_ZONE", "Allow", "Prices", "billing_month", "load_month", "month_start", "release", "reserve", "settle",
+    "settle_unknown", "spend", "take_meter",
+]  # fmt: skip
 
 Prices = dict[str, Price | None]
 """Operation -> price, None where the service gives none."""
 
-
-def billing_month(time: int) -> str:
-    """The billing month of a moment, such as `2026-11`."""
-    return datetime.fromtimestamp(time, BILLING_ZONE).strftime("%Y-%m")
+Allow = Callable[[sqlite3.Connection, Spending], None]
+"""Asked inside the transaction, before a call that costs something is let out; what it raises refuses the call."""
 
 
-def month_start(time: int) -> int:
-    """The first second of the billing month of a moment."""
-    local = datetime.fromtimestamp(time, BILLING_ZONE)
-    return int(local.replace(day=1, hour=0, minute=0, second=0, microsecond=0).timestamp())
-
-
-def reserve(db: sqlite3.Connection, operation: str, now: int) -> int:
-    """Let one call out; returns its ticket."""
-    cursor = db.execute("INSERT INTO reserved (operation, minute) VALUES (?, ?)", (operation, now // 60 * 60))
+def reserve(db: sqlite3.Connection, operation: str, now: int, price: Price | None, allow: Allow | None = None) -> int:
+    """Let one call out at this price; returns its ticket. Raises what `allow` raises, and then nothing is reserved."""
+    if allow is not None and price is not None and price.cny:
+        spending = spending_with(db, operation, price, now)
+        if spending is not None:
+            allow(db, spending)
+    price_micro_cny, free_calls = (micro_cny(price.cny), price.free_calls_per_month) if price is not None else (0, 0)
+    cursor = db.execute(
+        "INSERT INTO reserved (operation, minute, price_micro_cny, free_calls) VALUES (?, ?, ?, ?)",
+        (operation, now // 60 * 60, price_micro_cny, free_calls),
+    )
     assert cursor.lastrowid is not None
     return cursor.lastrowid
 
@@ -47,34 +49,48 @@ def release(db: sqlite3.Connection, ticket: int) -> None:
 
 
 def settle(db: sqlite3.Connection, attempt: Attempt, prices: Prices) -> None:
-    """Enter the outcome of a call. A ticket that is settled already is left alone."""
-    row = db.execute("DELETE FROM reserved WHERE ticket = ? RETURNING ticket", (attempt.ticket,)).fetchone()
+    """Enter the outcome of a call, at the price of its reservation and in the month in which it was sent.
+
+    A ticket that is settled already is left alone.
+    """
+    row = db.execute(
+        "DELETE FROM reserved WHERE ticket = ? RETURNING price_micro_cny, free_calls", (attempt.ticket,)
+    ).fetchone()
     if row is None:
         return
     _enter(
         db, attempt.time // 60 * 60, attempt.operation, attempt.http_status, attempt.code, attempt.rows, attempt.bytes,
-        prices.get(attempt.operation),
+        _terms(row, prices.get(attempt.operation)),
     )  # fmt: skip
 
 
 def settle_unknown(db: sqlite3.Connection, prices: Prices) -> int:
     """Enter every call that an earlier process left reserved; returns how many."""
-    left = db.execute("DELETE FROM reserved RETURNING operation, minute").fetchall()
-    for operation, minute in left:
-        _enter(db, minute, operation, 0, CODE_UNKNOWN, 0, 0, prices.get(operation))
+    left = db.execute("DELETE FROM reserved RETURNING operation, minute, price_micro_cny, free_calls").fetchall()
+    for operation, minute, *terms in left:
+        _enter(db, minute, operation, 0, CODE_UNKNOWN, 0, 0, _terms(terms, prices.get(operation)))
     return len(left)
+
+
+def _terms(kept: Sequence[int | None], price: Price | None) -> tuple[int, int]:
+    """Price (millionths of a CNY) and free calls of a ticket; those of today where it was reserved without any."""
+    price_micro_cny, free_calls = kept
+    if price_micro_cny is not None and free_calls is not None:
+        return price_micro_cny, free_calls
+    return (0, 0) if price is None else (micro_cny(price.cny), price.free_calls_per_month)
 
 
 def _enter(
     db: sqlite3.Connection, minute: int, operation: str, http_status: int, code: str, rows: int, size: int,
-    price: Price | None,
+    terms: tuple[int, int],
 ) -> None:  # fmt: skip
     month = billing_month(minute)
+    price_micro_cny, free_calls = terms
     before = db.execute("SELECT calls FROM months WHERE month = ? AND operation = ?", (month, operation)).fetchone()
     calls_before = before[0] if before else 0
-    cost = 0
-    if price is not None and calls_before >= price.free_calls_per_month:
-        cost = int(price.cny * _MICRO)
+    cost = price_micro_cny if calls_before >= free_calls else 0
+    if cost:
+        note_cost(db, minute, cost)
     db.execute(
         "INSERT INTO months VALUES (?, ?, 1, ?)"
         " ON CONFLICT DO UPDATE SET calls = calls + 1, cost_micro_cny = cost_micro_cny + excluded.cost_micro_cny",
@@ -98,7 +114,7 @@ def take_meter(db: sqlite3.Connection, before_minute: int | None, region: str) -
     parts: list[tuple[str, tuple[object, ...]]] = []
     for minute, operation, http_status, code, calls, rows, size, cost in sorted(taken):
         partition = datetime.fromtimestamp(minute, UTC).strftime("%Y%m")
-        row = (minute, region, operation, http_status, code, calls, rows, size, str(Decimal(cost) / _MICRO))
+        row = (minute, region, operation, http_status, code, calls, rows, size, str(cny(cost)))
         parts.append((partition, row))
     return parts
 
@@ -106,12 +122,12 @@ def take_meter(db: sqlite3.Connection, before_minute: int | None, region: str) -
 def spend(db: sqlite3.Connection, month: str) -> list[tuple[str, int, Decimal]]:
     """(operation, calls, CNY) of a billing month."""
     rows = db.execute("SELECT operation, calls, cost_micro_cny FROM months WHERE month = ? ORDER BY 1", (month,))
-    return [(operation, calls, Decimal(cost) / _MICRO) for operation, calls, cost in rows]
+    return [(operation, calls, cny(cost)) for operation, calls, cost in rows]
 
 
 def load_month(db: sqlite3.Connection, month: str, spent: Iterable[tuple[str, int, Decimal]]) -> None:
     """Start a month from what the store knows of it, in a journal that knows nothing yet."""
     db.executemany(
         "INSERT INTO months VALUES (?, ?, ?, ?) ON CONFLICT DO NOTHING",
-        [(month, operation, calls, int(cny * _MICRO)) for operation, calls, cny in spent],
+        [(month, operation, calls, micro_cny(cost)) for operation, calls, cost in spent],
     )

@@ -8,6 +8,7 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+from collector.clock import Signal
 from collector.errors import JournalCorrupt
 from collector.journal import ledger
 from collector.journal.entries import Chunk, Compared, Comparison, Segment
@@ -113,6 +114,11 @@ class Outgoing:
     def __init__(self, journal: Journal) -> None:
         self._journal = journal
 
+    @property
+    def sealed(self) -> Signal:
+        """Announces rows that may be shipped."""
+        return self._journal.sealed
+
     async def tables(self) -> list[str]:
         """Tables that have something to ship."""
         return await self._journal.run(
@@ -162,9 +168,12 @@ class Outgoing:
             )
         )
 
-    async def acknowledge(self, segment: Segment) -> None:
-        """The store has the segment: its rows leave the journal and the watermarks due move with them."""
-        await self._journal.run(lambda db: _acknowledge(db, segment.id, segment.parent_id))
+    async def acknowledge(self, segment: Segment) -> list[tuple[int, int]]:
+        """The store has the segment: its rows leave the journal and the watermarks due move with them.
+
+        Returns (stream row, watermark) of the streams that it held rows of.
+        """
+        return await self._journal.run(lambda db: _acknowledge(db, segment.id, segment.parent_id))
 
     async def distrust(self, segment: Segment) -> None:
         """The store may have forgotten the token of a segment it may have: its windows are compared instead."""
@@ -174,7 +183,7 @@ class Outgoing:
             db.execute("UPDATE chunks SET segment_id = NULL, mode = ? WHERE segment_id = ?", (ShipMode.COMPARE, root))
             db.execute("DELETE FROM segments WHERE id = ? OR parent_id = ?", (root, root))
 
-        await self._journal.run(work)
+        await self._journal.seal(work)
 
     async def split(self, segment: Segment, halves: list[list[bytes]]) -> None:
         """Replace a refused segment by parts under new ids, each with lines of its own."""
@@ -197,20 +206,22 @@ class Outgoing:
             add_to_counter(db, "dead_letters", 1)
             _acknowledge(db, segment.id, segment.parent_id)
 
-        await self._journal.run(work)
+        await self._journal.seal(work)
 
     async def flush_meter(self, before_minute: int | None, monotonic: float) -> None:
         """Move settled calls of closed minutes (all of them for None) into chunks for `api_call_parts`."""
 
-        def work(db: sqlite3.Connection) -> None:
+        def work(db: sqlite3.Connection) -> bool:
             by_partition: dict[str, list[tuple[object, ...]]] = {}
             for partition, row in ledger.take_meter(db, before_minute, self._journal.region):
                 by_partition.setdefault(partition, []).append(row)
             for partition, rows in by_partition.items():
                 chunk = Chunk("api_call_parts", partition, len(rows), lines(rows))
                 put_chunk(db, chunk, monotonic, seal_number=next_number(db, "seal_number"))
+            return bool(by_partition)
 
-        await self._journal.run(work)
+        if await self._journal.run(work):
+            self.sealed.announce()
 
     # State that the store shows but that only the journal decides: sent as it is now, any number of times
 
@@ -377,13 +388,17 @@ def _sound(chunk_id: int, stored: bytes, crc: int) -> bytes:
     return body
 
 
-def _acknowledge(db: sqlite3.Connection, segment_id: str, parent_id: str | None) -> None:
+def _acknowledge(db: sqlite3.Connection, segment_id: str, parent_id: str | None) -> list[tuple[int, int]]:
     db.execute("DELETE FROM segments WHERE id = ?", (segment_id,))
     root = parent_id or segment_id
     if parent_id is not None:
         if db.execute("SELECT 1 FROM segments WHERE parent_id = ?", (parent_id,)).fetchone():
-            return
+            return []
         db.execute("DELETE FROM segments WHERE id = ?", (parent_id,))
-    streams = db.execute("DELETE FROM chunks WHERE segment_id = ? RETURNING stream_id", (root,)).fetchall()
-    for stream_id in {row[0] for row in streams if row[0] is not None}:
-        advance(db, stream_id)
+    rows = db.execute("DELETE FROM chunks WHERE segment_id = ? RETURNING stream_id", (root,)).fetchall()
+    moved = []
+    for stream_id in {row[0] for row in rows if row[0] is not None}:
+        watermark = advance(db, stream_id)
+        if watermark is not None:
+            moved.append((stream_id, watermark))
+    return moved

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT = 2
+FORMAT = 3
 """Version of the file. Older ones are upgraded when opened, newer ones are refused."""
 
 _OBSERVED = """
@@ -20,11 +20,26 @@ CREATE TABLE observed (
 ) WITHOUT ROWID;
 """
 
-UPGRADES: dict[int, str] = {1: _OBSERVED}
+_SPEND_HOURS = """
+-- What calls cost in each of the last hours, for the pace of the spend.
+CREATE TABLE spend_hours (
+    hour INTEGER PRIMARY KEY,         -- its first second
+    since INTEGER NOT NULL,           -- minute of its first call that cost something
+    cost_micro_cny INTEGER NOT NULL
+) WITHOUT ROWID;
+"""
+
+_TERMS = """
+ALTER TABLE reserved ADD COLUMN price_micro_cny INTEGER;
+ALTER TABLE reserved ADD COLUMN free_calls INTEGER;
+"""
+
+UPGRADES: dict[int, str] = {1: _OBSERVED, 2: _TERMS + _SPEND_HOURS}
 """For each older format: the statements that lead to the next one."""
 
 DDL = (
     _OBSERVED
+    + _SPEND_HOURS
     + """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
@@ -129,7 +144,9 @@ CREATE TABLE gaps (
 CREATE TABLE reserved (
     ticket INTEGER PRIMARY KEY AUTOINCREMENT,
     operation TEXT NOT NULL,
-    minute INTEGER NOT NULL
+    minute INTEGER NOT NULL,
+    price_micro_cny INTEGER,          -- the terms at its reservation; NULL where an older format kept none
+    free_calls INTEGER
 );
 -- Settled calls of a minute that are not in a chunk yet. Money is in millionths of a CNY.
 CREATE TABLE meter (

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -17,18 +17,25 @@ from collector.api.operation import Operation, Price
 from collector.api.operations import CATALOGUE
 from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN, GetXtraceTokenAnswer
 from collector.api.throttle import TokenBucket, buckets_for
+from collector.api.transport import Exchanging
 from collector.clock import Clock, ServerClock, SystemClock
+from collector.errors import ConfigError
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Limits, Outgoing
-from collector.owner.gateway import gateway_of
+from collector.owner.gateway import check_endpoints, gateway_of
 from collector.owner.lock import OwnerLock
 from collector.owner.observing import conclude
+from collector.owner.prices import check_prices, prices_of
+from collector.owner.reloading import fixed_changes
 from collector.owner.set_aside import open_journal
 from collector.owner.streams import everything, stages
+from collector.pipeline.adopt import adopt_spend
+from collector.pipeline.budget import Budget, shared_prices
 from collector.pipeline.collecting import Collecting
 from collector.pipeline.meter import JournalMeter
 from collector.pipeline.room import Room
 from collector.pipeline.run import OnceRunner
+from collector.pipeline.service import Service
 from collector.pipeline.ship import Shipper
 from collector.pipeline.streams import ACCOUNT_SCOPE, Streams
 from collector.settings import Settings
@@ -50,13 +57,28 @@ class Owner:
     the owner. Without a key there is no client: enough for reading.
     """
 
-    def __init__(self, settings: Settings, clock: Clock) -> None:
+    def __init__(
+        self,
+        settings: Settings,
+        clock: Clock,
+        *,
+        random: Random,
+        transport: Exchanging | None = None,
+        store: EmbeddedStore | None = None,
+        threaded: bool = True,
+    ) -> None:
         self.settings = settings
         self.clock = clock
+        self.random = random
+        self._transport = transport
+        self._given_store = store
+        self._threaded = threaded
         self.server_clock = ServerClock(clock)
         self.journal_set_aside: Path | None = None
         """Where a damaged journal was moved to at this start."""
         self.runner: OnceRunner | None = None
+        self.service_running: Service | None = None
+        self.meter: JournalMeter
         self.client: ApiClient | None = None
         self.gateway: Gateway | None = None
         self.journal: Journal
@@ -67,10 +89,26 @@ class Owner:
 
     @classmethod
     async def open(
-        cls, settings: Settings, *, key: str | None = None, clock: Clock | None = None, migrated: bool = True
+        cls,
+        settings: Settings,
+        *,
+        key: str | None = None,
+        clock: Clock | None = None,
+        random: Random | None = None,
+        transport: Exchanging | None = None,
+        store: EmbeddedStore | None = None,
+        threaded: bool = True,
+        migrated: bool = True,
     ) -> Self:
-        """Become the owner, open everything and, with `migrated`, bring the store's tables up to date."""
-        owner = cls(settings, clock or SystemClock())
+        """Become the owner, open everything and, with `migrated`, bring the store's tables up to date.
+
+        Clock, chance and transport may be given, so that a run can be repeated; a store that is given stays open
+        at the end. Without `threaded` the journal works in the caller's thread.
+        """
+        owner = cls(
+            settings, clock or SystemClock(), random=random or Random(), transport=transport, store=store,
+            threaded=threaded,
+        )  # fmt: skip
         try:
             await owner._open(key, migrated)
         except BaseException:
@@ -90,10 +128,15 @@ class Owner:
 
     async def _open(self, key: str | None, migrated: bool) -> None:
         settings = self.settings
+        check_prices(settings)
         lock = OwnerLock(settings.journal.path).acquire()
         self._stack.callback(lock.release)
         self.journal, self.journal_set_aside = open_journal(
-            settings.journal.path, self.prices(), region=settings.api.region, now=self.clock.wall()
+            settings.journal.path,
+            shared_prices(self.prices(), None),
+            region=settings.api.region,
+            now=self.clock.wall(),
+            threaded=self._threaded,
         )
         self._stack.callback(self.journal.close)
         clean_end = await self.journal.meta(CLEAN_END_KEY)
@@ -104,8 +147,11 @@ class Owner:
         await self._restore_sends(clean_end)
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
         self._stack.push_async_callback(self._remember_sends)
-        self.store = await EmbeddedStore.open(settings.store.path)
-        self._stack.push_async_callback(self.store.close)
+        if self._given_store is None:
+            self.store = await EmbeddedStore.open(settings.store.path)
+            self._stack.push_async_callback(self.store.close)
+        else:
+            self.store = self._given_store
         if migrated:
             await migrate(self.store)
         self.outgoing = Outgoing(self.journal)
@@ -113,32 +159,34 @@ class Owner:
             self.client = await self._stack.enter_async_context(self._client(key))
             if self.settings.tracing.enabled:
                 tracing = Tracing(
-                    self._ask_for_token, clock=self.clock, random=Random(), endpoint=self.settings.tracing.endpoint
+                    self._ask_for_token, clock=self.clock, random=self.random, endpoint=self.settings.tracing.endpoint
                 )
                 await self._stack.enter_async_context(tracing)
 
     def prices(self) -> dict[str, Price | None]:
         """Price of each operation: the catalogue's, or the configuration's over it."""
-        overrides = self.settings.api.prices
-        return {
-            name: Price(overrides[name].cny, overrides[name].free_calls_per_month) if name in overrides else row.price
-            for name, row in CATALOGUE.items()
-        }
+        return prices_of(self.settings)
 
     def _client(self, key: str) -> ApiClient:
         api = self.settings.api
         self.gateway = gateway_of(self.settings, key, self.clock, self.server_clock)
+        self.meter = JournalMeter(self.journal, self.server_clock, self._budget())
         return ApiClient(
             self.gateway,
             clock=self.clock,
             server_clock=self.server_clock,
-            meter=JournalMeter(self.journal, self.server_clock),
+            meter=self.meter,
             buckets=self.buckets,
             policy=RetryPolicy(),
-            random=Random(),
+            random=self.random,
             concurrency_max=api.concurrency_max,
             timeout_seconds=api.timeout_seconds,
+            transport=self._transport,
         )
+
+    def _budget(self) -> Budget:
+        budget = self.settings.budget
+        return Budget.of(budget.monthly_cny, budget.on_reached)
 
     async def _ask_for_token(self) -> GetXtraceTokenAnswer:
         assert self.client is not None
@@ -150,7 +198,8 @@ class Owner:
     @property
     def shipping_error(self) -> str | None:
         """Why the last segment could not be shipped, None while the store takes them."""
-        return (self.runner.shipped.last_error if self.runner else "") or None
+        collecting = self.service_running or self.runner
+        return (collecting.shipped.last_error if collecting else "") or None
 
     # The quota outlives a process: the service still counts what an earlier one sent
 
@@ -190,10 +239,10 @@ class Owner:
         """Settle a call that a person asked for; true when what it showed was new and is stored."""
         return await conclude(self.collecting(), self.store, self.settings.api.region, operation, parameters, reply)
 
-    def shipper(self) -> Shipper:
+    def shipper(self, on_watermark: Callable[[int, int], None] = lambda stream_id, watermark: None) -> Shipper:
         """What brings the journal's rows to the store."""
         limits = Limits(flush_interval_seconds=self.settings.store.flush_interval_seconds)
-        return Shipper(self.outgoing, self.store, self.clock, self.server_clock, limits)
+        return Shipper(self.outgoing, self.store, self.clock, self.server_clock, limits, on_watermark)
 
     def once(self, only: Sequence[str] = ()) -> OnceRunner:
         """A run that catches every stream up; `only` narrows the sources by name."""
@@ -206,3 +255,49 @@ class Owner:
             stages=stages(self.settings, self.journal, only),
         )
         return self.runner
+
+    def service(self, only: Sequence[str] = ()) -> Service:
+        """What collects until it is told to stop; `only` narrows the sources by name."""
+
+        async def find() -> list[Streams]:
+            return [streams for streams in await self.streams() if not only or streams.name in (*only, "inventory")]
+
+        self.service_running = Service(
+            region=self.settings.api.region,
+            store=self.store,
+            shipper=self.shipper,
+            collecting=self.collecting(),
+            find=find,
+            capacity=self._capacity,
+            concurrency_max=self.settings.api.concurrency_max,
+            flush_interval_seconds=self.settings.store.flush_interval_seconds,
+            grace_seconds=self.settings.service.grace_seconds,
+            begin=self.start_month,
+        )
+        return self.service_running
+
+    def _capacity(self, operation: str) -> float:
+        bucket = self.buckets[operation]
+        return bucket.rate_limit / bucket.window_seconds
+
+    async def start_month(self) -> None:
+        """Begin the billing month with what the store has of it, where the journal is new to it."""
+        await adopt_spend(self.journal, self.store, self.settings.api.region, self.server_clock.now())
+
+    def reconfigure(self, settings: Settings) -> None:
+        """Go on with another configuration. Raises ConfigError, and then nothing has changed.
+
+        What decides which files, accounts and endpoints this process works with cannot change while it runs.
+        """
+        mistakes = [f"{key}: changed; restart to apply it" for key in fixed_changes(self.settings, settings)]
+        if mistakes:
+            raise ConfigError(mistakes)
+        check_endpoints(settings)
+        check_prices(settings)
+        self.settings = settings
+        for name, bucket in self.buckets.items():
+            bucket.change_limit(settings.api.quotas.get(name, CATALOGUE[name].quota.per_second))
+        self.meter.change(budget=self._budget(), prices=shared_prices(self.prices(), None))
+        if self.service_running is not None:
+            self.service_running.grace_seconds = settings.service.grace_seconds
+            self.service_running.reload()

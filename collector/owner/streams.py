@@ -140,6 +140,8 @@ def _streams(spec: Spec, section: Any, scope_ids: Sequence[str], targets: Target
         # The first window must hold a second, or a stream would never begin.
         initial_lookback=max(section.initial_lookback_seconds, settle + 1),
         rechecks=[delay + step for delay in section.recheck_seconds],
+        interval=section.interval_seconds,
+        interval_max=max(section.interval_seconds, getattr(section, "interval_max_seconds", 0)),
         ends=targets.ends,
     )
 

@@ -99,7 +99,7 @@ async def _next_page(
         # Users may have moved from a page that was not read yet to one that was.
         log.info("list_changed_while_paging", stream=str(state.key), reading=reading + 1)
         state = await at.journal.restart_window(state.id, state.open[FIRST_LOOK].id)
-    at.on_page(state)
+    at.on_page(state, page.record_count)
     return state, commit.seal is not None
 
 

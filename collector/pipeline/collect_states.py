@@ -123,7 +123,7 @@ class _Looking:
         if is_reread:
             log.info("list_changed_while_paging", stream=str(state.key), reading=reading + 1)
             state = await at.journal.restart_window(state.id, state.open[FIRST_LOOK].id)
-        at.on_page(state)
+        at.on_page(state, len(seen.objects))
         return state, is_last
 
     def _compare(self, seen: Seen, now: int, tick: int, region: str) -> tuple[list[Row], list[KnownObject]]:

@@ -140,7 +140,7 @@ class _WindowReader:
             state = await journal.restart_window(state.id, state.open[planned.delay].id)
         if ending.seal is not None:
             self._widen(state, here, page)
-        self._at.on_page(state)
+        self._at.on_page(state, page.record_count)
         return state, ending.seal is not None
 
     async def _ask_once(self, state: StreamState, window: Window, here: OpenWindow | None) -> tuple[Reply, str | None]:

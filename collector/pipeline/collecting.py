@@ -38,8 +38,8 @@ class Collecting:
     clock: Clock
     server_clock: ServerClock
     room: Room
-    on_page: Callable[[StreamState], None] = lambda state: None
-    """Told after each committed page, with the stream as it is then."""
+    on_page: Callable[[StreamState, int], None] = lambda state, records: None
+    """Told after each committed page, with the stream as it is then and the records of the page."""
     span_max: dict[int, int] = field(default_factory=dict)
     """Stream row -> seconds that its next window may span, where one did not fit."""
 

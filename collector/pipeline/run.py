@@ -9,14 +9,14 @@ from decimal import Decimal
 
 import structlog
 
-from collector.errors import ApiError, CredentialsError, ForbiddenError
+from collector.errors import ApiError, BudgetReached, CredentialsError, ForbiddenError
 from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
 from collector.model import StreamKey
 from collector.pipeline.adopt import adopt_spend
 from collector.pipeline.collecting import Collecting
 from collector.pipeline.ship import Shipped, Shipper
-from collector.pipeline.streams import Streams
+from collector.pipeline.streams import Streams, catch_up
 from collector.store.base import Store
 
 log = structlog.get_logger(__name__)
@@ -45,6 +45,8 @@ class RunReport:
     """Streams that are not caught up, with the reason."""
     credentials: CredentialsError | None = None
     """Set when the key was refused: nothing more could be asked."""
+    budget: BudgetReached | None = None
+    """Set when calls were not made because of the budget."""
     calls: dict[str, int] = field(default_factory=dict)
     """Calls made, by operation."""
     cost_cny: Decimal = Decimal(0)
@@ -88,7 +90,7 @@ class OnceRunner:
         self._due: dict[int, tuple[Streams, int, int]] = {}
         """Stream row -> its source, the time up to which it is collected, and what is left of it."""
 
-    def note(self, state: StreamState) -> None:
+    def note(self, state: StreamState, records: int) -> None:
         """Take note of a page that was committed, for displays."""
         source, now, before = self._due[state.id]
         left = source.due(state, now)
@@ -165,13 +167,15 @@ class OnceRunner:
     async def _worker(self, queue: Iterator[tuple[Streams, StreamState]], now: int) -> None:
         for source, state in queue:
             try:
-                await source.catch_up(self._collecting, state, now)
+                await catch_up(source, self._collecting, state, now)
             except CredentialsError as error:
                 if self.report.credentials is None:
                     log.error("credentials_refused", operation=error.operation, code=error.code)
                 self.report.credentials = error
                 self.report.failures[state.key] = error
                 await self._journal.set_error(state.id, str(error), self._server_clock.now())
+            except BudgetReached as error:
+                self.report.budget = error
             except ApiError as error:
                 log.error("stream_failed", stream=str(state.key), error=str(error))
                 self.report.failures[state.key] = error

@@ -14,7 +14,7 @@ from typing import TypeVar
 
 import structlog
 
-from collector.clock import Clock, ServerClock
+from collector.clock import Clock, ServerClock, wait_for
 from collector.errors import StoreRefused, StoreUnavailable
 from collector.journal.entries import Chunk, Compared, Comparison, Segment
 from collector.journal.outgoing import Limits, Outgoing, choose_append, choose_compare, is_due
@@ -36,7 +36,6 @@ longer may be stored and forgotten: it is compared instead of sent again."""
 
 BACKOFF_SECONDS_MIN = 0.5
 BACKOFF_SECONDS_MAX = 30.0
-IDLE_SECONDS = 0.25
 
 WATERMARK_COLUMNS = ("operation", "region", "scope_id", "collected_from", "watermark", "updated_at")
 GAP_COLUMNS = ("operation", "region", "scope_id", "start", "end", "reason", "state", "updated_at")
@@ -62,7 +61,10 @@ class Shipper:
         clock: Clock,
         server_clock: ServerClock,
         limits: Limits,
+        on_watermark: Callable[[int, int], None] = lambda stream_id, watermark: None,
     ) -> None:
+        """`on_watermark` is told (stream row, watermark) of each stream whose watermark has moved."""
+        self._on_watermark = on_watermark
         self._outgoing = outgoing
         self._store = store
         self._clock = clock
@@ -104,21 +106,35 @@ class Shipper:
 
     async def _serve(self, table: str, stop: asyncio.Event) -> None:
         backoff = 0.0
+        # What stood in the journal at the start, and later what has waited for the interval, goes as it is.
+        draining = True
         while not stop.is_set():
+            sealed = self._outgoing.sealed.count
             try:
-                worked = await self.ship_one(table)
+                moved = await self.ship_one(table, draining=draining)
                 if backoff:
                     log.info("store_recovered", table=table)
                     self.shipped.last_error = ""
-                backoff = 0.0
+                backoff, draining = 0.0, False
+                if not moved:
+                    await self._something_sealed(sealed, stop)
+                    await wait_for(stop, self._clock, self._limits.flush_interval_seconds)
+                    draining = True
             except StoreUnavailable as error:
                 if not backoff:
                     log.warning("store_unavailable", table=table, error=str(error))
                 self.shipped.last_error = str(error)
                 backoff = min(max(backoff * 2, BACKOFF_SECONDS_MIN), BACKOFF_SECONDS_MAX)
-                worked = False
-            if not worked:
-                await self._pause(stop, backoff or IDLE_SECONDS)
+                await wait_for(stop, self._clock, backoff)
+
+    async def _something_sealed(self, count: int, stop: asyncio.Event) -> None:
+        """Return when the journal has rows to ship that it did not have, or at the stop."""
+        waits = {asyncio.ensure_future(self._outgoing.sealed.after(count)), asyncio.ensure_future(stop.wait())}
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
 
     async def _serve_state(self, stop: asyncio.Event) -> None:
         while not stop.is_set():
@@ -128,17 +144,7 @@ class Shipper:
                 await self._ship_state()
             except StoreUnavailable as error:
                 self.shipped.last_error = str(error)
-            await self._pause(stop, self._limits.flush_interval_seconds)
-
-    async def _pause(self, stop: asyncio.Event, seconds: float) -> None:
-        """Sleep, but not through a stop."""
-        sleeping = asyncio.ensure_future(self._clock.sleep(seconds))
-        stopping = asyncio.ensure_future(stop.wait())
-        try:
-            await asyncio.wait({sleeping, stopping}, return_when=asyncio.FIRST_COMPLETED)
-        finally:
-            sleeping.cancel()
-            stopping.cancel()
+            await wait_for(stop, self._clock, self._limits.flush_interval_seconds)
 
     # One segment
 
@@ -173,7 +179,8 @@ class Shipper:
             except StoreRefused as error:
                 await self._divide(segment, error)
                 return
-        await self._outgoing.acknowledge(segment)
+        for stream_id, watermark in await self._outgoing.acknowledge(segment):
+            self._on_watermark(stream_id, watermark)
         self.shipped.segments += 1
         self.shipped.rows[segment.table] = self.shipped.rows.get(segment.table, 0) + segment.rows
         log.debug("segment_shipped", table=segment.table, rows=segment.rows, segment=segment.id)

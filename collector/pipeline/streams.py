@@ -10,11 +10,20 @@ from collector.journal.entries import StreamState
 from collector.journal.journal import Journal
 from collector.model import StreamKey, Window
 from collector.pipeline.adopt import adopt_states, adopt_streams
+from collector.pipeline.cadence import Cadence
 from collector.pipeline.collect_snapshots import collect_snapshot
 from collector.pipeline.collect_states import collect_states
 from collector.pipeline.collect_windows import collect_window, span_max
 from collector.pipeline.collecting import Collecting
-from collector.pipeline.windows import SPAN_SECONDS_MAX, Horizon, next_window, seconds_due, tick_of
+from collector.pipeline.windows import (
+    SPAN_SECONDS_MAX,
+    Horizon,
+    is_finished,
+    next_recheck,
+    next_window,
+    seconds_due,
+    tick_of,
+)
 from collector.sources.source import StateSource, WindowSource
 from collector.sources.tables import Table
 from collector.sources.user_metrics import UserMetricsSource
@@ -49,14 +58,49 @@ class Streams(Protocol):
     async def adopt(self, journal: Journal, store: Store, keys: Sequence[StreamKey]) -> None:
         """Enter the streams that the journal does not know, with what the store knows of them."""
 
+    @property
+    def cadence(self) -> Cadence:
+        """The intervals at which a service looks at a stream."""
+
+    @property
+    def calls_per_look(self) -> int:
+        """Calls that a look at a stream takes at least."""
+
+    @property
+    def settle(self) -> int:
+        """Seconds that the watermark stays behind now."""
+
+    @property
+    def spread(self) -> int:
+        """Streams are looked at spread over so many seconds."""
+
     def due(self, state: StreamState, now: int) -> int:
         """What a stream has to collect at server time `now`: seconds of event time, or looks."""
+
+    def is_behind(self, state: StreamState, now: int, interval: int) -> bool:
+        """Whether a stream has something to collect at once, before its next regular look."""
+
+    def is_finished(self, state: StreamState) -> bool:
+        """Whether there will never be anything to collect any more."""
 
     def probe(self, key: StreamKey, now: int) -> dict[str, Any]:
         """Parameters of a small call that shows whether the stream can be collected."""
 
-    async def catch_up(self, collecting: Collecting, state: StreamState, now: int) -> None:
-        """Collect everything that is due at `now`. Raises ApiError; what was read stays in the journal."""
+    async def collect(
+        self, collecting: Collecting, state: StreamState, now: int, interval: int = 0
+    ) -> StreamState | None:
+        """Collect the next window, snapshot or list that is due at `now`; None when nothing is.
+
+        `interval` is the time between two looks at present, 0 where they are not regular. Raises ApiError; what
+        was read stays in the journal, and the next call goes on behind it.
+        """
+
+
+async def catch_up(streams: Streams, collecting: Collecting, state: StreamState, now: int) -> None:
+    """Collect everything that is due at `now`. Raises ApiError."""
+    after: StreamState | None = state
+    while after is not None:
+        after = await streams.collect(collecting, after, now)
 
 
 class WindowStreams:
@@ -73,16 +117,21 @@ class WindowStreams:
         settle: int,
         initial_lookback: int,
         rechecks: Sequence[int],
+        interval: int = 60,
+        interval_max: int | None = None,
         ends: Mapping[str, int] | None = None,
     ) -> None:
-        """`settle`, `initial_lookback` and `rechecks` in seconds; `ends` are the moments after which
-        there is nothing of a scope, where that is known."""
+        """All times in seconds. The interval is fixed without `interval_max`; `ends` are the moments
+        after which there is nothing of a scope, where that is known."""
         self.name = name
         self.operation = source.operation
         self.tables = source.tables
         self._source = source
         self._scope_ids = tuple(scope_ids)
-        self._settle = settle
+        self.settle = settle
+        self.cadence = Cadence(interval, interval_max or interval)
+        self.spread = interval
+        self.calls_per_look = source.pages_of_window
         self._initial_lookback = initial_lookback
         self._rechecks = tuple(rechecks)
         self._ends = ends or {}
@@ -97,24 +146,57 @@ class WindowStreams:
         return seconds_due(state, self._horizon(state), now)
 
     def probe(self, key: StreamKey, now: int) -> dict[str, Any]:
-        end = now - self._settle
+        end = now - self.settle
         return self._source.parameters(key, Window(end - PROBE_SECONDS, end), None)
 
-    async def catch_up(self, collecting: Collecting, state: StreamState, now: int) -> None:
-        server_clock = collecting.server_clock
-        while True:
-            # A server clock that stepped back must not be asked for its future again and again.
-            reached = min(now, server_clock.date) if server_clock.date is not None else now
-            planned = next_window(state, self._horizon(state, span_max(collecting, state)), reached)
-            if planned is None:
-                return
-            state = await collect_window(collecting, self._source, state, planned, self._settle)
+    def is_behind(self, state: StreamState, now: int, interval: int) -> bool:
+        horizon = self._horizon(state, interval=interval)
+        if state.open or state.sealed_to is None or horizon.end(now) - state.sealed_to >= interval:
+            return next_window(state, horizon, now) is not None
+        return next_recheck(state, horizon, now) is not None
 
-    def _horizon(self, state: StreamState, span: int = SPAN_SECONDS_MAX) -> Horizon:
-        return Horizon(self._settle, self._initial_lookback, span, self._ends.get(state.key.scope_id))
+    def is_finished(self, state: StreamState) -> bool:
+        return is_finished(state, self._horizon(state))
+
+    async def collect(
+        self, collecting: Collecting, state: StreamState, now: int, interval: int = 0
+    ) -> StreamState | None:
+        date = collecting.server_clock.date
+        # A server clock that stepped back must not be asked for its future again and again.
+        reached = now if date is None else min(now, date)
+        planned = next_window(state, self._horizon(state, span_max(collecting, state), interval), reached)
+        if planned is None:
+            return None
+        return await collect_window(collecting, self._source, state, planned, self.settle)
+
+    def _horizon(self, state: StreamState, span: int = SPAN_SECONDS_MAX, interval: int = 0) -> Horizon:
+        until = self._ends.get(state.key.scope_id)
+        return Horizon(self.settle, self._initial_lookback, span, until, interval)
 
 
-class SnapshotStreams:
+class _Looks:
+    """What streams have in common that are looked at once in each tick."""
+
+    def __init__(self, interval: int) -> None:
+        self.cadence = Cadence(interval, interval)
+        # The tick must not end before the answer is there.
+        self.spread = max(1, interval // 2)
+        self.settle = 0
+        self.calls_per_look = 1
+        self._interval = interval
+
+    def due(self, state: StreamState, now: int) -> int:
+        return int(state.sealed_to is None or state.sealed_to <= tick_of(now, self._interval))
+
+    def is_behind(self, state: StreamState, now: int, interval: int) -> bool:
+        # What was missed is past; only a stream without any look yet cannot wait for its time.
+        return state.sealed_to is None
+
+    def is_finished(self, state: StreamState) -> bool:
+        return False
+
+
+class SnapshotStreams(_Looks):
     """One stream a resource group, a snapshot each tick."""
 
     can_be_asked_later = False
@@ -125,7 +207,7 @@ class SnapshotStreams:
         self.tables = source.tables
         self._source = source
         self._group_ids = tuple(group_ids)
-        self._interval = interval
+        super().__init__(interval)
 
     def keys(self, region: str) -> list[StreamKey]:
         return [StreamKey(self.operation.name, region, group_id) for group_id in self._group_ids]
@@ -133,17 +215,18 @@ class SnapshotStreams:
     async def adopt(self, journal: Journal, store: Store, keys: Sequence[StreamKey]) -> None:
         await adopt_streams(journal, store, keys, self.tables, ())
 
-    def due(self, state: StreamState, now: int) -> int:
-        return int(state.sealed_to is None or state.sealed_to <= tick_of(now, self._interval))
-
     def probe(self, key: StreamKey, now: int) -> dict[str, Any]:
         return {**self._source.parameters(key, Window(now, now + 1), None), "PageSize": "1"}
 
-    async def catch_up(self, collecting: Collecting, state: StreamState, now: int) -> None:
-        await collect_snapshot(collecting, self._source, state, self._interval, now)
+    async def collect(
+        self, collecting: Collecting, state: StreamState, now: int, interval: int = 0
+    ) -> StreamState | None:
+        if not self.due(state, now):
+            return None
+        return await collect_snapshot(collecting, self._source, state, self._interval, now)
 
 
-class StateStreams:
+class StateStreams(_Looks):
     """Objects that exist and change, looked at each tick."""
 
     can_be_asked_later = False
@@ -154,7 +237,7 @@ class StateStreams:
         self.tables = source.tables
         self.source = source
         self._scope_ids = tuple(scope_ids)
-        self._interval = interval
+        super().__init__(interval)
 
     def keys(self, region: str) -> list[StreamKey]:
         return [StreamKey(self.operation.name, region, scope_id) for scope_id in self._scope_ids]
@@ -162,11 +245,12 @@ class StateStreams:
     async def adopt(self, journal: Journal, store: Store, keys: Sequence[StreamKey]) -> None:
         await adopt_states(journal, store, self.source, keys)
 
-    def due(self, state: StreamState, now: int) -> int:
-        return int(state.sealed_to is None or state.sealed_to <= tick_of(now, self._interval))
-
     def probe(self, key: StreamKey, now: int) -> dict[str, Any]:
         return self.source.parameters(key, None)
 
-    async def catch_up(self, collecting: Collecting, state: StreamState, now: int) -> None:
-        await collect_states(collecting, self.source, state, self._interval, now)
+    async def collect(
+        self, collecting: Collecting, state: StreamState, now: int, interval: int = 0
+    ) -> StreamState | None:
+        if not self.due(state, now) and not state.open:
+            return None
+        return await collect_states(collecting, self.source, state, self._interval, now)

@@ -17,6 +17,9 @@ spans and so how much is read again when its cursor dies."""
 RECHECK_SHARE = 3
 """A recheck waits until a third of its delay has gathered: few calls, and still found in time."""
 
+RECHECK_LOOKS = 3
+"""And until it spans so many looks, so that a stream that is looked at rarely is rechecked rarely."""
+
 
 @dataclass(frozen=True, slots=True)
 class Planned:
@@ -36,6 +39,8 @@ class Horizon:
     span_max: int = SPAN_SECONDS_MAX
     until: int | None = None
     """There is nothing to collect from here on, such as after the end of a job."""
+    interval: int = 0
+    """Time between two looks at present, 0 where looks are not regular."""
 
     def end(self, now: int) -> int:
         """Up to where first looks may go at server time `now`."""
@@ -64,12 +69,30 @@ def next_recheck(state: StreamState, horizon: Horizon, now: int) -> Planned | No
     """Closed windows whose recheck is due, in one range as wide as its delay's share at least."""
     if state.sealed_to is None:
         return None
+    is_complete = horizon.until is not None and state.sealed_to >= horizon.until
     for delay, rechecked_to in sorted(state.rechecks.items()):
         end = min(state.sealed_to, now - delay)
-        if end - rechecked_to >= max(1, delay // RECHECK_SHARE):
+        # What is left at the end of a stream that has ended will never gather.
+        gathered = 1 if is_complete and end == state.sealed_to else gather_seconds(delay, horizon.interval)
+        if end - rechecked_to >= gathered:
             window = Window(rechecked_to, min(end, rechecked_to + horizon.span_max))
             return Planned(window, ShipMode.COMPARE, delay)
     return None
+
+
+def gather_seconds(delay: int, interval: int) -> int:
+    """How much has to gather before a recheck of `delay` asks, where looks are `interval` apart; all in seconds."""
+    return max(1, delay // RECHECK_SHARE, RECHECK_LOOKS * interval)
+
+
+def is_finished(state: StreamState, horizon: Horizon) -> bool:
+    """Whether a stream has ended and every look at it has been made."""
+    return (
+        horizon.until is not None
+        and not state.open
+        and (state.sealed_to or 0) >= horizon.until
+        and all(rechecked_to >= horizon.until for rechecked_to in state.rechecks.values())
+    )
 
 
 def seconds_due(state: StreamState | None, horizon: Horizon, now: int) -> int:

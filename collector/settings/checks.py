@@ -57,6 +57,16 @@ def _metric_types(settings: Settings, source: str) -> Iterator[Mistake]:
     yield from _repeated(path, metric_types)
 
 
+def _interval_max(settings: Settings) -> Iterator[Mistake]:
+    section = settings.sources.syslogs
+    # One that nobody named goes up with the interval.
+    is_named = "interval_max_seconds" in section.model_fields_set
+    if is_named and section.interval_max_seconds < section.interval_seconds:
+        interval = format_duration(section.interval_seconds)
+        right = f"a duration of at least sources.syslogs.interval, which is {interval}"
+        yield expected(_INTERVAL_MAX, format_duration(section.interval_max_seconds), right)
+
+
 def _journal_apart(settings: Settings) -> Iterator[Mistake]:
     store, journal = settings.store.path.resolve(), settings.journal.path.resolve()
     if journal.is_relative_to(store) or store.is_relative_to(journal):
@@ -77,6 +87,8 @@ def _metric_check(source: str) -> Check:
     return Check((("sources", source, "metric_types"),), lambda settings: _metric_types(settings, source))
 
 
+_INTERVAL: KeyPath = ("sources", "syslogs", "interval")
+_INTERVAL_MAX: KeyPath = ("sources", "syslogs", "interval_max")
 _JOURNAL: KeyPath = ("journal", "path")
 _STORE: KeyPath = ("store", "path")
 
@@ -84,5 +96,6 @@ CHECKS = (
     *(_target_check(name) for name in TargetSettings.model_fields),
     *(_recheck_check(source) for source in ("syslogs", "node_metrics", "job_metrics", "events")),
     *(_metric_check(source) for source in ("node_metrics", "job_metrics")),
+    Check((_INTERVAL, _INTERVAL_MAX), _interval_max),
     Check((_JOURNAL, _STORE), _journal_apart),
 )

@@ -141,19 +141,23 @@ def size(low: str, high: str) -> Kind:
     return Kind(read, {"type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)$"}, check, format_size)
 
 
-def price() -> Kind:
-    """CNY a call, exact."""
-    right = f"CNY a call, from 0 to 1000 with at most {PRICE_DECIMALS_MAX} decimals, such as 0.0001"
+def price(most: int = 1000, what: str = "CNY a call", example: str = "0.0001") -> Kind:
+    """An amount of CNY, exact."""
+    right = f"{what}, from 0 to {most} with at most {PRICE_DECIMALS_MAX} decimals, such as {example}"
 
     def read(value: object) -> Decimal:
         if isinstance(value, bool) or not isinstance(value, int | Decimal):
             raise ValueError(right)
         amount = Decimal(value)
-        if not amount.is_finite() or not 0 <= amount <= 1000 or amount != round(amount, PRICE_DECIMALS_MAX):
+        if not amount.is_finite() or not 0 <= amount <= most or amount != round(amount, PRICE_DECIMALS_MAX):
             raise ValueError(right)
         return amount
 
-    return Kind(read, {"type": "number", "minimum": 0, "maximum": 1000}, write=float)
+    return Kind(read, {"type": "number", "minimum": 0, "maximum": most}, write=_plain_number)
+
+
+def _plain_number(amount: Decimal) -> int | float:
+    return int(amount) if amount == int(amount) else float(amount)
 
 
 def identifier(what: str) -> Kind:
@@ -224,4 +228,34 @@ def base_url(*, required: bool = False) -> Kind:
             raise ValueError("an address without ? and #")
         return value.rstrip("/")
 
-    return Kind(read, {"type": "string"})
+    return Kind(read, {"type": "string", "pattern": r"^$|^.+:\d{1,5}$"})
+
+
+def shard() -> Kind:
+    """`I/N`, the I-th (from 0) of N processes, or `auto/N`; empty for a process that is alone."""
+    right = 'a part such as "0/3" (the first of three) or "auto/3", or ""'
+
+    def read(value: object) -> str:
+        match = isinstance(value, str) and re.fullmatch(r"(\d{1,4}|auto)/(\d{1,4})", value)
+        if value == "":
+            return ""
+        if not match or int(match[2]) < 1 or (match[1] != "auto" and int(match[1]) >= int(match[2])):
+            raise ValueError(right)
+        return str(value)
+
+    return Kind(read, {"type": "string", "pattern": r"^((\d{1,4}|auto)/\d{1,4})?$"})
+
+
+def listener() -> Kind:
+    """`host:port` to listen at, `[::1]:9600` for IPv6; empty for none."""
+    right = 'an address and port such as "127.0.0.1:9600", or ""'
+
+    def read(value: object) -> str:
+        if value == "":
+            return ""
+        match = isinstance(value, str) and re.fullmatch(r"(\[[0-9a-fA-F:.]+\]|[A-Za-z0-9.-]+):(\d{1,5})", value)
+        if not match or int(match[2]) > 65_535:
+            raise ValueError(right)
+        return str(value)
+
+    return Kind(read, {"type": "string", "pattern": r"^$|^.+:\d{1,5}$"})

@@ -198,7 +198,12 @@ class SyslogsSettings(Section):
 
     enabled: Flag = _enabled()
     interval_seconds: Interval = Field(
-        30, alias="interval", description="Time between two looks at a node, a duration from 1s to 1d."
+        30, alias="interval", description="Time between two looks at a busy node, a duration from 1s to 1d."
+    )
+    interval_max_seconds: Interval = Field(
+        300,
+        alias="interval_max",
+        description="A node that logs little is looked at less often, down to this; equal to interval: always alike.",
     )
     settle_seconds: Settle = _settle(60)
     initial_lookback_seconds: Lookback = _initial_lookback("a node that is new here")
@@ -318,6 +323,30 @@ class TracingSettings(Section):
     )
 
 
+class BudgetSettings(Section):
+    """What calls may cost."""
+
+    monthly_cny: Annotated[Decimal, kinds.price(100_000_000, "CNY a month", "4000")] = Field(
+        Decimal(0), description="CNY in a billing month (UTC+8) after the free calls. 0: no cap."
+    )
+    on_reached: Annotated[Literal["stop", "warn"], kinds.choice("stop", "warn")] = Field(
+        "stop", description='"stop": the call that would pass the cap is not made. "warn": it is made and told.'
+    )
+
+
+class ServiceSettings(Section):
+    """What `pai-collector run` does beside collecting."""
+
+    listen: Annotated[str, kinds.listener()] = Field(
+        "127.0.0.1:9600",
+        description='Address and port of the status page, /healthz, /readyz and /metrics. "": none. '
+        "Beyond this machine only with a token in PAI_COLLECTOR_SERVICE_TOKEN.",
+    )
+    grace_seconds: Annotated[float, kinds.duration("1s", "10m", fraction=True)] = Field(
+        20.0, alias="grace", description="At the end, answers and shipping are waited for this long at most."
+    )
+
+
 class LogSettings(Section):
     """What the program says on stderr."""
 
@@ -334,11 +363,18 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(frozen=True, extra="forbid")
 
+    shard: Annotated[str, kinds.shard()] = Field(
+        "",
+        description='Which part of the streams this process collects: "0/3" is the first of three, "auto/3" takes the '
+        'number at the end of the host name. "": all.',
+    )
     api: ApiSettings = Field(default_factory=ApiSettings)
     store: StoreSettings = Field(default_factory=StoreSettings)
     journal: JournalSettings = Field(default_factory=JournalSettings)
     targets: TargetSettings = Field(default_factory=TargetSettings)
     sources: SourceSettings = Field(default_factory=SourceSettings)
+    budget: BudgetSettings = Field(default_factory=BudgetSettings)
+    service: ServiceSettings = Field(default_factory=ServiceSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     log: LogSettings = Field(default_factory=LogSettings)
 

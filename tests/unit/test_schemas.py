@@ -168,6 +168,8 @@ UNSEEN = {
     "duration_too_long": "arithmetic",
     "duration_too_short": "arithmetic",
     "flush_interval": "arithmetic",
+    "interval_max": "arithmetic",
+    "shard": "arithmetic",
     "size_too_small": "arithmetic",
     "price_too_fine": "arithmetic",
     "price_nan": "JSON has no NaN",

@@ -149,7 +149,22 @@ BAD = [
     ("network", 'api.network: got "intranet"; expected "public" or "vpc"'),
     ("sign_with", 'api.sign_with: got "token"; expected "access_key" or "bearer"'),
     ("tracing_endpoint", 'tracing.endpoint: got "http://x"; expected "internet" or "internal"'),
-    ("later_version", "budget: no such key; there are api, store, journal, targets, sources, tracing, log"),
+    (
+        "later_version",
+        "console: no such key; there are shard, api, store, journal, targets, sources, budget, service, tracing, log",
+    ),
+    ("shard", 'shard: got "3/3"; expected a part such as "0/3" (the first of three) or "auto/3", or ""'),
+    ("listen", 'service.listen: got "9600"; expected an address and port such as "127.0.0.1:9600", or ""'),
+    (
+        "interval_max",
+        'sources.syslogs.interval_max: got "30s"; '
+        "expected a duration of at least sources.syslogs.interval, which is 1m",
+    ),
+    (
+        "budget",
+        "budget.monthly_cny: got -5; "
+        "expected CNY a month, from 0 to 100000000 with at most 6 decimals, such as 4000",
+    ),
     (
         "secret_api_key",
         "api.api_key: a secret does not belong here; remove it and set the environment variable DASHSCOPE_API_KEY",

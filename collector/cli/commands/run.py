@@ -1,7 +1,8 @@
-"""`pai-collector run`: collect."""
+"""`pai-collector run`: collect, once or until told to stop."""
 
 from __future__ import annotations
 
+import asyncio
 from typing import Annotated, Any
 
 import structlog
@@ -18,7 +19,8 @@ from collector.owner.instance import Owner
 from collector.owner.socket import listening
 from collector.owner.streams import needs
 from collector.pipeline.run import OnceRunner, RunReport
-from collector.settings import Settings
+from collector.service.serving import serve
+from collector.settings import Settings, kinds
 
 log = structlog.get_logger(__name__)
 
@@ -36,31 +38,61 @@ def register(app: typer.Typer) -> None:
         source: Annotated[
             list[str] | None, typer.Option(metavar="NAME", help="Only this source; may be repeated.")
         ] = None,
-        as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON.")] = False,
+        shard: Annotated[
+            str | None, typer.Option(metavar="I/N", help="Collect only this part of the streams [shard].")
+        ] = None,
+        as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON; with --once.")] = False,
     ) -> int:
-        """Collect what is due: log lines since the last run, and a snapshot of present usage."""
-        if not once:
-            raise UsageError("run needs --once in this version", hint="run it from a timer: pai-collector run --once")
-        settings = options_of(context).settings()
+        """Collect until told to stop; with --once, collect what is due and end.
+
+        SIGTERM and Ctrl-C end it in good order, a second one at once. SIGHUP reads the configuration again.
+        """
+        options = options_of(context)
+
+        def configured() -> Settings:
+            return sharded(options.settings(), shard)
+
+        settings = configured()
+        names = _known(source or [], settings)
         key = key_for(settings)
-        reporter = options_of(context).reporter
-        return run_to_end(collect_once(settings, key, source or [], reporter, as_json=as_json))
+        if once:
+            return run_to_end(collect_once(settings, key, names, options.reporter, as_json=as_json))
+        if as_json:
+            raise UsageError("--json tells what one run did; it goes with --once", hint="pai-collector status --json")
+        asyncio.run(serve(settings, key, reload=configured, only=names))
+        return ExitStatus.DONE
+
+
+def sharded(settings: Settings, shard: str | None) -> Settings:
+    """The configuration, with the part of the streams that the command line names. Raises UsageError."""
+    if shard is None:
+        return settings
+    try:
+        return settings.model_copy(update={"shard": kinds.shard().read(shard)})
+    except ValueError as error:
+        raise UsageError(f"--shard: got {shard!r}; expected {error}") from None
+
+
+def _known(names: list[str], settings: Settings) -> list[str]:
+    known = list(type(settings.sources).model_fields)
+    for name in names:
+        if name not in known:
+            raise UsageError(f"--source: got {name!r}; expected one of {', '.join(known)}")
+    return names
 
 
 async def collect_once(settings: Settings, key: str, only: list[str], reporter: Reporter, *, as_json: bool) -> int:
     """One run over every stream; returns the exit status."""
-    known = list(type(settings.sources).model_fields)
-    for name in only:
-        if name not in known:
-            raise UsageError(f"--source: got {name!r}; expected one of {', '.join(known)}")
     async with await Owner.open(settings, key=key) as owner, listening(owner):
         runner = owner.once(only)
         async with showing(source_bars(runner)):
             report = await runner.run()
-        _say_idle(settings, report, only or known)
+        _say_idle(settings, report, only or list(type(settings.sources).model_fields))
     _summary(runner, report, reporter, as_json=as_json)
     if report.refused:
         return ExitStatus.CREDENTIALS
+    if report.budget is not None:
+        return ExitStatus.BUDGET
     return ExitStatus.FAILED if report.failures else ExitStatus.DONE
 
 
@@ -84,6 +116,7 @@ def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_js
             "rows_stored": rows,
             "calls": report.calls,
             "cost_cny": float(report.cost_cny),
+            "budget_reached": str(report.budget) if report.budget else None,
             "failures": failures,
         }
         print_json(told)
@@ -100,6 +133,9 @@ def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_js
             ("cost", f"{report.cost_cny} CNY after the free tier"),
         ],
     )
+    if report.budget is not None:
+        reporter.line(str(report.budget), word="failed")
+        reporter.line(report.budget.hint, word="hint")
     for failure in failures[:FAILURES_SHOWN_MAX]:
         reporter.line(failure["error"], word="failed")
     if len(failures) > FAILURES_SHOWN_MAX:

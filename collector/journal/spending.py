@@ -1,0 +1,157 @@
+"""What a billing month has cost so far, calls in flight included, and at which pace. Read inside a transaction.
+
+An operation's calls 1 to n of the month are free, and the service does not say which of several calls in flight
+it counts first. So the cost of those in flight is the most that they can come to: exact while they were all
+reserved under the same price, and never too little where a price has just changed.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+from collector.api.operation import Price
+from collector.journal.money import billing_month, micro_cny, month_start
+
+TURN_SECONDS = 3600
+"""A call that was reserved this long before the month may still be sent in it."""
+
+PACE_SECONDS = 86_400
+HOUR_SECONDS = 3600
+_HOURS_KEPT_SECONDS = 2 * PACE_SECONDS
+
+
+@dataclass(frozen=True, slots=True)
+class InFlight:
+    """One operation's calls that are reserved and not settled. Money is in millionths of a CNY."""
+
+    calls_before: int = 0
+    """Settled calls of the month."""
+    reserved: int = 0
+    """Calls in flight, or left by callers that never told what became of them."""
+    price_sum_micro_cny: int = 0
+    """What the reserved ones cost if none of them is free."""
+    price_max_micro_cny: int = 0
+    """Of the dearest one."""
+    free_calls: int = 0
+    """The fewest free calls that any of them was reserved under."""
+
+    @property
+    def held_micro_cny(self) -> int:
+        """The most that they can come to."""
+        paid = min(self.reserved, max(0, self.calls_before + self.reserved - self.free_calls))
+        return min(self.price_sum_micro_cny, paid * self.price_max_micro_cny)
+
+    def with_call(self, price: Price) -> InFlight:
+        """With one more call, at this price."""
+        price_micro_cny, free_calls = micro_cny(price.cny), price.free_calls_per_month
+        return InFlight(
+            self.calls_before,
+            self.reserved + 1,
+            self.price_sum_micro_cny + price_micro_cny,
+            max(self.price_max_micro_cny, price_micro_cny),
+            min(self.free_calls, free_calls) if self.reserved else free_calls,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Spending:
+    """A month's money before and after one more call, in millionths of a CNY."""
+
+    month: str
+    """Such as `2026-11`."""
+    before_micro_cny: int
+    after_micro_cny: int
+
+    @property
+    def call_micro_cny(self) -> int:
+        """What the call costs."""
+        return self.after_micro_cny - self.before_micro_cny
+
+
+def spending_with(db: sqlite3.Connection, operation: str, price: Price, now: int) -> Spending | None:
+    """The month of `now` (server time, s) with one more call of `operation`; None when that call is free.
+
+    Reads a row for each operation of the month and for each call in flight, so it costs the same all month long.
+    """
+    flights = in_flight(db, now)
+    mine = flights.get(operation)
+    if mine is None:
+        mine = InFlight(_calls(db, operation, now))
+    if mine.calls_before + mine.reserved < price.free_calls_per_month:
+        return None
+    before = _settled(db, now) + sum(flight.held_micro_cny for flight in flights.values())
+    after = before - mine.held_micro_cny + mine.with_call(price).held_micro_cny
+    return Spending(billing_month(now), before, after)
+
+
+def committed(db: sqlite3.Connection, now: int) -> int:
+    """Millionths of a CNY that the billing month of `now` has to pay, whatever becomes of the calls in flight."""
+    return _settled(db, now) + sum(flight.held_micro_cny for flight in in_flight(db, now).values())
+
+
+def in_flight(db: sqlite3.Connection, now: int) -> dict[str, InFlight]:
+    """Operation -> its calls in flight that may be of the billing month of `now`.
+
+    Which month a call belongs to is known when it has been sent. Until then a call that was reserved near the
+    end of a month counts in both.
+    """
+    rows = db.execute(
+        "SELECT name, ifnull(calls, 0), reserved, price_sum, price_max, free_calls FROM ("
+        " SELECT operation AS name, count() AS reserved, sum(ifnull(price_micro_cny, 0)) AS price_sum,"
+        " max(ifnull(price_micro_cny, 0)) AS price_max, min(ifnull(free_calls, 0)) AS free_calls"
+        " FROM reserved WHERE minute >= ? GROUP BY operation"
+        ") LEFT JOIN months ON month = ? AND operation = name",
+        (month_start(now) - TURN_SECONDS, billing_month(now)),
+    )
+    return {name: InFlight(*figures) for name, *figures in rows}
+
+
+def _settled(db: sqlite3.Connection, now: int) -> int:
+    row = db.execute("SELECT ifnull(sum(cost_micro_cny), 0) FROM months WHERE month = ?", (billing_month(now),))
+    return int(row.fetchone()[0])
+
+
+def _calls(db: sqlite3.Connection, operation: str, now: int) -> int:
+    row = db.execute("SELECT calls FROM months WHERE month = ? AND operation = ?", (billing_month(now), operation))
+    return int((row.fetchone() or (0,))[0])
+
+
+def note_cost(db: sqlite3.Connection, minute: int, cost_micro_cny: int) -> None:
+    """Enter what a call of `minute` cost, for the pace."""
+    hour = minute // HOUR_SECONDS * HOUR_SECONDS
+    db.execute(
+        "INSERT INTO spend_hours VALUES (?, ?, ?) ON CONFLICT DO UPDATE SET"
+        " since = min(since, excluded.since), cost_micro_cny = cost_micro_cny + excluded.cost_micro_cny",
+        (hour, minute, cost_micro_cny),
+    )
+    db.execute("DELETE FROM spend_hours WHERE hour < ?", (hour - _HOURS_KEPT_SECONDS,))
+
+
+@dataclass(frozen=True, slots=True)
+class HourSpend:
+    """What calls of one hour cost."""
+
+    hour: int
+    """Its first second."""
+    since: int
+    """Minute of its first call that cost something."""
+    cost_micro_cny: int
+
+
+def hour_spends(db: sqlite3.Connection) -> list[HourSpend]:
+    """The last two days' hours in which something was paid, in order."""
+    return [HourSpend(*row) for row in db.execute("SELECT hour, since, cost_micro_cny FROM spend_hours ORDER BY hour")]
+
+
+def pace_micro_cny(hours: Iterable[HourSpend], now: int) -> float:
+    """Millionths of a CNY a second over the last 24 hours, or since the first call that cost something."""
+    known = [spend for spend in hours if spend.hour <= now]
+    # Whole hours: of one that lies across the limit nobody knows which part is inside.
+    first_hour = -((PACE_SECONDS - now) // HOUR_SECONDS) * HOUR_SECONDS
+    recent = [spend for spend in known if spend.hour >= first_hour]
+    if not recent:
+        return 0.0
+    began = first_hour if known[0].hour < first_hour else recent[0].since
+    return sum(spend.cost_micro_cny for spend in recent) / max(60, now - began)

@@ -1,0 +1,525 @@
+"""Collect for months: every stream at its time, shipping beside it, until told to stop.
+
+Each operation has a queue and a dispatcher of its own, so that one never holds up another. A look is one
+window, snapshot or list; a stream that is behind goes to the end of the queue after each of them, so that
+streams that catch up do not starve the rest.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections import Counter
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field, replace
+from typing import Any, Final
+
+import structlog
+
+from collector.clock import wait_for
+from collector.errors import (
+    ApiError,
+    BudgetReached,
+    CredentialsError,
+    ForbiddenError,
+    JournalError,
+    NotFoundError,
+    Stopping,
+    StoreUnavailable,
+    TransientError,
+)
+from collector.journal.entries import StreamState
+from collector.model import StreamKey
+from collector.pipeline.cadence import next_time, phase_of, ticks_missed
+from collector.pipeline.collecting import Collecting
+from collector.pipeline.facts import ServiceFacts, SourceFacts, Stop
+from collector.pipeline.schedule import Queue, Slot
+from collector.pipeline.ship import Shipped, Shipper
+from collector.pipeline.stops import ACCOUNT, BUDGET, OPERATION, Pause, Stops, pause_seconds
+from collector.pipeline.streams import Streams
+from collector.store.base import Store
+
+log = structlog.get_logger(__name__)
+
+RETRY_SECONDS_MIN: Final = 30.0
+RETRY_SECONDS_MAX: Final = 900.0
+"""Bounds of the pause after a look that failed and may work later; doubled from one to the next."""
+
+LOOKS_UNCHANGED_MAX: Final = 20
+"""A stream that is behind and does not get on in so many looks waits for its regular time."""
+
+REPLAN_SECONDS: Final = 1.0
+"""Lists that change together lead to one new plan."""
+CLAIM_SECONDS: Final = 30.0
+"""Streams that another process may still hold are asked for again this often."""
+STORE_RETRY_SECONDS: Final = 5.0
+SHIP_SHARE: Final = 0.4
+"""Part of the grace period that is kept for shipping."""
+IN_FLIGHT_LOOK_SECONDS: Final = 0.02
+
+Find = Callable[[], Awaitable[Sequence[Streams]]]
+"""Names the streams that the configuration asks for, with what is discovered by now."""
+Claim = Callable[[Sequence[StreamKey]], Awaitable[Sequence[StreamKey]]]
+"""Those of the given streams that this process may collect."""
+
+
+async def claim_all(keys: Sequence[StreamKey]) -> Sequence[StreamKey]:
+    """The claim of a process that is alone."""
+    return keys
+
+
+@dataclass(slots=True, eq=False)
+class _Lane:
+    """The streams of one operation."""
+
+    streams: Streams
+    queue: Queue
+    permits: asyncio.Semaphore
+    slots: dict[int, Slot] = field(default_factory=dict)
+    """Stream row -> its slot."""
+    waiting: set[Slot] = field(default_factory=set)
+    """Slots that failed because the whole operation does."""
+    ticks_missed: int = 0
+    is_late: bool = False
+
+    @property
+    def operation(self) -> str:
+        return self.streams.operation.name
+
+
+class Service:
+    """Every stream of a configuration, collected until told to stop."""
+
+    def __init__(
+        self,
+        *,
+        region: str,
+        store: Store,
+        shipper: Callable[[Callable[[int, int], None]], Shipper],
+        collecting: Collecting,
+        find: Find,
+        capacity: Callable[[str], float],
+        concurrency_max: int,
+        flush_interval_seconds: float,
+        grace_seconds: float,
+        begin: Callable[[], Awaitable[None]],
+        claim: Claim = claim_all,
+        renew: Callable[[], Awaitable[None]] | None = None,
+    ) -> None:
+        """`shipper` makes the shipper, given what is to be told of watermarks that move. `capacity` tells the calls a
+        second that an operation's quota allows. `begin` is called once the time is known, before any call. `renew`
+        looks for other credentials before a refused account is tried again."""
+        self._region = region
+        self._store = store
+        self._journal = collecting.journal
+        self._client = collecting.client
+        self._clock = collecting.clock
+        self._server_clock = collecting.server_clock
+        self._collecting = replace(collecting, on_page=self._note)
+        self._shipper = shipper(self._moved)
+        self._find = find
+        self._capacity = capacity
+        self._concurrency_max = concurrency_max
+        self._flush_interval_seconds = flush_interval_seconds
+        self.grace_seconds = grace_seconds
+        self._begin = begin
+        self._claim = claim
+        self._renew = renew
+        self._lanes: dict[tuple[str, str], _Lane] = {}
+        self._slots: dict[int, Slot] = {}
+        self._stops = Stops(self._clock)
+        self._lifted = asyncio.Event()
+        self._replan = asyncio.Event()
+        self._is_blocked = False
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._looks: set[asyncio.Task[None]] = set()
+        self._fault: asyncio.Future[BaseException] | None = None
+
+    @property
+    def shipped(self) -> Shipped:
+        """What has reached the store so far."""
+        return self._shipper.shipped
+
+    @property
+    def stream_count(self) -> int:
+        return len(self._slots)
+
+    # Life
+
+    async def start(self) -> None:
+        """Learn the time and the streams. Raises StoreUnavailable and JournalError."""
+        await self._client.read_clock()
+        if self._server_clock.machine_is_off:
+            log.warning("clock_differs", difference_seconds=round(self._server_clock.difference_seconds, 1))
+        await self._begin()
+        await self._plan()
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Collect and ship until `stop` is set, then end within the grace period.
+
+        Raises JournalError, and what is a fault of the program.
+        """
+        self._fault = asyncio.get_running_loop().create_future()
+        ship_stop = asyncio.Event()
+        shipping = asyncio.ensure_future(self._shipper.run(ship_stop))
+        shipping.add_done_callback(self._note_end)
+        for lane in self._lanes.values():
+            self._spawn(self._dispatch(lane), self._tasks)
+        self._spawn(self._follow(), self._tasks)
+        stopping = asyncio.ensure_future(stop.wait())
+        try:
+            ends: list[asyncio.Future[Any]] = [stopping, self._fault]
+            await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            stopping.cancel()
+            await self._end(shipping, ship_stop)
+        if self._fault.done():
+            raise self._fault.result()
+
+    async def _end(self, shipping: asyncio.Future[None], ship_stop: asyncio.Event) -> None:
+        deadline = self._clock.monotonic() + self.grace_seconds
+        await _cancelled(self._tasks)
+        # What is sent is paid for: its answer is waited for. Nothing else goes out.
+        self._client.shut()
+        until = deadline - self.grace_seconds * SHIP_SHARE
+        while self._client.in_flight and self._clock.monotonic() < until:
+            await self._clock.sleep(IN_FLIGHT_LOOK_SECONDS)
+        in_flight = self._client.in_flight
+        await _cancelled(self._looks)
+        ship_stop.set()
+        left = max(0.0, deadline - self._clock.monotonic())
+        with suppress(TimeoutError, StoreUnavailable):
+            async with asyncio.timeout(left):
+                with suppress(Exception):
+                    # Why it failed, where it did, is told by the fault.
+                    await asyncio.shield(shipping)
+                await self._shipper.drain(attempts_max=1)
+        await _cancelled({shipping})
+        depth = await self._journal.depth()
+        log.info("service_stopped", streams=len(self._slots), calls_in_flight=in_flight, rows_waiting=depth.rows)
+
+    def _spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
+        task = asyncio.create_task(work)
+        tasks.add(task)
+        task.add_done_callback(tasks.discard)
+        task.add_done_callback(self._note_end)
+
+    def _note_end(self, task: asyncio.Future[None]) -> None:
+        if not task.cancelled() and (error := task.exception()) is not None:
+            assert self._fault is not None
+            if not self._fault.done():
+                self._fault.set_result(error)
+
+    # The plan: which streams there are
+
+    def reload(self) -> None:
+        """The configuration has changed: plan anew, and try again at once what is stopped."""
+        self._stops.lift()
+        self._lifted.set()
+        self._lifted = asyncio.Event()
+        for lane in self._lanes.values():
+            lane.queue.hasten([slot for slot in lane.slots.values() if slot.is_refused])
+        self._replan.set()
+
+    async def _follow(self) -> None:
+        """Plan anew whenever a list was looked at, or the configuration has changed."""
+        while True:
+            await wait_for(self._replan, self._clock, CLAIM_SECONDS if self._is_blocked else None)
+            await self._clock.sleep(REPLAN_SECONDS)
+            self._replan.clear()
+            try:
+                await self._plan()
+            except StoreUnavailable as error:
+                log.warning("store_unavailable", error=str(error), retry_seconds=STORE_RETRY_SECONDS)
+                self._replan.set()
+                await self._clock.sleep(STORE_RETRY_SECONDS)
+
+    async def _plan(self) -> None:
+        found = await self._find()
+        wanted: dict[StreamKey, Streams] = {}
+        self._is_blocked = False
+        for streams in found:
+            keys = streams.keys(self._region)
+            mine = list(await self._claim(keys))
+            self._is_blocked = self._is_blocked or len(mine) < len(keys)
+            await streams.adopt(self._journal, self._store, mine)
+            wanted |= dict.fromkeys(mine, streams)
+        states = await self._journal.streams()
+        added = 0
+        for key, streams in wanted.items():
+            state = states[key]
+            lane = self._lane(streams)
+            slot = self._slots.get(state.id)
+            if slot is None:
+                if not streams.is_finished(state):
+                    self._enter(lane, streams, state)
+                    added += 1
+            elif slot.streams is not streams:
+                self._adapt(slot, streams)
+        ids = {states[key].id for key in wanted}
+        gone = [slot for stream_id, slot in self._slots.items() if stream_id not in ids]
+        for slot in gone:
+            self._leave(slot)
+        for lane in self._lanes.values():
+            lane.queue.rebuild()
+        if added or gone:
+            log.info("streams_changed", added=added, removed=len(gone))
+            self._say_quotas()
+
+    def _lane(self, streams: Streams) -> _Lane:
+        place = (streams.name, streams.operation.name)
+        lane = self._lanes.get(place)
+        if lane is None:
+            lane = _Lane(streams, Queue(self._clock), asyncio.Semaphore(self._concurrency_max))
+            self._lanes[place] = lane
+            if self._fault is not None:
+                self._spawn(self._dispatch(lane), self._tasks)
+        lane.streams = streams
+        return lane
+
+    def _enter(self, lane: _Lane, streams: Streams, state: StreamState) -> None:
+        slot = Slot(streams, state, streams.cadence.interval, phase_of(state.key, streams.spread))
+        now = self._server_clock.now()
+        slot.due_at = self._clock.monotonic()
+        if state.sealed_to is not None:
+            # Where it would be, had this process been there all the time.
+            slot.due_at += next_time(state.sealed_to + streams.settle, slot.interval, slot.phase) - now
+        slot.is_refused = False
+        self._slots[state.id] = lane.slots[state.id] = slot
+        lane.queue.put(slot)
+
+    def _adapt(self, slot: Slot, streams: Streams) -> None:
+        """Go on with other settings."""
+        now = self._server_clock.now()
+        slot.streams = streams
+        slot.interval = streams.cadence.nearest(slot.interval)
+        slot.phase = phase_of(slot.state.key, streams.spread)
+        regular = self._clock.monotonic() + next_time(now, slot.interval, slot.phase) - now
+        if not slot.failures:
+            slot.due_at = min(slot.due_at, regular)
+
+    def _leave(self, slot: Slot) -> None:
+        slot.is_gone = True
+        self._slots.pop(slot.state.id, None)
+        lane = self._lanes[slot.streams.name, slot.streams.operation.name]
+        lane.slots.pop(slot.state.id, None)
+        lane.waiting.discard(slot)
+
+    def _say_quotas(self) -> None:
+        for lane in self._lanes.values():
+            interval, looks = lane.streams.cadence.interval, len(lane.slots) * lane.streams.calls_per_look
+            capacity = self._capacity(lane.operation)
+            if looks > interval * capacity:
+                log.warning(
+                    "quota_too_small",
+                    operation=lane.operation,
+                    streams=len(lane.slots),
+                    interval_seconds=interval,
+                    needed_per_second=round(looks / interval, 1),
+                    quota_per_second=round(capacity, 1),
+                    interval_possible_seconds=int(looks / capacity) + 1,
+                )
+
+    # Looks
+
+    async def _dispatch(self, lane: _Lane) -> None:
+        while True:
+            await lane.permits.acquire()
+            await self._open(lane)
+            slot = await lane.queue.next_due()
+            if self._stops.wait_seconds(lane.operation) > 0:
+                lane.queue.put(slot)
+                lane.permits.release()
+                continue
+            self._spawn(self._look(lane, slot), self._looks)
+
+    async def _open(self, lane: _Lane) -> None:
+        """Wait until the operation may be asked, and try again what was stopped long enough."""
+        while (seconds := self._stops.wait_seconds(lane.operation)) > 0:
+            await wait_for(self._lifted, self._clock, seconds)
+        for pause in self._stops.try_again(lane.operation):
+            await self._reopen(pause)
+
+    async def _reopen(self, pause: Pause) -> None:
+        if pause.what == ACCOUNT and self._renew is not None:
+            await self._renew()
+        if pause.what != BUDGET:
+            self._client.gate.reopen(pause.operation or None)
+
+    async def _look(self, lane: _Lane, slot: Slot) -> None:
+        before = slot.state
+        slot.records = 0
+        if slot.is_regular:
+            self._count_missed(lane, slot)
+        try:
+            after = await slot.streams.collect(self._collecting, before, self._server_clock.now(), slot.interval)
+            self._looked(lane, slot, before, after)
+        except Stopping:
+            return
+        except BudgetReached as error:
+            await self._set_back(lane, slot, BUDGET, error)
+        except CredentialsError as error:
+            await self._set_back(lane, slot, ACCOUNT, error)
+        except ApiError as error:
+            await self._failed(lane, slot, error)
+        except JournalError:
+            raise
+        except Exception as error:
+            log.exception("look_failed_unexpectedly", stream=str(slot.state.key))
+            await self._failed(lane, slot, ApiError(f"a fault of the program: {type(error).__name__}"))
+        finally:
+            lane.permits.release()
+        if not slot.is_gone:
+            lane.queue.put(slot)
+
+    def _looked(self, lane: _Lane, slot: Slot, before: StreamState, after: StreamState | None) -> None:
+        """A look that worked: when is the next?"""
+        now = self._server_clock.now()
+        if after is not None:
+            slot.state = self._newest(slot, after)
+            self._stops.succeeded(lane.operation)
+            if lane.waiting:
+                lane.queue.hasten(list(lane.waiting))
+                lane.waiting.clear()
+            if lane.streams.name == "inventory":
+                self._replan.set()
+            slot.interval = self._interval(slot, before, after)
+        self._well(slot)
+        if slot.streams.is_finished(slot.state):
+            self._leave(slot)
+            return
+        slot.unchanged = slot.unchanged + 1 if after is None or after == before else 0
+        is_behind = after is not None and slot.unchanged < LOOKS_UNCHANGED_MAX
+        if is_behind and slot.streams.is_behind(slot.state, now, slot.interval):
+            slot.due_at, slot.is_regular = self._clock.monotonic(), False
+        else:
+            slot.due_at = self._clock.monotonic() + next_time(now, slot.interval, slot.phase) - now
+            slot.is_regular = True
+
+    def _interval(self, slot: Slot, before: StreamState, after: StreamState) -> int:
+        if before.sealed_to is None or after.sealed_to is None or after.sealed_to <= before.sealed_to:
+            # A first look at a past that may be long, or a recheck: neither tells the present pace.
+            return slot.interval
+        return slot.streams.cadence.following(slot.interval, slot.records, after.sealed_to - before.sealed_to)
+
+    def _well(self, slot: Slot) -> None:
+        if not slot.failures:
+            return
+        failed_seconds = round(self._clock.monotonic() - slot.failed_at)
+        log.info("stream_recovered", stream=str(slot.state.key), failed_seconds=failed_seconds)
+        slot.failures, slot.is_refused = 0, False
+
+    async def _set_back(self, lane: _Lane, slot: Slot, what: str, error: Exception) -> None:
+        """The stream is well, but nothing of its operation or account can be asked at present."""
+        slot.state = await self._journal.stream(slot.state.id)
+        self._stops.begin(what, "" if what == ACCOUNT else lane.operation, str(error))
+        slot.due_at, slot.is_regular = self._clock.monotonic(), False
+
+    async def _failed(self, lane: _Lane, slot: Slot, error: ApiError) -> None:
+        gate, operation = self._client.gate, lane.operation
+        if gate.operation_stopped(operation):
+            await self._set_back(lane, slot, OPERATION, error)
+            return
+        if not isinstance(error, TransientError):
+            # The account at least is well, or the service would not have looked at the scope.
+            self._stops.succeeded("")
+        slot.state = await self._journal.stream(slot.state.id)
+        slot.failures += 1
+        slot.is_refused = isinstance(error, ForbiddenError | NotFoundError)
+        if isinstance(error, TransientError):
+            seconds = min(RETRY_SECONDS_MAX, max(RETRY_SECONDS_MIN, slot.interval) * 2.0 ** min(slot.failures - 1, 10))
+            if gate.circuit_open(operation):
+                lane.waiting.add(slot)
+        else:
+            seconds = pause_seconds(slot.failures)
+        slot.due_at, slot.is_regular = self._clock.monotonic() + seconds, False
+        await self._journal.set_error(slot.state.id, str(error), self._server_clock.now())
+        if slot.failures == 1:
+            slot.failed_at = self._clock.monotonic()
+            log.warning(
+                "stream_failed", stream=str(slot.state.key), error=str(error), next_try_seconds=round(seconds)
+            )  # fmt: skip
+
+    def _count_missed(self, lane: _Lane, slot: Slot) -> None:
+        """A tick that was missed is counted, and never made up for."""
+        missed = ticks_missed(round(slot.due_at), round(self._clock.monotonic()), slot.interval)
+        lane.ticks_missed += missed
+        if missed and not lane.is_late:
+            log.warning("ticks_missed", source=lane.streams.name, ticks=missed)
+        lane.is_late = bool(missed) or (lane.is_late and lane.queue.due() > 0)
+
+    # What is told while a look is made, and by shipping
+
+    def _note(self, state: StreamState, records: int) -> None:
+        slot = self._slots.get(state.id)
+        if slot is not None:
+            slot.records += records
+            slot.state = self._newest(slot, state)
+
+    def _moved(self, stream_id: int, watermark: int) -> None:
+        slot = self._slots.get(stream_id)
+        if slot is not None:
+            slot.state.watermark = max(slot.state.watermark or 0, watermark)
+
+    @staticmethod
+    def _newest(slot: Slot, state: StreamState) -> StreamState:
+        """A state that was read before the last watermark moved does not take it back."""
+        if slot.state.watermark is not None:
+            state.watermark = max(state.watermark or 0, slot.state.watermark)
+        return state
+
+    # Facts
+
+    def facts(self) -> ServiceFacts:
+        """The service at this moment."""
+        now, monotonic = self._server_clock.now(), self._clock.monotonic()
+        sources = tuple(self._source_facts(lane, now) for lane in self._lanes.values())
+        stops = tuple(
+            Stop(
+                pause.what,
+                pause.operation,
+                pause.error,
+                int(now - (monotonic - pause.since)),
+                int(now + max(0.0, pause.next_try - monotonic)),
+            )
+            for pause in self._stops.all()
+        )
+        return ServiceFacts(sources, stops)
+
+    def next_tries(self) -> Mapping[StreamKey, int]:
+        """For each stream that fails: when it is tried again, server time in seconds since the epoch."""
+        now, monotonic = self._server_clock.now(), self._clock.monotonic()
+        return {
+            slot.state.key: int(now + max(0.0, slot.due_at - monotonic))
+            for slot in self._slots.values()
+            if slot.failures
+        }
+
+    def _source_facts(self, lane: _Lane, now: int) -> SourceFacts:
+        slots = lane.slots.values()
+        marks = [slot.state.watermark for slot in slots if slot.state.watermark is not None]
+        cadence = lane.streams.cadence
+        return SourceFacts(
+            source=lane.streams.name,
+            operation=lane.operation,
+            states=Counter(_state(slot) for slot in slots),
+            freshness_seconds=float(max(0, now - min(marks))) if marks else None,
+            freshness_promise_seconds=cadence.interval_max + lane.streams.settle + 2 * self._flush_interval_seconds,
+            ticks_missed=lane.ticks_missed,
+            due=lane.queue.due(),
+        )
+
+
+def _state(slot: Slot) -> str:
+    if slot.is_refused:
+        return "stopped"
+    if slot.failures:
+        return "failing"
+    return "collected" if slot.state.watermark is not None else "new"
+
+
+async def _cancelled(tasks: set[Any]) -> None:
+    """Cancel tasks and wait until they have ended."""
+    for task in (waiting := list(tasks)):
+        task.cancel()
+    await asyncio.gather(*waiting, return_exceptions=True)

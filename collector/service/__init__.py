@@ -1,0 +1,1 @@
+"""The service: what runs for months, and what it answers over HTTP."""
