@@ -162,8 +162,7 @@ BAD = [
     ),
     (
         "budget",
-        "budget.monthly_cny: got -5; "
-        "expected CNY a month, from 0 to 100000000 with at most 6 decimals, such as 4000",
+        "budget.monthly_cny: got -5; expected CNY a month, from 0 to 100000000 with at most 6 decimals, such as 4000",
     ),
     (
         "secret_api_key",
