@@ -1,6 +1,6 @@
 """The API client: one call of the catalogue, made politely.
 
-Layers, from the outside: deadline > retry > gate > slot > throttle and meter > send once.
+Layers, from the outside: deadline > retry > gate > line > meter > slot and throttle > send once.
 Each decides in a file of its own; here they are put in order.
 """
 
@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from random import Random
 from types import TracebackType
@@ -19,12 +19,13 @@ import structlog
 from collector.api.answers import Answer
 from collector.api.decode import count_records
 from collector.api.gate import Gate, GateShut, Passage
-from collector.api.gateways import Gateway, HttpRequest
+from collector.api.gateways import Gateway, HttpRequest, Renew
 from collector.api.interpret import interpret
 from collector.api.metering import CODE_CONNECTION, CODE_UNKNOWN, Attempt, Meter, NullMeter
 from collector.api.operation import Operation
-from collector.api.reactions import StaleSignatureError, is_expired
+from collector.api.reactions import StaleSignatureError
 from collector.api.retry import GiveUp, RetryAfter, RetryPolicy, next_attempt
+from collector.api.slots import Slots
 from collector.api.throttle import TokenBucket
 from collector.api.transport import Exchange, Exchanging, Failure, Transport
 from collector.clock import Clock, ServerClock, parse_http_date
@@ -60,7 +61,7 @@ class Reply:
     bytes: int
     """Length of the body after decompression."""
     date: int
-    """The service's time of the answer (its `Date`), seconds since the epoch."""
+    """The service's time of the answer, seconds since the epoch: its `Date`, as far as the clock trusts it."""
     attempt: Attempt
     request_id: str = ""
     """The service's name of the call, from the body or the header."""
@@ -72,6 +73,18 @@ class Reply:
 class _Failed:
     error: ApiError
     sent: bool = True
+
+
+@dataclass(slots=True, eq=False)
+class _Call:
+    """What a caller asked for."""
+
+    operation: Operation
+    scope_id: str
+    parameters: Mapping[str, Any]
+    deadline: float
+    """Monotonic."""
+    signed_anew: bool = False
 
 
 class ApiClient:
@@ -93,7 +106,7 @@ class ApiClient:
         observe: Observe = lambda operation, http_status, code, seconds: None,
     ) -> None:
         """`buckets` by operation name (`throttle.buckets_for`). `concurrency_max` calls are on their
-        way at once. `timeout_seconds` runs from sending to the last byte; waiting for a token
+        way at once (`Slots`). `timeout_seconds` runs from sending to the last byte; waiting for a token
         does not count. `transport` stands in for HTTP; the client enters and leaves it. `observe` is called
         in the midst of a call and must neither wait nor raise."""
         self.gate = Gate(clock)
@@ -104,11 +117,13 @@ class ApiClient:
         self._buckets = buckets
         self._policy = policy
         self._random = random
-        self._slots = asyncio.Semaphore(concurrency_max)
+        self._slots = Slots(concurrency_max)
         self._lines = {name: asyncio.Semaphore(LINE_MAX) for name in buckets}
+        # Only the next of an operation holds a slot while it waits for its token.
+        self._turns = {name: asyncio.Lock() for name in buckets}
         self._transport: Exchanging = transport or Transport(timeout_seconds=timeout_seconds)
         self._observe = observe
-        self._flying: set[_Departure] = set()
+        self._sent: set[_Call] = set()
 
     async def __aenter__(self) -> Self:
         await self._transport.__aenter__()
@@ -121,16 +136,21 @@ class ApiClient:
 
     @property
     def in_flight(self) -> int:
-        """Calls that are sent and have not come back to their caller.
+        """Calls that were sent and whose outcome their callers do not have yet.
 
-        Nothing is awaited between the end of a call here and the caller's next step, so while this is 0
-        every caller is either not sent yet or at work on its answer already.
+        A call leaves this number in the same step of the event loop in which its outcome reaches the caller
+        that awaits `request` directly. So whoever reads 0 after `shut` knows that every caller is either unsent
+        for good or already at work on its answer.
         """
-        return len(self._flying)
+        return len(self._sent)
 
     def shut(self) -> None:
-        """Send nothing any more. Calls in flight end as they would; the others raise Stopping when they next look."""
-        self.gate.close()
+        """Send nothing any more.
+
+        Calls in flight end as they would, without a repeat. Whoever waits or comes gets Stopping: at the gate at
+        once, in a line or a backoff when its turn comes, in any case before a byte leaves.
+        """
+        self.gate.shut()
 
     async def read_clock(self) -> None:
         """Learn the service's time before anything is asked, without a call that is billed.
@@ -138,6 +158,8 @@ class ApiClient:
         The gateway's root is asked for its headers, without the key. Where nothing answers, the
         server's clock stays unsynced, and the first call of an operation sets it.
         """
+        if self.gate.is_shut:
+            return
 
         async def depart() -> None:
             return None
@@ -154,18 +176,21 @@ class ApiClient:
 
         `parameters` are as `operations.coerce_parameters` returns them. Every attempt that failed
         has been settled; the one in the reply is the caller's to settle. Raises an ApiError of the
-        kind that `reactions.react` names, and whatever the meter raises to refuse a call.
+        kind that `reactions.react` names, whatever the meter raises to refuse a call, and Stopping
+        where it was not sent, or would be repeated, after `shut`.
         """
         started = self._clock.monotonic()
-        deadline = started + self._policy.deadline_seconds
+        call = _Call(operation, scope_id, parameters, started + self._policy.deadline_seconds)
         attempt = 1
-        signed_anew = False
         while True:
             try:
-                outcome = await self._attempt(operation, scope_id, parameters, deadline, signed_anew=signed_anew)
+                outcome = await self._attempt(call)
             except GateShut:
                 # Nothing was sent, so this was no attempt.
                 continue
+            finally:
+                # Nothing is awaited from here to the caller's next step: see `in_flight`.
+                self._sent.discard(call)
             if isinstance(outcome, Reply):
                 return outcome
             elapsed_seconds = self._clock.monotonic() - started
@@ -177,26 +202,20 @@ class ApiClient:
                 self._random,
                 repeatable=operation.repeatable,
                 sent=outcome.sent,
-                signed_anew=signed_anew,
+                signed_anew=call.signed_anew,
             )
             _log_failure(outcome.error, attempt, elapsed_seconds, decision)
             if isinstance(decision, GiveUp):
                 raise outcome.error
-            signed_anew = signed_anew or isinstance(outcome.error, StaleSignatureError)
-            await self._clock.sleep(decision.seconds)
+            call.signed_anew = call.signed_anew or isinstance(outcome.error, StaleSignatureError)
+            if not self.gate.is_shut:
+                await self._clock.sleep(decision.seconds)
             attempt += 1
 
-    async def _attempt(
-        self,
-        operation: Operation,
-        scope_id: str,
-        parameters: Mapping[str, Any],
-        deadline: float,
-        *,
-        signed_anew: bool,
-    ) -> Reply | _Failed:
+    async def _attempt(self, call: _Call) -> Reply | _Failed:
+        operation, scope_id = call.operation, call.scope_id
         pause_seconds = self._buckets[operation.name].paused_seconds()
-        if self._clock.monotonic() + pause_seconds > deadline:
+        if self._clock.monotonic() + pause_seconds > call.deadline and not self.gate.is_shut:
             error = ThrottledError(
                 "the service demands a longer pause than this call can wait",
                 operation=operation.name,
@@ -204,53 +223,40 @@ class ApiClient:
                 retry_after_seconds=pause_seconds,
             )
             return _Failed(error, sent=False)
-        async with self.gate.passage(operation.name, scope_id, deadline) as passage:
-            async with self._slots:
-                outcome = await self._send(operation, scope_id, parameters, passage, renewable=not signed_anew)
+        async with self.gate.passage(operation.name, scope_id, call.deadline) as passage:
+            outcome = await self._send(call, passage)
             failure = None if isinstance(outcome, Reply) else outcome.error
             # What the next signature is expected to mend says nothing about the service. A clock or a
             # token that all calls share would open the circuit.
-            if signed_anew or not isinstance(failure, StaleSignatureError):
+            if call.signed_anew or not isinstance(failure, StaleSignatureError):
                 self.gate.record(passage, failure)
         return outcome
 
-    async def _send(
-        self,
-        operation: Operation,
-        scope_id: str,
-        parameters: Mapping[str, Any],
-        passage: Passage,
-        *,
-        renewable: bool,
-    ) -> Reply | _Failed:
-        """Send once, as far as it is in our hands: a repeat by aiohttp is a metered attempt of its own.
-
-        `renewable`: credentials that the service calls expired may be looked for anew.
-        """
+    async def _send(self, call: _Call, passage: Passage) -> Reply | _Failed:
+        """Send once, as far as it is in our hands: a repeat by aiohttp is a metered attempt of its own."""
         try:
-            request = await self._gateway.prepare(operation, parameters)
+            request = await self._gateway.prepare(call.operation, call.parameters)
         except ApiError as error:
-            return _Failed(_of_call(error, operation, scope_id), sent=False)
-        outcome = await self._exchange(request, operation, scope_id, passage, bool(parameters.get("NextToken")))
-        if renewable and isinstance(outcome, _Failed) and request.renew and is_expired(outcome.error.code):
-            return await _renewed(outcome, request.renew, operation, scope_id)
+            return _Failed(_of_call(error, call), sent=False)
+        outcome = await self._exchange(request, call, passage)
+        if isinstance(outcome, _Failed) and outcome.sent and request.renew and not call.signed_anew:
+            self._sent.discard(call)
+            return await _renewed(outcome, request.renew, call)
         return outcome
 
-    async def _exchange(
-        self, request: HttpRequest, operation: Operation, scope_id: str, passage: Passage, had_cursor: bool
-    ) -> Reply | _Failed:
-        departure = _Departure(self, operation, scope_id, passage)
+    async def _exchange(self, request: HttpRequest, call: _Call, passage: Passage) -> Reply | _Failed:
+        departure = _Departure(self, call, passage)
         try:
-            await departure.line_up(self._lines[operation.name])
+            await departure.line_up()
             for _ in range(STALE_CONNECTIONS_MAX):
                 exchange = await self._transport.exchange(
-                    request, depart=departure.depart, body_bytes_max=operation.answer_bytes_max
+                    request, depart=departure.depart, body_bytes_max=call.operation.answer_bytes_max
                 )
                 if exchange.failure is not Failure.STALE_CONNECTION:
                     break
-                departure.sent = False
+                departure.was_not_sent()
             departure.ended()
-            return await self._conclude(exchange, departure, had_cursor=had_cursor)
+            return await self._conclude(exchange, departure, had_cursor=bool(call.parameters.get("NextToken")))
         except _BrokenSend:
             return await self._conclude(Exchange(Failure.BROKEN), departure, had_cursor=False)
         finally:
@@ -258,12 +264,12 @@ class ApiClient:
 
     async def _conclude(self, exchange: Exchange, departure: _Departure, *, had_cursor: bool) -> Reply | _Failed:
         """Turn the exchange into a reply, or into an error whose attempt is settled."""
-        operation, scope_id = departure.operation, departure.scope_id
+        operation, scope_id = departure.call.operation, departure.call.scope_id
         date = parse_http_date(exchange.headers.get("Date"))
         if date is not None:
             if not self._server_clock.synced:
                 departure.time = date
-            self._server_clock.observe(date)
+            date = self._server_clock.observe(date)
         result = interpret(
             exchange,
             operation,
@@ -302,21 +308,19 @@ class ApiClient:
             )
 
 
-async def _renewed(
-    failed: _Failed, renew: Callable[[], Awaitable[bool]], operation: Operation, scope_id: str
-) -> _Failed:
-    """The failure of a call with expired credentials, as it is to be taken now that others were looked for."""
+async def _renewed(failed: _Failed, renew: Renew, call: _Call) -> _Failed:
+    """The failure of a call, as it is to be taken now that other credentials were looked for."""
     try:
-        if not await renew():
+        if not await renew(failed.error):
             return failed
     except ApiError as error:
-        return _Failed(_of_call(error, operation, scope_id))
+        return _Failed(_of_call(error, call))
     refusal = failed.error
     return _Failed(
         StaleSignatureError(
             refusal.args[0],
             operation=refusal.operation,
-            scope_id=refusal.scope_id,
+            scope_id=call.scope_id,
             http_status=refusal.http_status,
             code=refusal.code,
             request_id=refusal.request_id,
@@ -325,9 +329,9 @@ async def _renewed(
     )
 
 
-def _of_call(error: ApiError, operation: Operation, scope_id: str) -> ApiError:
+def _of_call(error: ApiError, call: _Call) -> ApiError:
     """The same error, which knew of no call."""
-    error.operation, error.scope_id = operation.name, scope_id
+    error.operation, error.scope_id = call.operation.name, call.scope_id
     return error
 
 
@@ -338,9 +342,8 @@ class _BrokenSend(Exception):
 class _Departure:
     """The ticket of one send, from its reservation until it is settled, handed over or released."""
 
-    def __init__(self, client: ApiClient, operation: Operation, scope_id: str, passage: Passage) -> None:
-        self.operation = operation
-        self.scope_id = scope_id
+    def __init__(self, client: ApiClient, call: _Call, passage: Passage) -> None:
+        self.call = call
         self.sent = False
         self.time = 0
         """When it was sent, seconds since the epoch as the server counts them."""
@@ -348,41 +351,51 @@ class _Departure:
         self._ended_at: float | None = None
         self._client = client
         self._passage = passage
+        self._name = call.operation.name
         self._ticket: int | None = None
-        self._line: asyncio.Semaphore | None = None
+        self._in_line = self._has_slot = False
 
-    async def line_up(self, line: asyncio.Semaphore) -> None:
+    async def line_up(self) -> None:
         """Wait until few enough others stand connected in line."""
-        await line.acquire()
-        self._line = line
-
-    def _leave_line(self) -> None:
-        if self._line is not None:
-            self._line.release()
-            self._line = None
+        await self._client._lines[self._name].acquire()
+        self._in_line = True
+        self._client.gate.check(self._passage)
 
     async def depart(self) -> None:
-        """Reserve, then wait for a token. Nothing is awaited between the token and the bytes."""
-        client = self._client
+        """Reserve, then wait for a slot and a token. Nothing is awaited between the token and the bytes."""
+        client, operation = self._client, self.call.operation
         if self.sent:
             # A kept connection broke under the request, and aiohttp is about to send it once more.
-            if not self.operation.repeatable:
+            if not operation.repeatable:
                 raise _BrokenSend
             await self.settle(0, CODE_CONNECTION, 0)
+        # Whoever held a slot while others of its operation wait for theirs could wait for them in turn.
+        self.was_not_sent()
         client.gate.check(self._passage)
         if self._ticket is None:
-            self._ticket = await client._meter.reserve(self.operation)
-        await client._buckets[self.operation.name].acquire()
+            self._ticket = await client._meter.reserve(operation)
+        async with client._turns[self._name]:
+            await client._slots.acquire(self._name)
+            self._has_slot = True
+            client.gate.check(self._passage)
+            await client._buckets[self._name].acquire()
         client.gate.check(self._passage)
         self._leave_line()
         self.sent = True
-        client._flying.add(self)
+        client._sent.add(self.call)
         self.time = client._server_clock.now()
         self._sent_at, self._ended_at = client._clock.monotonic(), None
+
+    def was_not_sent(self) -> None:
+        """The call is, or is again, one that waits to be sent."""
+        self.sent = False
+        self._client._sent.discard(self.call)
+        self._leave_slot()
 
     def ended(self) -> None:
         """The last byte is in, or none will come."""
         self._ended_at = self._client._clock.monotonic()
+        self._leave_slot()
 
     async def settle(self, http_status: int, code: str, body_bytes: int) -> None:
         """Enter a failed attempt."""
@@ -399,8 +412,8 @@ class _Departure:
 
     async def close(self) -> None:
         """Account for a call that was cancelled or refused on its way."""
-        self._client._flying.discard(self)
         self._leave_line()
+        self._leave_slot()
         if self._ticket is None:
             return
         if self.sent:
@@ -409,11 +422,22 @@ class _Departure:
             ticket, self._ticket = self._ticket, None
             await self._client._meter.release(ticket)
 
+    def _leave_line(self) -> None:
+        if self._in_line:
+            self._in_line = False
+            self._client._lines[self._name].release()
+
+    def _leave_slot(self) -> None:
+        if self._has_slot:
+            self._has_slot = False
+            self._client._slots.release(self._name)
+
     def _outcome(self, http_status: int, code: str, rows: int, body_bytes: int) -> Attempt:
         assert self._ticket is not None
         ended_at = self._client._clock.monotonic() if self._ended_at is None else self._ended_at
-        self._client._observe(self.operation, http_status, code, ended_at - self._sent_at)
-        return Attempt(self._ticket, self.operation.name, self.scope_id, self.time, http_status, code, rows, body_bytes)
+        self._client._observe(self.call.operation, http_status, code, ended_at - self._sent_at)
+        scope_id = self.call.scope_id
+        return Attempt(self._ticket, self._name, scope_id, self.time, http_status, code, rows, body_bytes)
 
 
 def _log_failure(error: ApiError, attempt: int, elapsed_seconds: float, decision: RetryAfter | GiveUp) -> None:

@@ -12,6 +12,7 @@ from typing import Any, Final, NamedTuple, Protocol
 
 import structlog
 
+from collector.api.gateways import ChangingSecret
 from collector.clock import Clock
 from collector.errors import ConfigError, CredentialsError, TransientError
 
@@ -68,6 +69,9 @@ class CredentialsSource(Protocol):
         Raises TransientError where they cannot be had at present.
         """
 
+    async def reload(self) -> bool:
+        """Look for others, whatever the service thinks of these; true where they have changed."""
+
 
 class StaticCredentials:
     """Credentials that never change."""
@@ -81,6 +85,26 @@ class StaticCredentials:
 
     async def renew(self, refused: Credentials) -> bool:
         return False
+
+    async def reload(self) -> bool:
+        return False
+
+
+class ChangingToken:
+    """A bearer token that may be replaced while the program runs, such as a `keys.KeyFile`."""
+
+    def __init__(self, secret: ChangingSecret) -> None:
+        self._secret = secret
+
+    async def get(self) -> BearerToken:
+        return BearerToken(self._secret.get_secret_value())
+
+    async def renew(self, refused: Credentials) -> bool:
+        # Another call that was refused may have looked already.
+        return await self.get() != refused or self._secret.reread()
+
+    async def reload(self) -> bool:
+        return self._secret.reread()
 
 
 class DefaultChain:
@@ -132,6 +156,16 @@ class DefaultChain:
                     hint="The call is repeated by itself. " + _HINT,
                 )
             return self._current != refused
+
+    async def reload(self) -> bool:
+        async with self._lock:
+            before = self._current
+            if before is not None:
+                # A chain that is asked anew looks everywhere again; what the library keeps is left behind.
+                chain = _Chain()
+                if await self._refresh(chain):
+                    self._chain = chain
+            return self._current != before
 
     def _is_due(self) -> bool:
         return self._clock.monotonic() - self._asked_at >= ASK_SECONDS

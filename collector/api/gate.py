@@ -95,6 +95,10 @@ class Gate:
         self._states: dict[str, _OperationState] = {}
 
     @property
+    def is_shut(self) -> bool:
+        return self._is_shut
+
+    @property
     def account_stopped(self) -> bool:
         return self._refusal is not None
 

@@ -5,10 +5,10 @@ from __future__ import annotations
 import json
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final, Protocol
+from typing import Any, Final, Protocol, runtime_checkable
 
 from collector.api.operation import Operation, Place
-from collector.errors import ConfigError
+from collector.errors import ApiError, ConfigError, CredentialsError
 
 KEY_VARIABLE = "DASHSCOPE_API_KEY"
 """The environment variable that holds the bearer key."""
@@ -20,6 +20,13 @@ SITES: Final[Mapping[str, str]] = {
 """Base URL of each site of the bearer gateway."""
 
 REDACTED: Final = "***"
+KEYS_MAX: Final = 64
+"""So many keys are remembered, to blot them out of what services echo."""
+
+
+Renew = Callable[[ApiError], Awaitable[bool]]
+"""Looks for other credentials after a call failed; False where the failure is not of the kind that others cure,
+or there are none. Raises TransientError where they cannot be had at present."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,9 +43,7 @@ class HttpRequest:
     body: bytes | None = None
     sign: Callable[[], Mapping[str, str]] | None = field(default=None, repr=False)
     """Further headers, which no two sends may share: asked anew right before each physical one."""
-    renew: Callable[[], Awaitable[bool]] | None = field(default=None, repr=False)
-    """Looks for other credentials after the service called these expired; False where there are none.
-    Raises TransientError where they cannot be had at present."""
+    renew: Renew | None = field(default=None, repr=False)
 
 
 class Secret(Protocol):
@@ -47,18 +52,30 @@ class Secret(Protocol):
     def get_secret_value(self) -> str: ...
 
 
+@runtime_checkable
+class ChangingSecret(Secret, Protocol):
+    """A secret that may be replaced while the program runs."""
+
+    def reread(self) -> bool:
+        """Look again; true when it is another one now."""
+
+
+ApiKey = str | ChangingSecret
+"""A bearer key: one that stays, or one that may be replaced."""
+
+
 class Key:
     """A bearer key. Neither repr nor str shows it, and it cannot be pickled."""
 
     __slots__ = ("_value",)
 
-    def __init__(self, value: str) -> None:
-        """Raises ConfigError for a key that is empty or cannot stand in a header."""
+    def __init__(self, value: str, *, named: str = f"{KEY_VARIABLE}:") -> None:
+        """Raises ConfigError for a key that is empty or cannot stand in a header; `named` begins its text."""
         value = value.strip()
         if not value:
-            raise ConfigError([f"{KEY_VARIABLE}: is empty; expected the API key, such as sk-..."])
+            raise ConfigError([f"{named} is empty; expected the API key, such as sk-..."])
         if not all("!" <= character <= "~" for character in value):
-            raise ConfigError([f"{KEY_VARIABLE}: holds blanks or characters that no key has; copy the key again"])
+            raise ConfigError([f"{named} holds blanks or characters that no key has; copy the key again"])
         self._value = value
 
     def get_secret_value(self) -> str:
@@ -91,6 +108,9 @@ class Gateway(Protocol):
     def clock_probe(self) -> HttpRequest:
         """A request that tells the service's time, holds no secret and is no operation."""
 
+    async def reload(self) -> bool:
+        """Look for other credentials, whatever the service thinks of these; true where they have changed."""
+
     def redact(self, text: str) -> str:
         """`text` with every secret of this gateway blotted out: services echo what they were sent."""
 
@@ -105,13 +125,16 @@ class BearerGateway:
     product_endpoint = False
 
     def __init__(self, key: str | Secret, *, site: str = "china", base_url: str = "") -> None:
-        """`base_url` replaces the site's, for a proxy or the simulator.
+        """`base_url` replaces the site's, for a proxy or the simulator. A key that is a ChangingSecret is looked
+        at again when the service refuses it.
 
         Raises ConfigError for an unknown site or an unusable key.
         """
         if site not in SITES:
             raise ConfigError([f"api.site: got {site!r}; expected one of {', '.join(SITES)}"])
+        self._source = key if isinstance(key, ChangingSecret) else None
         self._key = Key(key if isinstance(key, str) else key.get_secret_value())
+        self._used = [self._key]
         self._site = site
         self._base_url = base_url.rstrip("/")
 
@@ -132,15 +155,38 @@ class BearerGateway:
         }
         if operation.method == "POST":
             body = json.dumps(_post_body(operation, parameters), separators=(",", ":")).encode()
-            return HttpRequest("POST", url, headers=headers, body=body)
+            return HttpRequest("POST", url, headers=headers, body=body, renew=self._renewer())
         query = tuple((name, _query_value(value)) for name, value in parameters.items())
-        return HttpRequest(operation.method, url, query=query, headers=headers)
+        return HttpRequest(operation.method, url, query=query, headers=headers, renew=self._renewer())
 
     def clock_probe(self) -> HttpRequest:
         return HttpRequest("HEAD", f"{self._base_url or SITES[self._site]}/")
 
+    async def reload(self) -> bool:
+        if self._source is None or not self._source.reread():
+            return False
+        self._key = Key(self._source.get_secret_value())
+        self._used = [*self._used[1 - KEYS_MAX :], self._key]
+        return True
+
     def redact(self, text: str) -> str:
-        return text.replace(self._key.get_secret_value(), REDACTED)
+        # Longest first, so that a key that begins with another one leaves no rest behind.
+        for key in sorted((each.get_secret_value() for each in self._used), key=len, reverse=True):
+            text = text.replace(key, REDACTED)
+        return text
+
+    def _renewer(self) -> Renew | None:
+        if self._source is None:
+            return None
+        used = self._key
+
+        async def renew(error: ApiError) -> bool:
+            if not isinstance(error, CredentialsError):
+                return False
+            # Another call that was refused may have looked already.
+            return self._key is not used or await self.reload()
+
+        return renew
 
 
 def _post_body(operation: Operation, parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Awaitable, Callable, Mapping
+from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from random import Random, SystemRandom
 from typing import Any, Final
@@ -12,11 +12,13 @@ from urllib.parse import quote, urlsplit
 from yarl import URL
 
 from collector.api.credentials import AccessKey, BearerToken, Credentials, CredentialsSource
-from collector.api.gateways import REDACTED, HttpRequest
+from collector.api.gateways import REDACTED, HttpRequest, Renew
 from collector.api.hosts import Hosts
 from collector.api.operation import Operation, Product, Style
+from collector.api.reactions import is_expired
 from collector.api.signing import authorization, content_sha256
 from collector.api.spelling import Pairs, spell
+from collector.errors import ApiError, CredentialsError
 
 SECRETS_MAX: Final = 1024
 """So many secrets are remembered, to blot them out: weeks of temporary ones, which live for an hour."""
@@ -96,6 +98,9 @@ class OpenApiGateway:
     def clock_probe(self) -> HttpRequest:
         return HttpRequest("HEAD", f"{self._hosts.base_url(Product.EFLO_CONTROLLER)}/")
 
+    async def reload(self) -> bool:
+        return await self._credentials.reload()
+
     def redact(self, text: str) -> str:
         for secret in self._secrets:
             text = text.replace(secret, REDACTED)
@@ -126,9 +131,13 @@ class OpenApiGateway:
 
         return sign
 
-    def _renewer(self, refused: Credentials) -> Callable[[], Awaitable[bool]]:
-        async def renew() -> bool:
-            return await self._credentials.renew(refused)
+    def _renewer(self, refused: Credentials) -> Renew:
+        async def renew(error: ApiError) -> bool:
+            if isinstance(refused, BearerToken):
+                is_curable = isinstance(error, CredentialsError)
+            else:
+                is_curable = is_expired(error.code)
+            return is_curable and await self._credentials.renew(refused)
 
         return renew
 

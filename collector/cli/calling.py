@@ -6,6 +6,7 @@ from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
 from typing import Any
 
+from collector.api.gateways import ApiKey
 from collector.cli.options import key_of
 from collector.errors import UsageError
 from collector.owner.access import Access, access
@@ -23,7 +24,7 @@ def calling(settings: Settings) -> AbstractAsyncContextManager[Access]:
     return access(settings, key=lambda: key_for(settings))
 
 
-def key_for(settings: Settings) -> str:
+def key_for(settings: Settings) -> ApiKey:
     """The API key, empty where access keys sign. Raises ConfigError where it is needed and missing."""
     return key_of() if needs_api_key(settings) else ""
 

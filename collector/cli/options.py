@@ -11,11 +11,13 @@ from typing import TYPE_CHECKING, cast, get_args
 import typer
 
 from collector.cli.report import Reporter
+from collector.errors import ConfigError
 from collector.owner.lock import VALUED_OPTIONS
 from collector.telemetry import log
 from collector.telemetry.secrets import register_secret
 
 if TYPE_CHECKING:
+    from collector.api.gateways import ApiKey
     from collector.settings import Settings
 
 FLAGS = frozenset({"--debug"})
@@ -48,10 +50,19 @@ def options_of(context: typer.Context) -> GlobalOptions:
     return cast(GlobalOptions, context.obj)
 
 
-def key_of(environ: Mapping[str, str] = os.environ) -> str:
-    """The API key, from here on blotted out of everything that is logged or printed. Raises ConfigError."""
-    from collector.settings import api_key
+def key_of(environ: Mapping[str, str] = os.environ) -> ApiKey:
+    """The API key, from here on blotted out of everything that is logged or printed.
 
+    It stands in DASHSCOPE_API_KEY, or in the file that DASHSCOPE_API_KEY_FILE names, which is read again when the
+    service refuses the key. Raises ConfigError.
+    """
+    from collector.api.keys import KEY_FILE_VARIABLE, KeyFile
+    from collector.settings import API_KEY_VARIABLE, api_key
+
+    if path := environ.get(KEY_FILE_VARIABLE, "").strip():
+        if environ.get(API_KEY_VARIABLE, "").strip():
+            raise ConfigError([f"{API_KEY_VARIABLE} and {KEY_FILE_VARIABLE}: both are set; expected one of them"])
+        return KeyFile(Path(path))
     key = api_key(environ).get_secret_value()
     register_secret(key)
     return key

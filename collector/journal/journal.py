@@ -10,14 +10,14 @@ import asyncio
 import sqlite3
 import uuid
 import zlib
-from collections.abc import Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, Protocol, TypeVar
 
 from collector.api.metering import Attempt
 from collector.clock import Signal
-from collector.errors import JournalCorrupt, JournalError, JournalTooNew
+from collector.errors import JournalCorrupt, JournalError, JournalFull, JournalTooNew
 from collector.journal import ledger
 from collector.journal.entries import Chunk, Depth, KnownObject, OpenWindow, PageCommit, StreamState
 from collector.journal.group_commit import GroupCommit
@@ -34,6 +34,12 @@ STRAY = -1
 BUSY_TIMEOUT_MS = 5_000
 
 
+class Outlast(Protocol):
+    """Runs a transaction that met a full disk again, until it succeeds or waiting has to end."""
+
+    async def __call__(self, error: JournalFull, again: Callable[[], Awaitable[T]]) -> T: ...
+
+
 class Journal:
     """The open journal. One process owns it; `collector.owner` sees to that."""
 
@@ -46,6 +52,8 @@ class Journal:
         self.region = region
         self._prices = prices
         self._commit = GroupCommit(lambda: _connect(path), threaded=threaded)
+        self.outlast: Outlast | None = None
+        """What waits for a full disk. Without it JournalFull is raised."""
         self.sealed = Signal()
         """Announces rows that may be shipped."""
         self.unknown_calls = 0
@@ -63,9 +71,27 @@ class Journal:
         """Enter what a crash left unsettled. To be called once, before any call goes out."""
         self.unknown_calls = await self.run(lambda db: ledger.settle_unknown(db, self._prices))
 
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run a piece of work in a transaction of its own; see `GroupCommit.run`."""
-        return await self._commit.run(work)
+    async def run(self, work: Callable[[sqlite3.Connection], T], *, undone: Callable[[], None] = lambda: None) -> T:
+        """Run a piece of work in a transaction of its own; see `GroupCommit.run`.
+
+        Where the disk is full, `outlast` decides whether and when it is run again; `undone` is called before.
+        """
+        try:
+            return await self._commit.run(work)
+        except JournalFull as error:
+            undone()
+            if self.outlast is None:
+                raise
+            full = error
+
+        async def again() -> T:
+            try:
+                return await self._commit.run(work)
+            except JournalFull:
+                undone()
+                raise
+
+        return await self.outlast(full, again)
 
     def close(self) -> None:
         """Finish what is queued and close the file."""
@@ -118,7 +144,7 @@ class Journal:
                 ledger.release(db, ticket)
 
         try:
-            return await self.run(let_out)
+            return await self.run(let_out, undone=tickets.clear)
         except asyncio.CancelledError:
             # It may be done, or still wait in the queue: what is queued after it comes after it.
             await self.run(take_back)

@@ -8,6 +8,7 @@ from typing import Any, Protocol, TypeVar
 
 import aiohttp
 
+from collector.api.gateways import ApiKey
 from collector.clock import Clock, SystemClock
 from collector.errors import OwnedElsewhere, QueryError
 from collector.owner.calls import CallResult, call, ship_calls
@@ -69,7 +70,7 @@ _Side = OwnerClient | _Local
 
 @asynccontextmanager
 async def access(
-    settings: Settings, *, key: str | Callable[[], str] | None = None, clock: Clock | None = None
+    settings: Settings, *, key: ApiKey | Callable[[], ApiKey] | None = None, clock: Clock | None = None
 ) -> AsyncIterator[Access]:
     """Reach the owner, or become it. What is asked raises OwnedElsewhere when it neither answers nor lets go.
 
@@ -84,7 +85,7 @@ class _Whoever:
     """Asks the owner, and becomes it where there is none: also when it ends between two looks."""
 
     def __init__(
-        self, settings: Settings, key: str | Callable[[], str] | None, clock: Clock, stack: AsyncExitStack
+        self, settings: Settings, key: ApiKey | Callable[[], ApiKey] | None, clock: Clock, stack: AsyncExitStack
     ) -> None:
         self._settings = settings
         self._key = key

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.api.gateways import BearerGateway, Gateway
+from collector.api.gateways import ApiKey, BearerGateway, Gateway
 from collector.api.hosts import Hosts
 from collector.clock import Clock, ServerClock
 from collector.errors import ConfigError
@@ -31,7 +31,7 @@ def check_endpoints(settings: Settings) -> None:
         raise ConfigError(mistakes)
 
 
-def gateway_of(settings: Settings, key: str, clock: Clock, server_clock: ServerClock) -> Gateway:
+def gateway_of(settings: Settings, key: ApiKey, clock: Clock, server_clock: ServerClock) -> Gateway:
     """The gateway with its credentials; `key` is not used where access keys sign.
 
     Raises ConfigError for what cannot work: a package that is missing, a region without endpoints.
@@ -41,12 +41,16 @@ def gateway_of(settings: Settings, key: str, clock: Clock, server_clock: ServerC
     if api.gateway == "bearer":
         return BearerGateway(key, site=api.site, base_url=api.base_url)
     # Whoever does not sign does not pay for loading what signs.
-    from collector.api.credentials import BearerToken, CredentialsSource, DefaultChain, StaticCredentials
+    from collector.api.credentials import BearerToken, ChangingToken, CredentialsSource, DefaultChain, StaticCredentials
     from collector.api.openapi import OpenApiGateway
 
-    credentials: CredentialsSource = (
-        StaticCredentials(BearerToken(key)) if api.sign_with == "bearer" else DefaultChain(clock)
-    )
+    credentials: CredentialsSource
+    if api.sign_with != "bearer":
+        credentials = DefaultChain(clock)
+    elif isinstance(key, str):
+        credentials = StaticCredentials(BearerToken(key))
+    else:
+        credentials = ChangingToken(key)
     return OpenApiGateway(
         credentials,
         region=api.region,

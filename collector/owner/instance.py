@@ -12,14 +12,14 @@ from typing import Any, Self
 import structlog
 
 from collector.api.client import ApiClient, Reply, RetryPolicy
-from collector.api.gateways import Gateway
+from collector.api.gateways import ApiKey, Gateway
 from collector.api.operation import Operation, Price
 from collector.api.operations import CATALOGUE
 from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN, GetXtraceTokenAnswer
 from collector.api.throttle import TokenBucket, buckets_for
 from collector.api.transport import Exchanging
 from collector.clock import Clock, ServerClock, SystemClock
-from collector.errors import ConfigError
+from collector.errors import ConfigError, JournalFull, Stopping
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Limits, Outgoing
 from collector.owner.gateway import check_endpoints, gateway_of
@@ -41,6 +41,7 @@ from collector.pipeline.streams import ACCOUNT_SCOPE, Streams
 from collector.settings import Settings
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import migrate
+from collector.telemetry.metrics import Metrics
 from collector.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
@@ -79,11 +80,13 @@ class Owner:
         self.runner: OnceRunner | None = None
         self.service_running: Service | None = None
         self.meter: JournalMeter
+        self.metrics = Metrics()
         self.client: ApiClient | None = None
         self.gateway: Gateway | None = None
         self.journal: Journal
         self.store: EmbeddedStore
         self.outgoing: Outgoing
+        self.room: Room
         self.buckets: dict[str, TokenBucket] = {}
         self._stack = AsyncExitStack()
 
@@ -92,7 +95,7 @@ class Owner:
         cls,
         settings: Settings,
         *,
-        key: str | None = None,
+        key: ApiKey | None = None,
         clock: Clock | None = None,
         random: Random | None = None,
         transport: Exchanging | None = None,
@@ -126,7 +129,7 @@ class Owner:
         """End cleanly: what went out last is remembered, then everything is let go of."""
         await self._stack.aclose()
 
-    async def _open(self, key: str | None, migrated: bool) -> None:
+    async def _open(self, key: ApiKey | None, migrated: bool) -> None:
         settings = self.settings
         check_prices(settings)
         lock = OwnerLock(settings.journal.path).acquire()
@@ -155,6 +158,7 @@ class Owner:
         if migrated:
             await migrate(self.store)
         self.outgoing = Outgoing(self.journal)
+        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         if key is not None:
             self.client = await self._stack.enter_async_context(self._client(key))
             if self.settings.tracing.enabled:
@@ -167,10 +171,10 @@ class Owner:
         """Price of each operation: the catalogue's, or the configuration's over it."""
         return prices_of(self.settings)
 
-    def _client(self, key: str) -> ApiClient:
+    def _client(self, key: ApiKey) -> ApiClient:
         api = self.settings.api
         self.gateway = gateway_of(self.settings, key, self.clock, self.server_clock)
-        self.meter = JournalMeter(self.journal, self.server_clock, self._budget())
+        self.meter = JournalMeter(self.journal, self.server_clock, self.budget)
         return ApiClient(
             self.gateway,
             clock=self.clock,
@@ -182,9 +186,14 @@ class Owner:
             concurrency_max=api.concurrency_max,
             timeout_seconds=api.timeout_seconds,
             transport=self._transport,
+            observe=lambda operation, http_status, code, seconds: self.metrics.observe(
+                operation.name, http_status, code, seconds
+            ),
         )
 
-    def _budget(self) -> Budget:
+    @property
+    def budget(self) -> Budget:
+        """What the calls of this process may cost in a billing month."""
         budget = self.settings.budget
         return Budget.of(budget.monthly_cny, budget.on_reached)
 
@@ -221,7 +230,12 @@ class Owner:
     async def _remember_sends(self) -> None:
         sends = {name: bucket.snapshot() for name, bucket in self.buckets.items()}
         told = json.dumps({"at": self.clock.wall(), "sends": sends})
-        await self.journal.set_meta(**{SENDS_KEY: told, CLEAN_END_KEY: 1})
+        self.room.shut()
+        try:
+            await self.journal.set_meta(**{SENDS_KEY: told, CLEAN_END_KEY: 1})
+        except (JournalFull, Stopping) as error:
+            # The next start then takes the last second's quota for spent, as after a crash.
+            log.warning("sends_forgotten", error=str(error))
 
     # Work
 
@@ -232,8 +246,7 @@ class Owner:
     def collecting(self) -> Collecting:
         """The parts that collect. Raises AssertionError in an owner without a client."""
         assert self.client is not None, "an owner without a key cannot collect"
-        room = Room(self.journal, self.settings.journal.bytes_max, self.clock)
-        return Collecting(self.journal, self.client, self.clock, self.server_clock, room)
+        return Collecting(self.journal, self.client, self.clock, self.server_clock, self.room)
 
     async def conclude(self, operation: Operation, parameters: Mapping[str, Any], reply: Reply) -> bool:
         """Settle a call that a person asked for; true when what it showed was new and is stored."""
@@ -273,8 +286,14 @@ class Owner:
             flush_interval_seconds=self.settings.store.flush_interval_seconds,
             grace_seconds=self.settings.service.grace_seconds,
             begin=self.start_month,
+            renew=self._renew,
         )
         return self.service_running
+
+    async def _renew(self) -> None:
+        """Look for other credentials."""
+        assert self.gateway is not None
+        await self.gateway.reload()
 
     def _capacity(self, operation: str) -> float:
         bucket = self.buckets[operation]
@@ -297,7 +316,7 @@ class Owner:
         self.settings = settings
         for name, bucket in self.buckets.items():
             bucket.change_limit(settings.api.quotas.get(name, CATALOGUE[name].quota.per_second))
-        self.meter.change(budget=self._budget(), prices=shared_prices(self.prices(), None))
+        self.meter.change(budget=self.budget, prices=shared_prices(self.prices(), None))
         if self.service_running is not None:
             self.service_running.grace_seconds = settings.service.grace_seconds
             self.service_running.reload()

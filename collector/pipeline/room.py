@@ -1,20 +1,24 @@
-"""No request goes out unless the journal and its disk have room for its largest answer."""
+"""No request goes out unless the journal and its disk have room for its largest answer; what finds none waits."""
 
 from __future__ import annotations
 
 import asyncio
 import shutil
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
+from typing import TypeVar
 
 import structlog
 
 from collector.api.products.pai_studio import GET_USER_VIEW_METRICS
-from collector.clock import Clock
+from collector.clock import Clock, wait_for
+from collector.errors import JournalFull, Stopping
 from collector.journal.journal import Journal, used_bytes
 
 log = structlog.get_logger(__name__)
+
+T = TypeVar("T")
 
 SNAPSHOT_RESERVE_BYTES = 2 * GET_USER_VIEW_METRICS.answer_bytes_max
 """Kept free for what cannot be asked again, when collecting pauses for what can."""
@@ -26,59 +30,135 @@ LOOK_AGAIN_SECONDS = 0.5
 SIZE_AGE_SECONDS_MAX = 1.0
 
 
-class Room:
-    """Hands out the journal's room to requests before they are sent."""
+def disk_free_bytes(path: Path) -> int:
+    """Free bytes of the disk that a file is on."""
+    return shutil.disk_usage(path.parent).free
 
-    def __init__(self, journal: Journal, bytes_max: int, clock: Clock) -> None:
+
+class Room:
+    """Hands out the journal's room to requests before they are sent, and has the journal wait for a full disk.
+
+    A transaction that finds the disk full did not happen, and is made again until it does: what it holds has been
+    paid for. A journal has one room.
+    """
+
+    def __init__(
+        self,
+        journal: Journal,
+        bytes_max: int,
+        clock: Clock,
+        *,
+        free_bytes: Callable[[Path], int] = disk_free_bytes,
+        threaded: bool = True,
+    ) -> None:
+        """`bytes_max` is the journal's. `free_bytes` tells how much is free on the disk of a path; it is called in
+        a thread, or without `threaded` at once."""
         self._journal = journal
         self._bytes_max = bytes_max
         self._clock = clock
+        self._free_bytes = free_bytes
+        self._threaded = threaded
         self._promised = 0
         self._journal_bytes = 0
         self._disk_free = 0
         self._looked_at = -SIZE_AGE_SECONDS_MAX
-        self._looking = asyncio.Lock()
-        self._full = False
+        # The first of each kind looks, so that a thousand others cost nothing.
+        self._turns = {repeatable: asyncio.Lock() for repeatable in (True, False)}
+        self._given_back = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._lacking = 0
+        """Requests and transactions that find no room at present."""
+        journal.outlast = self.outlast
+
+    @property
+    def is_full(self) -> bool:
+        """Whether something waits because the journal or its disk has no room."""
+        return self._lacking > 0
+
+    def shut(self) -> None:
+        """Nobody waits for room any more: who does, or would have to, gets Stopping."""
+        self._stopped.set()
+        self._give_back(0)
 
     @asynccontextmanager
     async def held(self, answer_bytes: int, *, repeatable: bool) -> AsyncIterator[None]:
         """Hold room for one answer until its page is committed.
 
-        What can be asked again later (`repeatable`) leaves a reserve to what cannot.
+        What can be asked again later (`repeatable`) leaves a reserve to what cannot. Raises Stopping after `shut`.
         """
-        while not await self._fits(answer_bytes, repeatable):
-            if not self._full:
-                self._full = True
-                log.warning(
-                    "journal_full", journal_bytes=self._journal_bytes, bytes_max=self._bytes_max,
-                    disk_free_bytes=self._disk_free,
-                )  # fmt: skip
-            await self._clock.sleep(LOOK_AGAIN_SECONDS)
-        if self._full:
-            self._full = False
-            log.info("journal_has_room", journal_bytes=self._journal_bytes)
-        self._promised += answer_bytes
+        async with self._turns[repeatable]:
+            with ExitStack() as lacking:
+                is_told = False
+                while not await self._fits(answer_bytes, repeatable):
+                    self._refuse_when_shut()
+                    # Where the answers under way take the room, it comes back with them.
+                    if not is_told and not self._would_fit(answer_bytes, repeatable, promised=0):
+                        is_told = True
+                        lacking.enter_context(self._lack())
+                    await wait_for(self._given_back, self._clock, LOOK_AGAIN_SECONDS)
+            self._promised += answer_bytes
         try:
             yield
         finally:
-            self._promised -= answer_bytes
+            self._give_back(answer_bytes)
+
+    async def outlast(self, error: JournalFull, again: Callable[[], Awaitable[T]]) -> T:
+        """Make a transaction again that met a full disk, until it succeeds.
+
+        Raises Stopping after `shut`, and JournalFull in a task that was cancelled: nothing may hold up its end.
+        """
+        with self._lack():
+            while True:
+                self._refuse_when_shut()
+                if (task := asyncio.current_task()) is not None and task.cancelling():
+                    raise error
+                await wait_for(self._stopped, self._clock, LOOK_AGAIN_SECONDS)
+                try:
+                    return await again()
+                except JournalFull as again_full:
+                    error = again_full
+
+    def _refuse_when_shut(self) -> None:
+        if self._stopped.is_set():
+            raise Stopping("the journal has no room, and nobody waits for it any more, because the program is ending")
+
+    def _give_back(self, answer_bytes: int) -> None:
+        self._promised -= answer_bytes
+        self._given_back.set()
+        self._given_back = asyncio.Event()
+
+    @contextmanager
+    def _lack(self) -> Iterator[None]:
+        self._lacking += 1
+        if self._lacking == 1:
+            log.warning(
+                "journal_full", journal_bytes=self._journal_bytes, bytes_max=self._bytes_max,
+                disk_free_bytes=self._disk_free,
+            )  # fmt: skip
+        try:
+            yield
+        finally:
+            self._lacking -= 1
+            if self._lacking == 0:
+                log.info("journal_has_room", journal_bytes=self._journal_bytes)
 
     async def _fits(self, answer_bytes: int, repeatable: bool) -> bool:
-        async with self._looking:
-            now = self._clock.monotonic()
-            if now - self._looked_at >= SIZE_AGE_SECONDS_MAX or self._full:
-                self._journal_bytes = await self._journal.run(used_bytes)
-                self._disk_free = await asyncio.to_thread(_free_bytes, self._journal.path)
-                self._looked_at = now
-        wanted = self._promised + answer_bytes
+        if self._clock.monotonic() - self._looked_at >= SIZE_AGE_SECONDS_MAX or self._lacking:
+            await self._look()
+        return self._would_fit(answer_bytes, repeatable, promised=self._promised)
+
+    def _would_fit(self, answer_bytes: int, repeatable: bool, *, promised: int) -> bool:
+        wanted = promised + answer_bytes
         if wanted + DISK_RESERVE_BYTES > self._disk_free:
             return False
         limit = self._bytes_max - (SNAPSHOT_RESERVE_BYTES if repeatable else 0)
         # With nothing under way one answer may always come in while half of the journal is free.
-        if self._promised == 0 and self._journal_bytes <= limit // 2:
+        if promised == 0 and self._journal_bytes <= limit // 2:
             return True
         return self._journal_bytes + wanted <= limit
 
-
-def _free_bytes(path: Path) -> int:
-    return shutil.disk_usage(path.parent).free
+    async def _look(self) -> None:
+        self._journal_bytes = await self._journal.run(used_bytes)
+        path = self._journal.path
+        self._disk_free = await asyncio.to_thread(self._free_bytes, path) if self._threaded else self._free_bytes(path)
+        self._looked_at = self._clock.monotonic()

@@ -27,8 +27,6 @@ class Slot:
     """False when it is due outside of its grid, to catch up or to try again."""
     records: int = 0
     """Records of the look that is being made."""
-    unchanged: int = 0
-    """Looks in a row that did not get the stream on."""
     is_gone: bool = False
     """No longer asked for by the configuration, or ended."""
     # What fails

@@ -23,6 +23,7 @@ from collector.errors import (
     CredentialsError,
     ForbiddenError,
     JournalError,
+    JournalFull,
     NotFoundError,
     Stopping,
     StoreUnavailable,
@@ -44,9 +45,6 @@ log = structlog.get_logger(__name__)
 RETRY_SECONDS_MIN: Final = 30.0
 RETRY_SECONDS_MAX: Final = 900.0
 """Bounds of the pause after a look that failed and may work later; doubled from one to the next."""
-
-LOOKS_UNCHANGED_MAX: Final = 20
-"""A stream that is behind and does not get on in so many looks waits for its regular time."""
 
 REPLAN_SECONDS: Final = 1.0
 """Lists that change together lead to one new plan."""
@@ -185,10 +183,12 @@ class Service:
         while self._client.in_flight and self._clock.monotonic() < until:
             await self._clock.sleep(IN_FLIGHT_LOOK_SECONDS)
         in_flight = self._client.in_flight
+        # A page that finds the disk full until now is given up; it will be asked for again.
+        self._collecting.room.shut()
         await _cancelled(self._looks)
         ship_stop.set()
         left = max(0.0, deadline - self._clock.monotonic())
-        with suppress(TimeoutError, StoreUnavailable):
+        with suppress(TimeoutError, StoreUnavailable, JournalFull, Stopping):
             async with asyncio.timeout(left):
                 with suppress(Exception):
                     # Why it failed, where it did, is told by the fault.
@@ -388,9 +388,7 @@ class Service:
         if slot.streams.is_finished(slot.state):
             self._leave(slot)
             return
-        slot.unchanged = slot.unchanged + 1 if after is None or after == before else 0
-        is_behind = after is not None and slot.unchanged < LOOKS_UNCHANGED_MAX
-        if is_behind and slot.streams.is_behind(slot.state, now, slot.interval):
+        if after is not None and slot.streams.is_behind(slot.state, now, slot.interval):
             slot.due_at, slot.is_regular = self._clock.monotonic(), False
         else:
             slot.due_at = self._clock.monotonic() + next_time(now, slot.interval, slot.phase) - now

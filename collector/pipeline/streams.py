@@ -161,13 +161,16 @@ class WindowStreams:
     async def collect(
         self, collecting: Collecting, state: StreamState, now: int, interval: int = 0
     ) -> StreamState | None:
-        date = collecting.server_clock.date
         # A server clock that stepped back must not be asked for its future again and again.
-        reached = now if date is None else min(now, date)
-        planned = next_window(state, self._horizon(state, span_max(collecting, state), interval), reached)
+        reached = min(now, collecting.server_clock.now())
+        span = span_max(collecting, state)
+        planned = next_window(state, self._horizon(state, span, interval), reached)
         if planned is None:
             return None
-        return await collect_window(collecting, self._source, state, planned, self.settle)
+        after = await collect_window(collecting, self._source, state, planned, self.settle)
+        # Nothing of it could be sealed yet, and asking at once would bring the same.
+        is_unchanged = after == state and span_max(collecting, state) == span
+        return None if is_unchanged else after
 
     def _horizon(self, state: StreamState, span: int = SPAN_SECONDS_MAX, interval: int = 0) -> Horizon:
         until = self._ends.get(state.key.scope_id)

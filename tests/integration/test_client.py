@@ -1015,14 +1015,14 @@ async def test_a_signature_is_made_when_the_call_leaves() -> None:
         bucket = api.buckets["ListSyslogs"]
         acquire = bucket.acquire
 
-        async def an_hour_later() -> None:
+        async def half_a_minute_later() -> None:
             await acquire()
-            api.server_clock.observe(1_760_003_600)
+            api.server_clock.observe(1_760_000_030)
 
-        bucket.acquire = an_hour_later  # type: ignore[method-assign]
+        bucket.acquire = half_a_minute_later  # type: ignore[method-assign]
         await api.syslogs()
 
-    assert service.requests[0].headers["x-acs-date"] == "2025-10-09T09:53:20Z"
+    assert service.requests[0].headers["x-acs-date"] == "2025-10-09T08:53:50Z"
 
 
 async def test_a_signature_with_a_wrong_date_is_made_anew_by_the_services_clock() -> None:

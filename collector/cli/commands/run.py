@@ -8,6 +8,7 @@ from typing import Annotated, Any
 import structlog
 import typer
 
+from collector.api.gateways import ApiKey
 from collector.cli.calling import key_for
 from collector.cli.exits import ExitStatus
 from collector.cli.options import options_of
@@ -81,7 +82,7 @@ def _known(names: list[str], settings: Settings) -> list[str]:
     return names
 
 
-async def collect_once(settings: Settings, key: str, only: list[str], reporter: Reporter, *, as_json: bool) -> int:
+async def collect_once(settings: Settings, key: ApiKey, only: list[str], reporter: Reporter, *, as_json: bool) -> int:
     """One run over every stream; returns the exit status."""
     async with await Owner.open(settings, key=key) as owner, listening(owner):
         runner = owner.once(only)
