@@ -11,6 +11,8 @@ from collector.api.operations import CATALOGUE
 from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
 from collector.owner.instance import Owner
+from collector.pipeline.budget import budget_facts
+from collector.pipeline.facts import ServiceFacts
 
 STREAMS_SHOWN_MAX = 10_000
 
@@ -42,16 +44,40 @@ async def status(owner: Owner) -> dict[str, Any]:
         }
         for name, bucket in owner.buckets.items()
     ]
+    money = await budget_facts(owner.journal, now, owner.budget)
+    service = owner.service_running
+    facts = service.facts() if service is not None else ServiceFacts((), ())
+    tries = service.next_tries() if service is not None else {}
+    failing = sum(1 for state in states if state.error)
+    headline, is_well = _headline(owner, facts, len(states), failing)
     return {
+        "headline": headline,
+        "is_well": is_well,
         "now": _iso(now),
         "month": month,
         "region": owner.settings.api.region,
-        "collecting": owner.runner is not None,
-        "streams": [_stream(state, now) for state in states[:STREAMS_SHOWN_MAX]],
+        "collecting": owner.runner is not None or service is not None,
+        "sources": [
+            asdict(source)
+            | {
+                "states": dict(source.states),
+                "is_fresh": source.freshness_seconds is None
+                or source.freshness_seconds <= source.freshness_promise_seconds,
+            }
+            for source in facts.sources
+        ],
+        "stops": [asdict(stop) | {"since": _iso(stop.since), "next_try": _iso(stop.next_try)} for stop in facts.stops],
+        "streams": [_stream(state, now, tries.get(state.key)) for state in states[:STREAMS_SHOWN_MAX]],
         "stream_count": len(states),
         "states": dict(Counter(_state(state) for state in states)),
         "operations": operations,
         "spend_cny": str(sum((cost for _, cost in spend.values()), start=0)),
+        "budget": {
+            "spent_cny": f"{money.spent_cny:f}",
+            "forecast_cny": f"{money.forecast_cny:f}",
+            "cap_cny": None if money.cap_cny is None else f"{money.cap_cny:f}",
+            "is_reached": money.is_reached,
+        },
         "journal": {
             "path": str(owner.journal.path),
             "bytes_max": owner.settings.journal.bytes_max,
@@ -64,7 +90,24 @@ async def status(owner: Owner) -> dict[str, Any]:
     }
 
 
-def _stream(state: StreamState, now: int) -> dict[str, Any]:
+def _headline(owner: Owner, facts: ServiceFacts, streams: int, failing: int) -> tuple[str, bool]:
+    """In one sentence: is all well?"""
+    stopped = [f"{stop.what} {stop.operation}".rstrip() for stop in facts.stops]
+    late = [s.source for s in facts.sources if (s.freshness_seconds or 0) > s.freshness_promise_seconds]
+    if stopped:
+        return f"Stopped: {', '.join(stopped)}. {failing} of {streams} streams fail.", False
+    if owner.shipping_error is not None:
+        return "The store does not take rows; they wait in the journal.", False
+    if failing:
+        return f"{failing} of {streams} streams fail.", False
+    if late:
+        return f"All streams work, but {', '.join(dict.fromkeys(late))} is behind what was promised.", False
+    if owner.service_running is not None:
+        return f"All is well: {streams} streams are collected.", True
+    return f"{streams} streams, none fails; no service runs.", True
+
+
+def _stream(state: StreamState, now: int, next_try: int | None) -> dict[str, Any]:
     return {
         "operation": state.key.operation,
         "region": state.key.region,
@@ -76,6 +119,7 @@ def _stream(state: StreamState, now: int) -> dict[str, Any]:
         "pages_open": sum(window.pages for window in state.open.values()),
         "error": state.error or None,
         "error_at": _iso(state.error_at),
+        "next_try": _iso(next_try),
     }
 
 

@@ -11,14 +11,17 @@ from typing import Any
 
 import structlog
 
+from collector.api.gateways import ApiKey
 from collector.clock import Clock, SystemClock
 from collector.errors import ConfigError
 from collector.owner.instance import Owner
 from collector.owner.reloading import changes
 from collector.owner.socket import listening
 from collector.pipeline.service import Service
+from collector.service.http import TOKEN_VARIABLE, check_listener, serving_http
 from collector.service.systemd import Notifier
 from collector.settings import Settings
+from collector.telemetry.secrets import register_secret
 
 log = structlog.get_logger(__name__)
 
@@ -33,7 +36,7 @@ Reload = Callable[[], Settings]
 
 async def serve(
     settings: Settings,
-    key: str,
+    key: ApiKey,
     *,
     reload: Reload,
     only: Sequence[str] = (),
@@ -45,6 +48,9 @@ async def serve(
     A second signal ends the process at once; the journal has what was paid for. Raises UsageError and ConfigError
     where nothing can be started, and what made the service fail.
     """
+    token = environ.get(TOKEN_VARIABLE, "").strip()
+    register_secret(token)
+    check_listener(settings.service.listen, token)
     clock = clock or SystemClock()
     stop, reloads = asyncio.Event(), asyncio.Event()
     notifier = Notifier(environ, clock)
@@ -53,6 +59,7 @@ async def serve(
             service = owner.service(only)
             await service.start()
             async with (
+                serving_http(owner, listen=settings.service.listen, token=token),
                 _beside(_follow_reloads(owner, service, notifier, reloads, reload)),
                 _beside(_stay_alive(owner, service, notifier, clock)),
             ):

@@ -38,13 +38,45 @@ async def _ask(settings: Settings) -> dict[str, Any]:
 
 
 def _show(told: dict[str, Any]) -> None:
+    print_line(told["headline"])
+    if told["stops"]:
+        print_table(
+            "Stopped",
+            ["what", "operation", "since", "next try", "why"],
+            [(s["what"], s["operation"], s["since"], s["next_try"], s["error"]) for s in told["stops"]],
+        )
+    if told["sources"]:
+        print_table(
+            "Sources",
+            ["source", "operation", "streams", "behind", "promised", "waiting", "ticks missed"],
+            [
+                (
+                    s["source"],
+                    s["operation"],
+                    ", ".join(f"{count:,} {state}" for state, count in s["states"].items()),
+                    _ago(s["freshness_seconds"]),
+                    _ago(s["freshness_promise_seconds"]),
+                    s["due"],
+                    s["ticks_missed"],
+                )
+                for s in told["sources"]
+            ],
+        )
     # What fails comes first, then what is furthest behind: that is what a person looks for.
     streams = sorted(told["streams"], key=lambda s: (s["error"] is None, -(s["freshness_seconds"] or 0)))
     print_table(
         f"Streams ({told['stream_count']})",
-        ["operation", "scope", "state", "watermark", "freshness", "error"],
+        ["operation", "scope", "state", "watermark", "freshness", "next try", "error"],
         [
-            (s["operation"], s["scope_id"], s["state"], s["watermark"], _ago(s["freshness_seconds"]), s["error"])
+            (
+                s["operation"],
+                s["scope_id"],
+                s["state"],
+                s["watermark"],
+                _ago(s["freshness_seconds"]),
+                s["next_try"],
+                s["error"],
+            )
             for s in streams[:STREAMS_SHOWN_MAX]
         ],
     )
@@ -68,6 +100,9 @@ def _show(told: dict[str, Any]) -> None:
             if o["calls_this_month"]
         ],
     )
+    money = told["budget"]
+    cap = "none" if money["cap_cny"] is None else f"{money['cap_cny']} CNY"
+    print_line(f"Spent {money['spent_cny']} CNY, forecast {money['forecast_cny']} CNY, budget {cap}")
     journal, counters = told["journal"], told["counters"]
     print_table(
         "Journal",
@@ -84,5 +119,5 @@ def _show(told: dict[str, Any]) -> None:
     )
 
 
-def _ago(seconds: int | None) -> str | None:
-    return None if seconds is None else rough_duration(seconds)
+def _ago(seconds: float | None) -> str | None:
+    return None if seconds is None else rough_duration(int(seconds))

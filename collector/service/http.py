@@ -1,0 +1,171 @@
+"""What the service answers over HTTP: is it alive, is it ready, metrics, and a page for people.
+
+On loopback without a token, and only to requests that name a loopback host: a page in a browser whose name
+was made to point here must not read it. Everywhere else only with the token.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import ipaddress
+from collections.abc import AsyncIterator, Awaitable, Callable
+from contextlib import asynccontextmanager
+from typing import Final
+
+import structlog
+from aiohttp import web
+
+from collector.errors import CollectorError, ConfigError, UsageError
+from collector.owner.instance import Owner
+from collector.owner.measured import measured
+from collector.owner.status import status
+from collector.service.page import STYLE_HASH, page
+from collector.telemetry.metrics import OPENMETRICS, TEXT
+
+log = structlog.get_logger(__name__)
+
+TOKEN_VARIABLE: Final = "PAI_COLLECTOR_SERVICE_TOKEN"
+ANSWER_SECONDS: Final = 2.0
+"""A store or journal that takes longer to answer is not ready."""
+OPEN: Final = frozenset({"/healthz", "/readyz"})
+"""Asked by what watches processes, and telling nothing but yes or no to whoever has no token."""
+HEADERS: Final = {
+    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; frame-ancestors 'none'",
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "Cache-Control": "no-store",
+}
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+
+
+def split_address(listen: str) -> tuple[str, int]:
+    """`127.0.0.1:9600` or `[::1]:9600` as host and port."""
+    host, _, port = listen.rpartition(":")
+    return host.strip("[]"), int(port)
+
+
+def is_loopback(host: str) -> bool:
+    """Whether a host, by name or address, is this machine and nothing else."""
+    if host.lower() == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return False
+
+
+def check_listener(listen: str, token: str) -> None:
+    """Raises ConfigError where others could reach the listener and there is no token."""
+    if listen and not token and not is_loopback(split_address(listen)[0]):
+        raise ConfigError(
+            [f'service.listen: got "{listen}"; expected a loopback address, or a token in {TOKEN_VARIABLE}'],
+            hint="any long random text will do as a token; clients send it as Authorization: Bearer",
+        )
+
+
+@asynccontextmanager
+async def serving_http(owner: Owner, *, listen: str, token: str) -> AsyncIterator[str]:
+    """Answer at `listen` while the body runs; gives the address, "" where `listen` is empty.
+
+    Raises ConfigError as `check_listener` does, UsageError when the address cannot be had.
+    """
+    check_listener(listen, token)
+    if not listen:
+        yield ""
+        return
+    host, port = split_address(listen)
+    runner = web.AppRunner(_application(owner, token, is_loopback(host)), access_log=None, handle_signals=False)
+    await runner.setup()
+    try:
+        try:
+            await web.TCPSite(runner, host, port).start()
+        except OSError as error:
+            raise UsageError(
+                f'service.listen: got "{listen}"; it cannot be listened at: {error.strerror or error}',
+                hint='choose another port, or "" for none',
+            ) from None
+        bound = runner.addresses[0]
+        address = f"http://{f'[{bound[0]}]' if ':' in bound[0] else bound[0]}:{bound[1]}"
+        log.info("listener_started", address=address)
+        yield address
+    finally:
+        await runner.cleanup()
+
+
+def _application(owner: Owner, token: str, on_loopback: bool) -> web.Application:
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if token:
+            given = request.headers.get("Authorization", "").encode()
+            request["is_known"] = hmac.compare_digest(given, f"Bearer {token}".encode())
+        else:
+            named = request.headers.get("Host", "").rpartition(":")[0] or request.headers.get("Host", "")
+            request["is_known"] = on_loopback and is_loopback(named)
+        if not request["is_known"] and (request.path not in OPEN or not token):
+            status_code = 401 if token else 403
+            reason = f"the token of {TOKEN_VARIABLE} is needed" if token else "ask by a loopback name or address"
+            headers = {"WWW-Authenticate": "Bearer"} if token else {}
+            return web.Response(status=status_code, text=reason + "\n", headers=HEADERS | headers)
+        response = await handler(request)
+        response.headers.update(HEADERS)
+        return response
+
+    async def healthz(request: web.Request) -> web.Response:
+        is_alive = await _answers(owner.journal.counters())
+        return web.Response(status=200 if is_alive else 503, text="alive\n" if is_alive else "the journal hangs\n")
+
+    async def readyz(request: web.Request) -> web.Response:
+        reasons = await unready(owner)
+        body = {"ready": not reasons} | ({"reasons": reasons} if request["is_known"] else {})
+        return web.json_response(body, status=503 if reasons else 200)
+
+    async def metrics(request: web.Request) -> web.Response:
+        openmetrics = "application/openmetrics-text" in request.headers.get("Accept", "")
+        body = owner.metrics.exposition(await measured(owner), openmetrics=openmetrics)
+        return web.Response(body=body, headers={"Content-Type": OPENMETRICS if openmetrics else TEXT})
+
+    async def show_status(request: web.Request) -> web.Response:
+        return web.json_response(await status(owner))
+
+    async def show_page(request: web.Request) -> web.Response:
+        return web.Response(text=page(await status(owner)), content_type="text/html")
+
+    application = web.Application(middlewares=[guard], client_max_size=1 << 10)
+    application.router.add_get("/healthz", healthz)
+    application.router.add_get("/readyz", readyz)
+    application.router.add_get("/metrics", metrics)
+    application.router.add_get("/status", show_status)
+    application.router.add_get("/", show_page)
+    return application
+
+
+async def unready(owner: Owner) -> list[str]:
+    """Why the service is not ready; empty when it is."""
+    reasons = []
+    if owner.shipping_error is not None:
+        reasons.append(f"the store does not take rows: {owner.shipping_error}")
+    elif not await _answers(owner.store.fetch("SELECT 1")):
+        reasons.append(f"the store does not answer within {ANSWER_SECONDS:g} s")
+    depth = await owner.journal.depth()
+    if depth.bytes >= owner.settings.journal.bytes_max:
+        reasons.append("the journal is full")
+    service = owner.service_running
+    if service is None:
+        return [*reasons, "not collecting yet"]
+    facts = service.facts()
+    reasons += [f"the account is stopped: {stop.error}" for stop in facts.stops if stop.what == "account"]
+    streams = sum(sum(source.states.values()) for source in facts.sources)
+    ill = sum(source.states.get("failing", 0) + source.states.get("stopped", 0) for source in facts.sources)
+    if 0 < streams == ill:
+        reasons.append("every stream fails")
+    return reasons
+
+
+async def _answers(work: Awaitable[object]) -> bool:
+    try:
+        await asyncio.wait_for(work, ANSWER_SECONDS)
+    except (TimeoutError, CollectorError):
+        return False
+    return True
