@@ -49,6 +49,10 @@ schemas: $(READY) ## Renew schemas/ from the types; look for differences only wi
 bench: $(READY) ## Run the benchmarks; options in ARGS
 	$(BIN)/python -m benchmarks.run $(ARGS)
 
+.PHONY: soak
+soak: $(READY) ## Run the service at full quota for 20 minutes and look at its memory; options in ARGS
+	$(BIN)/python -m benchmarks.run soak $(ARGS)
+
 # uv resolves for every Python and platform at once; what it writes, plain pip installs.
 .PHONY: lock
 lock: ## Renew requirements/test.txt from pyproject.toml

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import argparse
 import asyncio
+import sys
 from statistics import median
 
-from benchmarks import cost, quota
+from benchmarks import cost, quota, soak
 
 
 def spread(values: list[float], form: str) -> str:
@@ -35,10 +36,13 @@ async def run_quota(rounds: int, seconds: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["cost", "quota"], default=["cost", "quota"])
+    parser.add_argument("what", nargs="*", choices=["cost", "quota", "soak"], default=["cost", "quota"])
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of one quota run")
+    parser.add_argument("--minutes", type=float, default=20.0, help="length of a soak")
     arguments = parser.parse_args()
+    if "soak" in arguments.what:
+        sys.exit(soak.report(asyncio.run(soak.soak(arguments.minutes))))
     if "cost" in arguments.what:
         asyncio.run(run_cost(arguments.rounds))
     if "quota" in arguments.what:
