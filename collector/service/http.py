@@ -95,15 +95,17 @@ async def serving_http(owner: Owner, *, listen: str, token: str) -> AsyncIterato
 
 
 def _application(owner: Owner, token: str, on_loopback: bool) -> web.Application:
-    @web.middleware
-    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+    def is_known(request: web.Request) -> bool:
+        """Whether whoever asks may be told everything."""
         if token:
             given = request.headers.get("Authorization", "").encode()
-            request["is_known"] = hmac.compare_digest(given, f"Bearer {token}".encode())
-        else:
-            named = request.headers.get("Host", "").rpartition(":")[0] or request.headers.get("Host", "")
-            request["is_known"] = on_loopback and is_loopback(named)
-        if not request["is_known"] and (request.path not in OPEN or not token):
+            return hmac.compare_digest(given, f"Bearer {token}".encode())
+        named = request.headers.get("Host", "")
+        return on_loopback and is_loopback(named.rpartition(":")[0] or named)
+
+    @web.middleware
+    async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if not is_known(request) and (request.path not in OPEN or not token):
             status_code = 401 if token else 403
             reason = f"the token of {TOKEN_VARIABLE} is needed" if token else "ask by a loopback name or address"
             headers = {"WWW-Authenticate": "Bearer"} if token else {}
@@ -118,7 +120,7 @@ def _application(owner: Owner, token: str, on_loopback: bool) -> web.Application
 
     async def readyz(request: web.Request) -> web.Response:
         reasons = await unready(owner)
-        body = {"ready": not reasons} | ({"reasons": reasons} if request["is_known"] else {})
+        body = {"ready": not reasons} | ({"reasons": reasons} if is_known(request) else {})
         return web.json_response(body, status=503 if reasons else 200)
 
     async def metrics(request: web.Request) -> web.Response:
