@@ -64,8 +64,8 @@ async def showing(refresh: Callable[[Bars], None]) -> AsyncIterator[None]:
             yield
         finally:
             painting.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await painting
+            # Waited for in a way that a Ctrl-C of this moment ends the command, and not only the painting.
+            await asyncio.gather(painting, return_exceptions=True)
             refresh(bars)
 
 

@@ -6,7 +6,7 @@ import asyncio
 import contextlib
 import json
 import sys
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import asynccontextmanager
 from typing import Any
 
@@ -31,7 +31,7 @@ class SimulatorProcess:
         ) as reply:
             return await reply.json()
 
-    async def tell(self, what: str, body: Mapping[str, Any]) -> Any:
+    async def tell(self, what: str, body: Mapping[str, Any] | Sequence[Mapping[str, Any]]) -> Any:
         """POST to a control endpoint, such as `clock`."""
         async with self._session.post(f"{self.base_url}/_simulator/{what}", json=body, raise_for_status=True) as reply:
             return await reply.json()
