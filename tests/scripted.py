@@ -9,6 +9,7 @@ from collector.api.answers import Answer
 from collector.api.client import Reply
 from collector.api.metering import Attempt
 from collector.api.operation import Operation
+from collector.clock import ServerClock
 from collector.owner.instance import Owner
 from collector.pipeline.run import OnceRunner
 from collector.pipeline.streams import Streams
@@ -21,7 +22,7 @@ Script = Callable[[Mapping[str, Any]], tuple[Answer, int]]
 class ScriptedClient:
     """Answers calls as the test says, reserving and handing over attempts as the real one does."""
 
-    def __init__(self, owner: Owner, script: Script, date: int) -> None:
+    def __init__(self, owner: Owner, script: Script, date: int | None) -> None:
         self._owner = owner
         self._script = script
         self._date = date
@@ -29,7 +30,8 @@ class ScriptedClient:
         self.operations: list[str] = []
 
     async def read_clock(self) -> None:
-        self._owner.server_clock.observe(self._date)
+        if self._date is not None:
+            self._owner.server_clock.observe(self._date)
 
     async def request(self, operation: Operation, scope_id: str, parameters: Mapping[str, Any]) -> Reply:
         ticket = await self._owner.journal.reserve(operation.name, NOW)
@@ -40,8 +42,14 @@ class ScriptedClient:
         return Reply(answer, 200, 100, date, Attempt(ticket, operation.name, scope_id, date, 200, "", 1, 100))
 
 
-async def run(owner: Owner, script: Script, streams: Streams | None = None, *, date: int = NOW) -> ScriptedClient:
-    """One run over the configured streams, or over `streams`."""
+async def run(
+    owner: Owner, script: Script, streams: Streams | None = None, *, date: int | None = NOW
+) -> ScriptedClient:
+    """One run over the configured streams, or over `streams`, as of a process that starts at `date`.
+
+    Without a date it goes by the machine's clock until the first answer.
+    """
+    owner.server_clock = ServerClock(owner.clock)
     client = ScriptedClient(owner, script, date)
     owner.client = client  # type: ignore[assignment]
     runner = owner.once() if streams is None else runner_of(owner, streams)

@@ -11,6 +11,7 @@ import pytest
 from collector.api.answers import Answer
 from collector.api.products.eflo_controller import ListSyslogsAnswer, SyslogRecord
 from collector.api.products.pai_studio import GetUserViewMetricsAnswer, UserViewMetric
+from collector.clock import SystemClock
 from collector.owner.instance import Owner
 from collector.pipeline import collect_windows
 from collector.pipeline.streams import WindowStreams
@@ -78,10 +79,18 @@ async def test_a_window_is_never_sealed_past_the_servers_date(owner: Owner) -> N
     assert state.sealed_to == date - 60
 
 
+class MachineAhead(SystemClock):
+    """The clock of a machine on which it is always `NOW`."""
+
+    def wall(self) -> float:
+        return float(NOW)
+
+
 async def test_a_window_in_the_servers_future_costs_one_call(owner: Owner) -> None:
     """The answer is metered and not used, and the window is planned again by the server's time."""
     earlier = NOW - 5000
-    client = await run(owner, lambda _: (page(line(earlier - 300)), earlier))
+    owner.clock = MachineAhead()
+    client = await run(owner, lambda _: (page(line(earlier - 300)), earlier), date=None)
     assert [asked["ToTime"] for asked in client.asked] == [str(NOW - 59), str(earlier - 59)]
     assert await messages(owner) == ["line"]
     (state,) = (await owner.journal.streams()).values()
