@@ -168,8 +168,10 @@ class WindowStreams:
         if planned is None:
             return None
         after = await collect_window(collecting, self._source, state, planned, self.settle)
-        # Nothing of it could be sealed yet, and asking at once would bring the same.
-        is_unchanged = after == state and span_max(collecting, state) == span
+        # Nothing of it could be sealed yet, and asking at once would bring the same, unless the answer has shown
+        # that it is earlier than was thought (by more than the second that a Date is cut to).
+        is_earlier = collecting.server_clock.now() < reached - 1
+        is_unchanged = after == state and span_max(collecting, state) == span and not is_earlier
         return None if is_unchanged else after
 
     def _horizon(self, state: StreamState, span: int = SPAN_SECONDS_MAX, interval: int = 0) -> Horizon:
