@@ -4,7 +4,10 @@ A request travels between some and some more milliseconds, so two that leave a s
 arrive within one. When travel times differ by at most J seconds, the service never counts more
 than L requests in any second if at most L leave in any W = 1 s + J. Each of the L tokens
 therefore comes back W after it was taken, which is the exact bound, and tokens are handed out
-W / L apart, so that they do not leave all at once. At J = 20 ms that uses 98 % of the quota.
+W / L apart, so that they do not leave all at once. At J = 25 ms that uses 97.5 % of the quota.
+
+A token's time is the latest moment at which its request can have left: on a busy machine a process
+may be held up between taking a token and writing the bytes, and that delay is travel time, too.
 """
 
 from __future__ import annotations
@@ -21,7 +24,7 @@ from collector.clock import Clock
 
 PERIOD_SECONDS: Final = 1.0
 """Quotas are requests per second."""
-JITTER_SECONDS_MIN: Final = 0.020
+JITTER_SECONDS_MIN: Final = 0.025
 """J of a network nothing is known about."""
 JITTER_SECONDS_MAX: Final = 0.500
 JITTER_STEP_SECONDS: Final = 0.005
@@ -35,6 +38,16 @@ RATE_FLOOR_RATIO: Final = 0.05
 """The rate never falls below this part of the quota."""
 CLIMB_RATIO_PER_SECOND: Final = 0.05
 """In each second of use without a refusal the rate climbs by this part of the quota."""
+
+
+class _Token:
+    """One request's part of the quota."""
+
+    __slots__ = ("time",)
+
+    def __init__(self, time: float) -> None:
+        self.time = time
+        """When its request left, monotonic."""
 
 
 class TokenBucket(Throttler):
@@ -53,7 +66,7 @@ class TokenBucket(Throttler):
         self._clock = clock
         self._jitter_min = max(jitter_seconds, JITTER_SECONDS_MIN)
         self._learned_jitter = 0.0
-        self._taken: deque[float] = deque(maxlen=rate_limit)
+        self._taken: deque[_Token] = deque(maxlen=rate_limit)
         self._rate = float(rate_limit)
         self._paced = -float("inf")
         """Earliest time of the next token by pace alone."""
@@ -89,10 +102,10 @@ class TokenBucket(Throttler):
 
     def used_ratio(self, now: float) -> float:
         """Part of the quota taken in the second before `now` (monotonic)."""
-        return sum(time > now - PERIOD_SECONDS for time in self._taken) / self.rate_limit
+        return sum(token.time > now - PERIOD_SECONDS for token in self._taken) / self.rate_limit
 
     async def acquire(self) -> None:
-        """Wait for a token and take it. Send at once afterwards: its time runs from here."""
+        """Wait for a token and take it. Send in this step of the event loop or the next: the time then counts."""
         self._waiting += 1
         try:
             # The lock wakes its waiters in the order they came, and lets nobody past them.
@@ -133,14 +146,14 @@ class TokenBucket(Throttler):
     def snapshot(self) -> list[float]:
         """How many seconds ago each token that still counts was taken, oldest first."""
         now = self._clock.monotonic()
-        return [now - time for time in self._taken if now - time < self.window_seconds]
+        return [now - token.time for token in self._taken if now - token.time < self.window_seconds]
 
     def restore(self, seconds_ago: Iterable[float]) -> None:
         """Honour what an earlier process took: ages as `snapshot` gave them plus the time since."""
         now = self._clock.monotonic()
         # A negative age, from a clock that stepped back, counts as just now.
-        times = sorted([*self._taken, *(now - max(age, 0.0) for age in seconds_ago)])
-        self._taken = deque(times, maxlen=self.rate_limit)
+        restored = (_Token(now - max(age, 0.0)) for age in seconds_ago)
+        self._taken = deque(sorted([*self._taken, *restored], key=lambda token: token.time), maxlen=self.rate_limit)
 
     def assume_spent(self) -> None:
         """Nothing is known about the last second: act as if every token had just been taken."""
@@ -150,14 +163,21 @@ class TokenBucket(Throttler):
         """Monotonic time at which the next token may be taken."""
         due = max(self._paced, self._paused_until)
         if len(self._taken) == self.rate_limit:
-            due = max(due, self._taken[0] + self.window_seconds)
+            due = max(due, self._taken[0].time + self.window_seconds)
         return due
 
     def _take(self) -> None:
         now = self._clock.monotonic()
         self._adjust(now)
-        self._taken.append(now)
+        token = _Token(now)
+        self._taken.append(token)
         self._paced = max(self._paced, now - CATCH_UP_SECONDS) + self._spacing()
+        loop = asyncio.get_running_loop()
+        # What runs two rounds later was queued after the caller's next step, so the bytes are out by then.
+        loop.call_soon(loop.call_soon, self._left, token)
+
+    def _left(self, token: _Token) -> None:
+        token.time = self._clock.monotonic()
 
     def _spacing(self) -> float:
         return self.window_seconds / self._rate

@@ -265,7 +265,7 @@ async def test_jitter_is_learned_from_refusals_and_forgotten() -> None:
         await arrivals.clock.advance(5.0)
     learned = arrivals.bucket.jitter_seconds - JITTER_SECONDS_MIN
     assert learned == pytest.approx(0.020, rel=0.05)
-    assert arrivals.bucket.window_seconds == pytest.approx(1.040, abs=0.002)
+    assert arrivals.bucket.window_seconds == pytest.approx(WINDOW_SECONDS + 0.020, abs=0.002)
 
     await arrivals.clock.advance(JITTER_HALF_LIFE_SECONDS)
     await arrivals.arrive()
@@ -361,3 +361,25 @@ def test_each_operation_has_its_own_bucket() -> None:
     assert buckets[LIST_SYSLOGS.name].rate_limit == 7
     assert buckets[GET_USER_VIEW_METRICS.name].rate_limit == 100
     assert set(buckets) == set(CATALOGUE)
+
+
+async def test_a_caller_held_up_before_its_bytes_left_counts_from_when_they_did() -> None:
+    """A process that stands still between token and bytes brings no more than the limit into the server's second."""
+    clock = ManualClock()
+    bucket = TokenBucket(4, clock=clock)
+    left: list[float] = []
+    held_up_seconds = deque([0.2, *[0.0] * 6, 0.1, *[0.0] * 4])
+
+    async def send() -> None:
+        await bucket.acquire()
+        # The machine runs something else for a while.
+        clock._now += held_up_seconds.popleft()
+        left.append(clock.monotonic())
+
+    tasks = [asyncio.create_task(send()) for _ in range(12)]
+    await clock.settle()
+    while (wake := clock.next_wake) is not None:
+        await clock.advance(max(0.0, wake - clock.monotonic()))
+    await asyncio.gather(*tasks)
+
+    assert most_in_any(bucket.window_seconds, left) <= 4
