@@ -32,7 +32,7 @@ class GlobalOptions:
     log_level: log.Level | None = None
     log_format: log.Format | None = None
 
-    def settings(self, environ: Mapping[str, str] = os.environ) -> Settings:
+    def settings(self, environ: Mapping[str, str] = os.environ, *, shard: str | None = None) -> Settings:
         """The configuration, and logging set up as it says; the command line goes over both.
 
         Raises ConfigError.
@@ -40,7 +40,7 @@ class GlobalOptions:
         # Not every command reads a configuration, and the libraries behind it take a while to load.
         from collector.settings import load
 
-        settings = load(self.config, environ)
+        settings = load(self.config, environ, shard=shard)
         self.reporter.configure(self.log_level or settings.log.level, self.log_format or settings.log.format)
         return settings
 

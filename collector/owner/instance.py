@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import socket
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
@@ -19,17 +20,20 @@ from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN, GetXtraceToke
 from collector.api.throttle import TokenBucket, buckets_for
 from collector.api.transport import Exchanging
 from collector.clock import Clock, ServerClock, SystemClock
-from collector.errors import ConfigError, JournalFull, Stopping
+from collector.errors import ConfigError, JournalError, JournalFull, Stopping, StoreUnavailable
+from collector.journal.entries import KnownObject
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Limits, Outgoing
+from collector.model import StreamKey
 from collector.owner.gateway import check_endpoints, gateway_of
 from collector.owner.lock import OwnerLock
 from collector.owner.observing import conclude
 from collector.owner.prices import check_prices, prices_of
 from collector.owner.reloading import fixed_changes
 from collector.owner.set_aside import open_journal
+from collector.owner.shards import JournalMembership, check_discovery, quotas_of
 from collector.owner.streams import everything, stages
-from collector.pipeline.adopt import adopt_spend
+from collector.pipeline.adopt import adopt_spend, stored_objects
 from collector.pipeline.budget import Budget, shared_prices
 from collector.pipeline.collecting import Collecting
 from collector.pipeline.meter import JournalMeter
@@ -39,6 +43,8 @@ from collector.pipeline.service import Service
 from collector.pipeline.ship import Shipper
 from collector.pipeline.streams import ACCOUNT_SCOPE, Streams
 from collector.settings import Settings
+from collector.shares import Share
+from collector.sources.inventory import InventorySource
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import migrate
 from collector.telemetry.metrics import Metrics
@@ -132,11 +138,13 @@ class Owner:
     async def _open(self, key: ApiKey | None, migrated: bool) -> None:
         settings = self.settings
         check_prices(settings)
+        quotas = quotas_of(settings)
+        check_discovery(settings, is_exclusive=self._given_store is None)
         lock = OwnerLock(settings.journal.path).acquire()
         self._stack.callback(lock.release)
         self.journal, self.journal_set_aside = open_journal(
             settings.journal.path,
-            shared_prices(self.prices(), None),
+            shared_prices(self.prices(), self._part),
             region=settings.api.region,
             now=self.clock.wall(),
             threaded=self._threaded,
@@ -146,7 +154,7 @@ class Owner:
         await self.journal.start()
         if self.journal.unknown_calls:
             log.warning("calls_unsettled", calls=self.journal.unknown_calls)
-        self.buckets = buckets_for(CATALOGUE.values(), self.clock, settings.api.quotas)
+        self.buckets = buckets_for(CATALOGUE.values(), self.clock, quotas)
         await self._restore_sends(clean_end)
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
         self._stack.push_async_callback(self._remember_sends)
@@ -159,6 +167,17 @@ class Owner:
             await migrate(self.store)
         self.outgoing = Outgoing(self.journal)
         self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
+        self.membership = JournalMembership(
+            self.store,
+            self.journal,
+            settings.api.region,
+            settings.share,
+            self.clock,
+            self.server_clock,
+            socket.gethostname(),
+            is_exclusive=self._given_store is None,
+        )
+        self._stack.push_async_callback(self._leave)
         if key is not None:
             self.client = await self._stack.enter_async_context(self._client(key))
             if self.settings.tracing.enabled:
@@ -195,7 +214,21 @@ class Owner:
     def budget(self) -> Budget:
         """What the calls of this process may cost in a billing month."""
         budget = self.settings.budget
-        return Budget.of(budget.monthly_cny, budget.on_reached)
+        return Budget.of(budget.monthly_cny, budget.on_reached, self._part)
+
+    @property
+    def _part(self) -> Share | None:
+        """This process's part of what the shards divide, None where it is alone."""
+        share = self.settings.share
+        return None if share.is_alone else share
+
+    async def _leave(self) -> None:
+        """Tell the others at the end what this journal still holds."""
+        try:
+            await self.membership.leave()
+        except (StoreUnavailable, JournalError) as error:
+            # The others then go on waiting for its streams until it has come back.
+            log.warning("leave_failed", error=str(error))
 
     async def _ask_for_token(self) -> GetXtraceTokenAnswer:
         assert self.client is not None
@@ -241,7 +274,10 @@ class Owner:
 
     async def streams(self) -> list[Streams]:
         """Every stream of the configuration, with what is discovered so far."""
-        return await everything(self.settings, self.journal)
+        return await everything(self.settings, self.journal, self._elsewhere)
+
+    async def _elsewhere(self, source: InventorySource, key: StreamKey) -> list[KnownObject] | None:
+        return None if self.settings.share.owns(key) else await stored_objects(self.store, source, key)
 
     def collecting(self) -> Collecting:
         """The parts that collect. Raises AssertionError in an owner without a client."""
@@ -265,7 +301,8 @@ class Owner:
             shipper=self.shipper(),
             collecting=self.collecting(),
             workers_max=self.settings.api.concurrency_max,
-            stages=stages(self.settings, self.journal, only),
+            stages=stages(self.settings, self.journal, only, self._elsewhere),
+            membership=self.membership,
         )
         return self.runner
 
@@ -286,12 +323,13 @@ class Owner:
             flush_interval_seconds=self.settings.store.flush_interval_seconds,
             grace_seconds=self.settings.service.grace_seconds,
             begin=self.start_month,
-            renew=self._renew,
+            membership=self.membership,
+            renew=self.renew,
         )
         return self.service_running
 
-    async def _renew(self) -> None:
-        """Look for other credentials."""
+    async def renew(self) -> None:
+        """Look for other credentials. Raises ApiError and ConfigError where there are none that could be used."""
         assert self.gateway is not None
         await self.gateway.reload()
 
@@ -313,10 +351,12 @@ class Owner:
             raise ConfigError(mistakes)
         check_endpoints(settings)
         check_prices(settings)
+        check_discovery(settings, is_exclusive=self._given_store is None)
+        quotas = quotas_of(settings)
         self.settings = settings
         for name, bucket in self.buckets.items():
-            bucket.change_limit(settings.api.quotas.get(name, CATALOGUE[name].quota.per_second))
-        self.meter.change(budget=self.budget, prices=shared_prices(self.prices(), None))
+            bucket.change_limit(quotas[name])
+        self.meter.change(budget=self.budget, prices=shared_prices(self.prices(), self._part))
         if self.service_running is not None:
             self.service_running.grace_seconds = settings.service.grace_seconds
             self.service_running.reload()

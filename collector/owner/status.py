@@ -56,6 +56,8 @@ async def status(owner: Owner) -> dict[str, Any]:
         "now": _iso(now),
         "month": month,
         "region": owner.settings.api.region,
+        "shard": owner.settings.shard,
+        "streams_waiting": owner.membership.waiting,
         "collecting": owner.runner is not None or service is not None,
         "sources": [
             asdict(source)

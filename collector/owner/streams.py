@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -10,6 +10,7 @@ from collector.api.operation import Operation
 from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
 from collector.journal.entries import KnownObject
 from collector.journal.journal import Journal
+from collector.model import StreamKey
 from collector.pipeline.run import Stage
 from collector.pipeline.streams import ACCOUNT_SCOPE, SnapshotStreams, StateStreams, Streams, WindowStreams
 from collector.settings import Settings
@@ -41,7 +42,18 @@ class Targets:
         known += [each for each in dict.fromkeys(objects) if each not in set(known)]
 
 
-def stages(settings: Settings, journal: Journal, only: Sequence[str] = ()) -> list[Stage]:
+Elsewhere = Callable[[InventorySource, StreamKey], Awaitable[list[KnownObject] | None]]
+"""The objects of a list that another process looks at, as the store has them; None for a list of our own."""
+
+
+async def nowhere_else(source: InventorySource, key: StreamKey) -> list[KnownObject] | None:
+    """Every list is our own."""
+    return None
+
+
+def stages(
+    settings: Settings, journal: Journal, only: Sequence[str] = (), elsewhere: Elsewhere = nowhere_else
+) -> list[Stage]:
     """The parts of a run over every stream: lists, nodes of the clusters they name, then all other sources.
 
     `only` narrows the sources by name; lists that name their targets are asked all the same.
@@ -51,22 +63,22 @@ def stages(settings: Settings, journal: Journal, only: Sequence[str] = ()) -> li
         return _lists(settings, only)
 
     async def nodes() -> list[Streams]:
-        return _cluster_nodes(settings, await discovered(settings, journal), only)
+        return _cluster_nodes(settings, await discovered(settings, journal, elsewhere), only)
 
     async def rest() -> list[Streams]:
-        streams = sources(settings, await discovered(settings, journal))
+        streams = sources(settings, await discovered(settings, journal, elsewhere))
         return [source for source in streams if not only or source.name in only]
 
     return [lists, nodes, rest]
 
 
-async def everything(settings: Settings, journal: Journal) -> list[Streams]:
+async def everything(settings: Settings, journal: Journal, elsewhere: Elsewhere = nowhere_else) -> list[Streams]:
     """All streams of the configuration, with what is discovered so far."""
-    targets = await discovered(settings, journal)
+    targets = await discovered(settings, journal, elsewhere)
     return [*_lists(settings, ()), *_cluster_nodes(settings, targets, ()), *sources(settings, targets)]
 
 
-async def discovered(settings: Settings, journal: Journal) -> Targets:
+async def discovered(settings: Settings, journal: Journal, elsewhere: Elsewhere = nowhere_else) -> Targets:
     """The named targets and those that the lists have shown."""
     named = settings.targets
     targets = Targets()
@@ -81,14 +93,22 @@ async def discovered(settings: Settings, journal: Journal) -> Targets:
         if shown is None or key.region != settings.api.region:
             continue
         found.setdefault(f"{shown} {key.scope_id}", []).extend((await journal.known_objects(state.id)).values())
+
+    async def listed(kind: str, scope_id: str) -> list[KnownObject]:
+        source = InventorySource(kind)
+        theirs = await elsewhere(source, StreamKey(source.operation.name, settings.api.region, scope_id))
+        return [
+            known for known in (found.get(f"{kind} {scope_id}", []) if theirs is None else theirs) if known.is_present
+        ]
+
     for kind in sorted(wanted):
-        present = [known for known in found.get(f"{kind} {ACCOUNT_SCOPE}", []) if known.is_present]
+        present = await listed(kind, ACCOUNT_SCOPE)
         targets.add(kind, [known.object_id for known in present])
         targets.ends |= {
             known.object_id: known.ended_at + JOB_TAIL_SECONDS for known in present if known.ended_at is not None
         }
     for cluster_id in targets.of("cluster"):
-        targets.add("node", [known.object_id for known in found.get(f"node {cluster_id}", []) if known.is_present])
+        targets.add("node", [known.object_id for known in await listed("node", cluster_id)])
     return targets
 
 

@@ -71,10 +71,10 @@ async def adopt_states(journal: Journal, store: Store, source: StateSource, keys
         if watermark is None:
             continue
         stream_id = (await journal.streams())[key].id
-        await journal.learn_objects(stream_id, await _stored_objects(store, source, key))
+        await journal.learn_objects(stream_id, await stored_objects(store, source, key))
 
 
-async def _stored_objects(store: Store, source: StateSource, key: StreamKey) -> list[KnownObject]:
+async def stored_objects(store: Store, source: StateSource, key: StreamKey) -> list[KnownObject]:
     """The objects of a stream, in the state that the store has seen last."""
     (table,) = source.tables
     conditions = {"region": key.region, **source.held(key)}

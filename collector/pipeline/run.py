@@ -15,6 +15,7 @@ from collector.journal.ledger import billing_month
 from collector.model import StreamKey
 from collector.pipeline.adopt import adopt_spend
 from collector.pipeline.collecting import Collecting
+from collector.pipeline.membership import ALONE, Membership
 from collector.pipeline.ship import Shipped, Shipper
 from collector.pipeline.streams import Streams, catch_up
 from collector.store.base import Store
@@ -75,6 +76,7 @@ class OnceRunner:
         collecting: Collecting,
         workers_max: int,
         stages: Sequence[Stage],
+        membership: Membership = ALONE,
     ) -> None:
         """`stages` are run one after another, since what one discovers are the streams of the next."""
         self._region = region
@@ -86,6 +88,7 @@ class OnceRunner:
         self._shipper = shipper
         self._workers_max = workers_max
         self._stages = stages
+        self._membership = membership
         self.report = RunReport()
         self._due: dict[int, tuple[Streams, int, int]] = {}
         """Stream row -> its source, the time up to which it is collected, and what is left of it."""
@@ -113,19 +116,23 @@ class OnceRunner:
             log.warning("clock_differs", difference_seconds=round(self._server_clock.difference_seconds, 1))
         # Fixed here: a run that chased the clock would never end.
         now = self._server_clock.date if self._server_clock.date is not None else self._server_clock.now()
+        await self._membership.join()
         await adopt_spend(self._journal, self._store, self._region, now)
         month = billing_month(now)
         spent_before = await self._journal.spend(month)
         stop = asyncio.Event()
         shipping = asyncio.create_task(self._shipper.run(stop), name="ship")
         collecting = asyncio.create_task(self._collect(now), name="collect")
+        telling = asyncio.create_task(self._membership.stay(), name="heartbeat")
         try:
-            await asyncio.wait({shipping, collecting}, return_when=asyncio.FIRST_COMPLETED)
+            await asyncio.wait({shipping, collecting, telling}, return_when=asyncio.FIRST_COMPLETED)
         finally:
             if not collecting.done():
                 collecting.cancel()
+            if not telling.done():
+                telling.cancel()
             stop.set()
-            outcomes = await asyncio.gather(collecting, shipping, return_exceptions=True)
+            outcomes = await asyncio.gather(telling, collecting, shipping, return_exceptions=True)
         for outcome in outcomes:
             if isinstance(outcome, Exception):
                 raise outcome
@@ -151,7 +158,7 @@ class OnceRunner:
     async def _plan(self, sources: Sequence[Streams], now: int) -> list[tuple[Streams, StreamState]]:
         work: list[tuple[Streams, StreamState]] = []
         for source in sources:
-            keys = source.keys(self._region)
+            keys = await self._membership.claim(source.keys(self._region))
             await source.adopt(self._journal, self._store, keys)
             states = await self._journal.streams()
             due = {states[key].id: source.due(states[key], now) for key in keys}

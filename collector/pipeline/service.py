@@ -34,6 +34,7 @@ from collector.model import StreamKey
 from collector.pipeline.cadence import next_time, phase_of, ticks_missed
 from collector.pipeline.collecting import Collecting
 from collector.pipeline.facts import ServiceFacts, SourceFacts, Stop
+from collector.pipeline.membership import ALONE, Membership
 from collector.pipeline.schedule import Queue, Slot
 from collector.pipeline.ship import Shipped, Shipper
 from collector.pipeline.stops import ACCOUNT, BUDGET, OPERATION, Pause, Stops, pause_seconds
@@ -57,13 +58,6 @@ IN_FLIGHT_LOOK_SECONDS: Final = 0.02
 
 Find = Callable[[], Awaitable[Sequence[Streams]]]
 """Names the streams that the configuration asks for, with what is discovered by now."""
-Claim = Callable[[Sequence[StreamKey]], Awaitable[Sequence[StreamKey]]]
-"""Those of the given streams that this process may collect."""
-
-
-async def claim_all(keys: Sequence[StreamKey]) -> Sequence[StreamKey]:
-    """The claim of a process that is alone."""
-    return keys
 
 
 @dataclass(slots=True, eq=False)
@@ -101,7 +95,7 @@ class Service:
         flush_interval_seconds: float,
         grace_seconds: float,
         begin: Callable[[], Awaitable[None]],
-        claim: Claim = claim_all,
+        membership: Membership = ALONE,
         renew: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`shipper` makes the shipper, given what is to be told of watermarks that move. `capacity` tells the calls a
@@ -121,7 +115,7 @@ class Service:
         self._flush_interval_seconds = flush_interval_seconds
         self.grace_seconds = grace_seconds
         self._begin = begin
-        self._claim = claim
+        self._membership = membership
         self._renew = renew
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._slots: dict[int, Slot] = {}
@@ -149,6 +143,7 @@ class Service:
         await self._client.read_clock()
         if self._server_clock.machine_is_off:
             log.warning("clock_differs", difference_seconds=round(self._server_clock.difference_seconds, 1))
+        await self._membership.join()
         await self._begin()
         await self._plan()
 
@@ -164,6 +159,7 @@ class Service:
         for lane in self._lanes.values():
             self._spawn(self._dispatch(lane), self._tasks)
         self._spawn(self._follow(), self._tasks)
+        self._spawn(self._membership.stay(), self._tasks)
         stopping = asyncio.ensure_future(stop.wait())
         try:
             ends: list[asyncio.Future[Any]] = [stopping, self._fault]
@@ -240,7 +236,7 @@ class Service:
         self._is_blocked = False
         for streams in found:
             keys = streams.keys(self._region)
-            mine = list(await self._claim(keys))
+            mine = list(await self._membership.claim(keys))
             self._is_blocked = self._is_blocked or len(mine) < len(keys)
             await streams.adopt(self._journal, self._store, mine)
             wanted |= dict.fromkeys(mine, streams)

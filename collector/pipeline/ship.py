@@ -233,14 +233,21 @@ class Shipper:
             ]
             await self._store.insert("watermark_states", WATERMARK_COLUMNS, lines(rows), token=str(uuid.uuid4()))
             await self._outgoing.watermarks_shipped([(row[0], row[3]) for row in moved])
-        changed = await self._outgoing.changed_gaps()
-        if changed:
-            gap_rows = [
-                (key.operation, key.region, key.scope_id, window.start, window.end, reason, state, updated_at)
-                for _, key, window, reason, state in changed
-            ]
-            await self._store.insert("gap_states", GAP_COLUMNS, lines(gap_rows), token=str(uuid.uuid4()))
-            await self._outgoing.gaps_shipped([(row[0], row[2]) for row in changed])
+        await ship_gaps(self._outgoing, self._store, self._clock)
+
+
+async def ship_gaps(outgoing: Outgoing, store: Store, clock: Clock) -> None:
+    """Show the gaps that the store does not know as they are; sending them twice changes nothing."""
+    changed = await outgoing.changed_gaps()
+    if not changed:
+        return
+    updated_at = f"{clock.wall():.3f}"
+    rows = [
+        (key.operation, key.region, key.scope_id, window.start, window.end, reason, state, updated_at)
+        for _, key, window, reason, state in changed
+    ]
+    await store.insert("gap_states", GAP_COLUMNS, lines(rows), token=str(uuid.uuid4()))
+    await outgoing.gaps_shipped([(row[0], row[2]) for row in changed])
 
 
 async def stored_identities(

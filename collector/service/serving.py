@@ -13,7 +13,7 @@ import structlog
 
 from collector.api.gateways import ApiKey
 from collector.clock import Clock, SystemClock
-from collector.errors import ConfigError
+from collector.errors import ApiError, ConfigError
 from collector.owner.instance import Owner
 from collector.owner.reloading import changes
 from collector.owner.socket import listening
@@ -124,6 +124,11 @@ async def reconfigure(owner: Owner, reload: Reload) -> bool:
     except ConfigError as error:
         log.error("configuration_refused", mistakes=error.mistakes)
         return False
+    try:
+        await owner.renew()
+    except (ApiError, ConfigError) as error:
+        # Those that are in use stay so, for as long as the service takes them.
+        log.error("credentials_unreadable", error=str(error))
     log.info("configuration_reloaded", keys=changes(before, settings))
     return True
 

@@ -188,13 +188,13 @@ def pair(what: str, example: str) -> Kind:
 
 
 def path() -> Kind:
-    """A path; `~` is the user's home."""
+    """A path; `~` is the user's home, and `{shard}` stands for the number of the shard."""
 
     def read(value: object) -> Path:
         if not isinstance(value, str) or not value.strip() or not value.isprintable():
             raise ValueError('a path, such as "./data"')
-        if "{" in value or "}" in value:
-            raise ValueError("a path without { and }, which are kept for placeholders")
+        if re.search(r"[{}]", value.replace("{shard}", "")):
+            raise ValueError("a path whose only braces are those of {shard}")
         try:
             return Path(value).expanduser()
         except RuntimeError:

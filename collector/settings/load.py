@@ -6,12 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from collector.errors import ConfigError
+from collector.settings import kinds
 from collector.settings.checks import cross_mistakes
 from collector.settings.layers import LayerSource, environment_layer, file_layer, line
 from collector.settings.model import Settings
 
 DEFAULT_FILE = Path("collector.toml")
 FILE_VARIABLE = "PAI_COLLECTOR_CONFIG"
+SHARD_PLACE = "{shard}"
 
 
 def locate(path: Path | None, environ: Mapping[str, str]) -> Path:
@@ -22,8 +24,8 @@ def locate(path: Path | None, environ: Mapping[str, str]) -> Path:
     return Path(named) if named else DEFAULT_FILE
 
 
-def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
-    """Read, merge and check the configuration; the environment goes over the file.
+def load(path: Path | None, environ: Mapping[str, str], *, shard: str | None = None) -> Settings:
+    """Read, merge and check the configuration; the environment goes over the file, and `shard` over both.
 
     Relative paths in it are taken from the file's folder. Raises ConfigError with one line for
     each mistake of file and environment together.
@@ -39,9 +41,31 @@ def load(path: Path | None, environ: Mapping[str, str]) -> Settings:
     if not unreadable:
         mistakes = cross_mistakes(settings, [*layer.failed, *environment.failed])
         lines += [line(mistake, environment.origins) for mistake in mistakes]
+    if shard is not None:
+        try:
+            settings = settings.model_copy(update={"shard": kinds.shard().read(shard)})
+        except ValueError as error:
+            lines.append(f"--shard: got {shard!r}; expected {error}")
     if lines:
         raise ConfigError(lines)
-    return settings
+    return placed(settings)
+
+
+def placed(settings: Settings) -> Settings:
+    """The same settings with the number of the shard in place of `{shard}` in paths, and `auto` made a number.
+
+    Raises ConfigError where the host name has no number, or too high a one.
+    """
+    try:
+        share = settings.share
+    except ValueError as error:
+        raise ConfigError([f"shard: {error}"]) from None
+    store, journal = (
+        section.model_copy(update={"path": Path(str(section.path).replace(SHARD_PLACE, str(share.index)))})
+        for section in (settings.store, settings.journal)
+    )
+    shard = "" if share.is_alone else str(share)
+    return settings.model_copy(update={"store": store, "journal": journal, "shard": shard})
 
 
 def anchored(settings: Settings, folder: Path) -> Settings:

@@ -6,6 +6,7 @@ Constructing these classes reads neither files nor the environment; `collector.s
 
 from __future__ import annotations
 
+import socket
 from collections.abc import Mapping
 from decimal import Decimal
 from pathlib import Path
@@ -17,6 +18,7 @@ from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, Settings
 
 from collector.api.products.pai_dlc import METRIC_TYPES
 from collector.settings import kinds
+from collector.shares import Share, parse_share
 
 LogLevel = Literal["debug", "info", "warning", "error"]
 LogFormat = Literal["auto", "console", "json"]
@@ -102,7 +104,7 @@ class StoreSettings(Section):
     """Where history is kept."""
 
     path: Annotated[Path, kinds.path()] = Field(
-        Path("data/store"), description="Folder of the embedded store, relative to this file."
+        Path("data/store"), description="Folder of the embedded store, relative to this file; may hold {shard}."
     )
     flush_interval_seconds: Annotated[float, kinds.duration("100ms", "1m", fraction=True)] = Field(
         5.0,
@@ -115,7 +117,8 @@ class JournalSettings(Section):
     """Where rows wait until the store has them."""
 
     path: Annotated[Path, kinds.path()] = Field(
-        Path("data/journal.db"), description="File of the journal, relative to this file. Keep it on a local disk."
+        Path("data/journal.db"),
+        description="File of the journal, relative to this file; may hold {shard}. Keep it on a local disk.",
     )
     bytes_max: Annotated[int, kinds.size("256MiB", "16TiB")] = Field(
         2 << 30,
@@ -377,6 +380,11 @@ class Settings(BaseSettings):
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+
+    @property
+    def share(self) -> Share:
+        """The part of the streams that is this process's. Raises ValueError for an `auto` that has no number."""
+        return parse_share(self.shard, socket.gethostname())
 
     @classmethod
     def settings_customise_sources(

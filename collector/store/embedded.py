@@ -10,7 +10,7 @@ import asyncio
 import contextlib
 import re
 from collections.abc import Callable, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
@@ -89,7 +89,13 @@ class EmbeddedStore:
         store = cls(path, limits or EngineLimits())
         # Also keeps chDB's import off the main thread, whose SIGPIPE it would block.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-start", initializer=stand_back) as starter:
-            await asyncio.get_running_loop().run_in_executor(starter, store._start)
+            starting = starter.submit(store._start)
+            try:
+                await asyncio.wrap_future(starting)
+            except asyncio.CancelledError:
+                # The start cannot be interrupted, and an engine that nobody stops would outlive its opener.
+                await asyncio.to_thread(store._abandon, starting)
+                raise
         return store
 
     async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
@@ -226,6 +232,11 @@ class EmbeddedStore:
         if self._anchor is not None:
             self._anchor.close()
             self._anchor = None
+
+    def _abandon(self, starting: Future[None]) -> None:
+        wait([starting])
+        if not starting.cancelled() and starting.exception() is None:
+            self._stop()
 
     def _client(self) -> Client:
         from clickhouse_connect import get_client

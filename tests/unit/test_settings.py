@@ -80,7 +80,7 @@ BAD = [
     ("path_blank", 'store.path: got ""; expected a path, such as "./data"'),
     (
         "path_placeholder",
-        'journal.path: got "journal-{shard}.db"; expected a path without { and }, which are kept for placeholders',
+        'journal.path: got "journal-{node}.db"; expected a path whose only braces are those of {shard}',
     ),
     (
         "journal_in_store",

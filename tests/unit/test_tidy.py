@@ -13,7 +13,7 @@ ROOT = Path(__file__).parents[2]
 
 # The design's groups, in import order: a file imports from its own group or one above it.
 GROUPS = (
-    ("words", ("model", "errors", "clock", "units")),
+    ("words", ("model", "errors", "clock", "units", "shares")),
     # Pure data about the operations, which the configuration is checked against.
     ("catalogue", ("api.answers", "api.operation", "api.operations", "api.parameters", "api.products")),
     ("settings", ("settings",)),

@@ -11,7 +11,13 @@ from collector.cli.exits import ExitStatus
 from collector.cli.groups import command_group
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
+from collector.cli.running import run_to_end
+from collector.clock import SystemClock
 from collector.journal.inspect import contents, set_aside_of, verify
+from collector.owner.journals import forget_journal
+from collector.settings import Settings
+from collector.store.embedded import EmbeddedStore
+from collector.store.migrate import migrate
 
 
 def register(app: typer.Typer) -> None:
@@ -57,4 +63,32 @@ def register(app: typer.Typer) -> None:
             print_line(f"{target}: sound")
         return ExitStatus.FAILED if found else ExitStatus.DONE
 
+    @group.command(name="forget")
+    def forget(
+        context: typer.Context,
+        journal_id: Annotated[str, typer.Argument(metavar="ID", help="The journal; any other word lists them.")],
+        force: Annotated[
+            bool, typer.Option("--force", help="Also one that was alive just now; its process ends by itself.")
+        ] = False,
+    ) -> None:
+        """Give up a journal that will not come back: its streams go to the other shards.
+
+        Should it come back all the same, what it holds is compared with the store, and nothing is stored twice.
+        """
+        shares = run_to_end(_forget(options_of(context).settings(), journal_id, force=force))
+        if shares:
+            print_line(f"{journal_id}: given up; others may collect the streams of shard {', '.join(shares)}")
+        else:
+            print_line(f"{journal_id}: was given up before")
+
     app.add_typer(group, name="journal")
+
+
+async def _forget(settings: Settings, journal_id: str, *, force: bool) -> list[str]:
+    store = await EmbeddedStore.open(settings.store.path)
+    try:
+        await migrate(store)
+        forgotten = await forget_journal(store, journal_id, int(SystemClock().wall()), force=force)
+    finally:
+        await store.close()
+    return [str(one.share) for one in forgotten]

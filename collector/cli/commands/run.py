@@ -21,7 +21,7 @@ from collector.owner.socket import listening
 from collector.owner.streams import needs
 from collector.pipeline.run import OnceRunner, RunReport
 from collector.service.serving import serve
-from collector.settings import Settings, kinds
+from collector.settings import Settings
 
 log = structlog.get_logger(__name__)
 
@@ -51,7 +51,7 @@ def register(app: typer.Typer) -> None:
         options = options_of(context)
 
         def configured() -> Settings:
-            return sharded(options.settings(), shard)
+            return options.settings(shard=shard)
 
         settings = configured()
         names = _known(source or [], settings)
@@ -62,16 +62,6 @@ def register(app: typer.Typer) -> None:
             raise UsageError("--json tells what one run did; it goes with --once", hint="pai-collector status --json")
         asyncio.run(serve(settings, key, reload=configured, only=names))
         return ExitStatus.DONE
-
-
-def sharded(settings: Settings, shard: str | None) -> Settings:
-    """The configuration, with the part of the streams that the command line names. Raises UsageError."""
-    if shard is None:
-        return settings
-    try:
-        return settings.model_copy(update={"shard": kinds.shard().read(shard)})
-    except ValueError as error:
-        raise UsageError(f"--shard: got {shard!r}; expected {error}") from None
 
 
 def _known(names: list[str], settings: Settings) -> list[str]:

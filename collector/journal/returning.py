@@ -1,0 +1,213 @@
+"""Streams that leave a journal, because another process collects them or may have collected them.
+
+A stream that is drained is dropped, so that a later return begins with what the store knows then. Of one that
+was given up, the rows that are not shipped are set apart, and come back one window at a time to be compared.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import uuid
+import zlib
+from collections.abc import Callable, Collection
+from typing import Final
+
+import msgspec
+
+from collector.journal.entries import Chunk
+from collector.journal.journal import add_to_counter, next_number, put_chunk
+from collector.journal.packing import packed, unpacked
+from collector.model import ShipMode, StreamKey, Window
+from collector.sources.tables import EVENTS, METRIC_POINTS, SYSLOGS, TABLES, Table
+
+ASKED_AGAIN: Final = frozenset({SYSLOGS.name, METRIC_POINTS.name, EVENTS.name})
+"""Tables of windows: who goes on with a stream asks for everything behind the watermark in the store."""
+
+# Made when it is needed: hardly any journal ever is given up.
+_SET_APART: Final = """
+CREATE TABLE IF NOT EXISTS set_apart (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    operation TEXT NOT NULL,
+    region TEXT NOT NULL,
+    scope_id TEXT NOT NULL,
+    end INTEGER NOT NULL,             -- of the window; 0 for rows that belong to none
+    table_name TEXT NOT NULL,
+    partition TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    body BLOB,                        -- all rows of the window in this partition; NULL once they are a chunk again
+    chunk_id INTEGER                  -- that chunk
+)
+"""
+_STREAM_TABLES: Final = ("rechecks", "held", "windows", "observed", "gaps")
+
+
+def drop_drained(db: sqlite3.Connection, is_ours: Callable[[StreamKey], bool]) -> tuple[list[StreamKey], int]:
+    """Drop the streams that are not ours and have nothing left to ship or to show; returns them and how many stay.
+
+    A window of theirs whose last page is missing is given up: whoever has the stream asks for it.
+    """
+    dropped: list[StreamKey] = []
+    staying = 0
+    rows = db.execute(
+        "SELECT id, operation, region, scope_id, watermark IS NOT watermark_shipped AND collected_from IS NOT NULL"
+        " FROM streams"
+    ).fetchall()
+    for stream_id, operation, region, scope_id, has_news in rows:
+        key = StreamKey(operation, region, scope_id)
+        if is_ours(key):
+            continue
+        _drop_open(db, stream_id)
+        if has_news or _has_chunks(db, stream_id) or _has_gaps(db, stream_id):
+            staying += 1
+            continue
+        _forget_stream(db, stream_id)
+        dropped.append(key)
+    return dropped, staying
+
+
+def set_back(db: sqlite3.Connection, keys: Collection[StreamKey] | None) -> int:
+    """Make streams (None: all) unknown to the journal and set apart what it has of them; returns how many rows.
+
+    Segments that may have been sent are taken to pieces: which of their rows the store has is for a comparison to
+    say. Calls stay as they are, since nobody else enters them.
+    """
+    db.execute(_SET_APART)
+    rows = db.execute("SELECT id, operation, region, scope_id FROM streams").fetchall()
+    count = 0
+    for stream_id, *names in rows:
+        key = StreamKey(*names)
+        if keys is not None and key not in keys:
+            continue
+        _drop_open(db, stream_id)
+        _take_apart_segments(db, stream_id)
+        count += _set_apart(db, stream_id, key)
+        _forget_stream(db, stream_id)
+    return count
+
+
+def return_journal(db: sqlite3.Connection) -> tuple[str, int]:
+    """A journal that was given up begins anew, under a new id; returns that and how many rows were set apart."""
+    rows = set_back(db, None)
+    journal_id = str(uuid.uuid4())
+    db.execute("INSERT OR REPLACE INTO meta VALUES ('id', ?)", (journal_id,))
+    return journal_id, rows
+
+
+def keys_apart(db: sqlite3.Connection) -> set[StreamKey]:
+    """The streams of which rows are set apart, or came back and are not shipped yet."""
+    if not _is_there(db):
+        return set()
+    db.execute("DELETE FROM set_apart WHERE chunk_id IS NOT NULL AND chunk_id NOT IN (SELECT id FROM chunks)")
+    return {StreamKey(*row) for row in db.execute("SELECT DISTINCT operation, region, scope_id FROM set_apart")}
+
+
+def bring_back(db: sqlite3.Connection, key: StreamKey, covered: Window | None, monotonic: float) -> int:
+    """Let rows of a stream that were set apart be compared and shipped; returns how many.
+
+    None as `covered`: nobody else has the stream, and all of them come back. Otherwise another process collects
+    it and has stored that range, and only windows that end in it are settled: rows that it has asked for again
+    are let go of here; those from before its time come back, and so do those of snapshots and states, which nobody
+    can ask for again.
+    """
+    if not _is_there(db):
+        return 0
+    found = db.execute(
+        "SELECT id, table_name, partition, rows, body FROM set_apart WHERE operation = ? AND region = ?"
+        " AND scope_id = ? AND chunk_id IS NULL AND end <= ? ORDER BY id",
+        (key.operation, key.region, key.scope_id, 2**62 if covered is None else covered.end),
+    ).fetchall()
+    count = 0
+    for row_id, table, partition, rows, body in found:
+        body, left = unpacked(body), rows
+        if covered is not None and table in ASKED_AGAIN:
+            body, left = _before(TABLES[table], body, covered.start)
+            add_to_counter(db, "rows_asked_again", rows - left)
+        if not left:
+            db.execute("DELETE FROM set_apart WHERE id = ?", (row_id,))
+            continue
+        chunk = Chunk(table, partition, left, body, ShipMode.COMPARE)
+        put_chunk(db, chunk, monotonic, seal_number=next_number(db, "seal_number"))
+        db.execute("UPDATE set_apart SET body = NULL, chunk_id = last_insert_rowid() WHERE id = ?", (row_id,))
+        count += left
+    return count
+
+
+def _before(table: Table, body: bytes, time: int) -> tuple[bytes, int]:
+    """The lines of rows from before `time`, and how many they are."""
+    column = table.time_index
+    assert column is not None
+    kept = [line for line in body.splitlines(keepends=True) if msgspec.json.decode(line)[column] < time]
+    return b"".join(kept), len(kept)
+
+
+def rows_apart(db: sqlite3.Connection) -> int:
+    """Rows that are set apart and not on their way to the store."""
+    if not _is_there(db):
+        return 0
+    (rows,) = db.execute("SELECT ifnull(sum(rows), 0) FROM set_apart WHERE chunk_id IS NULL").fetchone()
+    return int(rows)
+
+
+def _is_there(db: sqlite3.Connection) -> bool:
+    return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'set_apart'").fetchone() is not None
+
+
+def _drop_open(db: sqlite3.Connection, stream_id: int) -> None:
+    db.execute(
+        "DELETE FROM chunks WHERE window_id IN (SELECT id FROM windows WHERE stream_id = ? AND seal_number IS NULL)",
+        (stream_id,),
+    )
+    db.execute("DELETE FROM windows WHERE stream_id = ? AND seal_number IS NULL", (stream_id,))
+
+
+def _has_chunks(db: sqlite3.Connection, stream_id: int) -> bool:
+    return db.execute("SELECT 1 FROM chunks WHERE stream_id = ? LIMIT 1", (stream_id,)).fetchone() is not None
+
+
+def _has_gaps(db: sqlite3.Connection, stream_id: int) -> bool:
+    row = db.execute("SELECT 1 FROM gaps WHERE stream_id = ? AND NOT shipped LIMIT 1", (stream_id,)).fetchone()
+    return row is not None
+
+
+def _forget_stream(db: sqlite3.Connection, stream_id: int) -> None:
+    for table in _STREAM_TABLES:
+        db.execute(f"DELETE FROM {table} WHERE stream_id = ?", (stream_id,))
+    db.execute("DELETE FROM streams WHERE id = ?", (stream_id,))
+
+
+def _take_apart_segments(db: sqlite3.Connection, stream_id: int) -> None:
+    segments = db.execute(
+        "SELECT DISTINCT segment_id FROM chunks WHERE stream_id = ? AND segment_id IS NOT NULL", (stream_id,)
+    ).fetchall()
+    for (segment_id,) in segments:
+        # Rows of other streams in it are compared as well, in their order.
+        db.execute("UPDATE chunks SET segment_id = NULL, mode = ? WHERE segment_id = ?", (ShipMode.COMPARE, segment_id))
+        db.execute("DELETE FROM segments WHERE id = ? OR parent_id = ?", (segment_id, segment_id))
+
+
+def _set_apart(db: sqlite3.Connection, stream_id: int, key: StreamKey) -> int:
+    """A row for each window and partition: equal lines on two pages can only be counted together."""
+    chunks = db.execute(
+        "SELECT c.id, c.window_id, ifnull(w.end, 0), c.table_name, c.partition, c.rows, c.crc, c.body FROM chunks c"
+        " LEFT JOIN windows w ON w.id = c.window_id WHERE c.stream_id = ? ORDER BY c.seal_number, c.id",
+        (stream_id,),
+    ).fetchall()
+    groups: dict[tuple[int, str, str], tuple[int, list[tuple[int, bytes]]]] = {}
+    for chunk_id, window_id, end, table, partition, rows, crc, stored in chunks:
+        body = unpacked(stored)
+        if zlib.crc32(body) != crc:
+            # Damage is found when the journal is opened; what came since is not carried on as if it were sound.
+            continue
+        place = (-chunk_id if window_id is None else window_id, table, partition)
+        groups.setdefault(place, (end, []))[1].append((rows, body))
+    for (_, table, partition), (end, parts) in groups.items():
+        db.execute(
+            "INSERT INTO set_apart (operation, region, scope_id, end, table_name, partition, rows, body)"
+            " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
+            (
+                key.operation, key.region, key.scope_id, end, table, partition, sum(rows for rows, _ in parts),
+                packed(b"".join(body for _, body in parts)),
+            ),
+        )  # fmt: skip
+    db.execute("DELETE FROM chunks WHERE stream_id = ?", (stream_id,))
+    return sum(rows for _, parts in groups.values() for rows, _ in parts)
