@@ -27,6 +27,10 @@ demo: $(READY) ## Collect a simulated history into an embedded store; options in
 test: $(READY) ## Run the tests; choose some with ARGS
 	$(BIN)/python -m pytest $(ARGS)
 
+.PHONY: week
+week: $(READY) ## A simulated week of incidents, with what happens when; another length with SIMULATED_DAYS=30
+	$(BIN)/python -m pytest tests/simulation -s -k leaves_the_truth $(ARGS)
+
 .PHONY: lint
 lint: $(READY) ## Check style and formatting
 	$(BIN)/ruff check $(CODE)

@@ -8,6 +8,7 @@ kept until its journal is drained of it.
 
 from __future__ import annotations
 
+import asyncio
 import json
 from collections import Counter
 from collections.abc import Collection, Sequence
@@ -146,6 +147,9 @@ class JournalMembership:
 
     async def stay(self) -> None:
         """Say every 30 s that this process is alive. Raises UsageError once its journal was given up."""
+        if self._is_exclusive:
+            # Nobody else can read it or give this journal up.
+            await asyncio.Event().wait()
         is_away = False
         while True:
             await self._clock.sleep(HEARTBEAT_SECONDS)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from concurrent.futures import Executor
 from dataclasses import replace
 from functools import partial
@@ -57,13 +57,18 @@ class CallHandler:
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """The handler of every path that is not a control's."""
-        call = _call_of(request)
+        answer, headers = await self.answer(_call_of(request), request.read)
+        if answer.transport is None:
+            return sending.whole(answer, headers, compress=self._compress)
+        return await sending.broken(request, answer, headers)
+
+    async def answer(self, call: Call, read: Callable[[], Awaitable[bytes]]) -> tuple[Answer, dict[str, str]]:
+        """What is answered to a call whose body `read` brings, and the headers that go with it."""
         try:
             target = target_of(call)
         except Refusal as refusal:
-            request_id = self._request_id(request.path, 0)
-            answer = _refused(refusal, None, request_id)
-            return sending.whole(answer, {"x-acs-request-id": request_id}, compress=self._compress)
+            request_id = self._request_id(call.path, 0)
+            return _refused(refusal, None, request_id), {"x-acs-request-id": request_id}
         operation = target.operation
         arrival = self._ledger.arrive(operation, self._machine.monotonic())
         self._ledger.stats[operation.name].by_gateway[target.gateway] += 1
@@ -72,15 +77,14 @@ class CallHandler:
         status, rows, sent_bytes = 0, 0, 0
         try:
             try:
-                answer = await self._answer(target, call._replace(body=await request.read()), arrival, request_id)
+                answer = await self._answer(target, call._replace(body=await read()), arrival, request_id)
             except Refusal as refusal:
                 answer = _refused(refusal, operation, request_id)
             if answer.transport is None:
                 status, rows, sent_bytes = answer.status, answer.rows, len(answer.body)
-                return sending.whole(answer, headers, compress=self._compress)
-            if answer.transport is not FaultKind.RESET_BEFORE:
+            elif answer.transport is not FaultKind.RESET_BEFORE:
                 status, sent_bytes = answer.status, len(answer.body) // 2
-            return await sending.broken(request, answer, headers)
+            return answer, headers
         finally:
             self._ledger.leave(operation, status=status, rows=rows, sent_bytes=sent_bytes)
 

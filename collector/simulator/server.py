@@ -156,6 +156,11 @@ class Simulator:
             self._maker.shutdown()
 
     @property
+    def handler(self) -> CallHandler:
+        """What answers the calls, for a client in the same process that does without a connection."""
+        return self._handler
+
+    @property
     def clock(self) -> SimulatorClock:
         """The clock, where it can be moved. TypeError when `now` was given as something else."""
         if not isinstance(self.now, SimulatorClock):
