@@ -7,7 +7,7 @@ import asyncio
 import sys
 from statistics import median
 
-from benchmarks import cost, quota, soak
+from benchmarks import cost, idle, intervals, quota, soak
 
 
 def spread(values: list[float], form: str) -> str:
@@ -36,11 +36,17 @@ async def run_quota(rounds: int, seconds: float) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("what", nargs="*", choices=["cost", "quota", "soak"], default=["cost", "quota"])
+    parser.add_argument(
+        "what", nargs="*", choices=["cost", "quota", "soak", "intervals", "idle"], default=["cost", "quota"]
+    )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of one quota run")
     parser.add_argument("--minutes", type=float, default=20.0, help="length of a soak")
     arguments = parser.parse_args()
+    if "intervals" in arguments.what:
+        sys.exit(intervals.report(intervals.measure("15m", 24.0), intervals.measure("30s", 1.0)))
+    if "idle" in arguments.what:
+        sys.exit(idle.report(asyncio.run(idle.measure())))
     if "soak" in arguments.what:
         sys.exit(soak.report(asyncio.run(soak.soak(arguments.minutes))))
     if "cost" in arguments.what:

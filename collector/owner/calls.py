@@ -100,7 +100,7 @@ async def ship_calls(owner: Owner) -> None:
             while table in waiting and await shipper.ship_one(table, draining=True):
                 pass
     except StoreUnavailable as error:
-        log.warning("calls_not_stored_yet", error=str(error))
+        log.warning("calls_left_in_journal", error=str(error))
 
 
 async def _cost(owner: Owner, row: Operation, time: int) -> str:

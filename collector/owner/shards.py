@@ -234,7 +234,7 @@ class JournalMembership:
             return
         self._told = told
         if told[0]:
-            log.warning("streams_waiting", streams=told[0], journals=list(told[1]))
+            log.warning("streams_held_back", streams=told[0], journals=list(told[1]))
         else:
             log.info("streams_taken_over")
 

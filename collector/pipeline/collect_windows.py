@@ -212,7 +212,7 @@ class _WindowReader:
         """Drop a window that cannot be sealed; its range is planned again, smaller where it was too full."""
         if date - self._settle > window.start:
             self._at.span_max[state.id] = max(1, window.seconds // 2)
-            log.info("window_too_full", stream=str(state.key), window_seconds=window.seconds)
+            log.info("window_overflowed", stream=str(state.key), window_seconds=window.seconds)
         else:
             log.warning(
                 "server_clock_stepped_back", stream=str(state.key), window_end=window.end, server_date=date,

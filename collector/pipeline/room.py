@@ -132,7 +132,7 @@ class Room:
         self._lacking += 1
         if self._lacking == 1:
             log.warning(
-                "journal_full", journal_bytes=self._journal_bytes, bytes_max=self._bytes_max,
+                "journal_filled_up", journal_bytes=self._journal_bytes, bytes_max=self._bytes_max,
                 disk_free_bytes=self._disk_free,
             )  # fmt: skip
         try:
@@ -140,7 +140,7 @@ class Room:
         finally:
             self._lacking -= 1
             if self._lacking == 0:
-                log.info("journal_has_room", journal_bytes=self._journal_bytes)
+                log.info("journal_room_returned", journal_bytes=self._journal_bytes)
 
     async def _fits(self, answer_bytes: int, repeatable: bool) -> bool:
         if self._clock.monotonic() - self._looked_at >= SIZE_AGE_SECONDS_MAX or self._lacking:

@@ -113,7 +113,7 @@ class OnceRunner:
         """
         await self._client.read_clock()
         if self._server_clock.machine_is_off:
-            log.warning("clock_differs", difference_seconds=round(self._server_clock.difference_seconds, 1))
+            log.warning("clock_difference_noticed", difference_seconds=round(self._server_clock.difference_seconds, 1))
         # Fixed here: a run that chased the clock would never end.
         now = self._server_clock.date if self._server_clock.date is not None else self._server_clock.now()
         await self._membership.join()

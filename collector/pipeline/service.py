@@ -142,7 +142,7 @@ class Service:
         """Learn the time and the streams. Raises StoreUnavailable and JournalError."""
         await self._client.read_clock()
         if self._server_clock.machine_is_off:
-            log.warning("clock_differs", difference_seconds=round(self._server_clock.difference_seconds, 1))
+            log.warning("clock_difference_noticed", difference_seconds=round(self._server_clock.difference_seconds, 1))
         await self._membership.join()
         await self._begin()
         await self._plan()
@@ -226,7 +226,7 @@ class Service:
             try:
                 await self._plan()
             except StoreUnavailable as error:
-                log.warning("store_unavailable", error=str(error), retry_seconds=STORE_RETRY_SECONDS)
+                log.warning("store_failed", error=str(error), retry_seconds=STORE_RETRY_SECONDS)
                 self._replan.set()
                 await self._clock.sleep(STORE_RETRY_SECONDS)
 
@@ -307,7 +307,7 @@ class Service:
             capacity = self._capacity(lane.operation)
             if looks > interval * capacity:
                 log.warning(
-                    "quota_too_small",
+                    "quota_fell_short",
                     operation=lane.operation,
                     streams=len(lane.slots),
                     interval_seconds=interval,

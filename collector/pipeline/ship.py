@@ -99,7 +99,7 @@ class Shipper:
                 return await work()
             except StoreUnavailable as error:
                 self.shipped.last_error = str(error)
-                log.warning("store_unavailable", error=str(error), retry_seconds=backoff)
+                log.warning("store_failed", error=str(error), retry_seconds=backoff)
                 await self._clock.sleep(backoff)
                 backoff = min(backoff * 2, BACKOFF_SECONDS_MAX)
         return await work()
@@ -122,7 +122,7 @@ class Shipper:
                     draining = True
             except StoreUnavailable as error:
                 if not backoff:
-                    log.warning("store_unavailable", table=table, error=str(error))
+                    log.warning("store_failed", table=table, error=str(error))
                 self.shipped.last_error = str(error)
                 backoff = min(max(backoff * 2, BACKOFF_SECONDS_MIN), BACKOFF_SECONDS_MAX)
                 await wait_for(stop, self._clock, backoff)

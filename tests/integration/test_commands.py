@@ -72,6 +72,9 @@ def environment(key: str | None) -> Mapping[str, str]:
 
 
 async def started(*arguments: object, key: str | None = SIMULATOR_KEY, folder: Path | None = None) -> Any:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        # A shell that runs the tests in its background has them ignore Ctrl-C, and every child would inherit that.
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     return await asyncio.create_subprocess_exec(
         sys.executable, "-m", "collector", *map(str, arguments), env=environment(key), cwd=folder,
         stdin=asyncio.subprocess.DEVNULL, stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE,

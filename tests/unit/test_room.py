@@ -113,7 +113,7 @@ async def test_a_full_disk_stops_requests_before_they_are_sent(tmp_path: Path) -
         await asyncio.gather(*waiting)
 
     assert not limit.is_full
-    assert [log["event"] for log in logs] == ["journal_full", "journal_has_room"]
+    assert [log["event"] for log in logs] == ["journal_filled_up", "journal_room_returned"]
 
 
 async def test_a_thousand_requests_that_wait_cost_no_more_than_one(tmp_path: Path) -> None:
@@ -160,7 +160,7 @@ async def test_a_transaction_that_meets_a_full_disk_is_made_again(tmp_path: Path
     assert await writing == 7
     assert len(await of.meta("big")) == FULL_AT_BYTES
     assert not limit.is_full
-    assert [log["event"] for log in logs] == ["journal_full", "journal_has_room"]
+    assert [log["event"] for log in logs] == ["journal_filled_up", "journal_room_returned"]
 
 
 async def test_a_reservation_that_waited_is_the_one_that_is_settled(tmp_path: Path) -> None:
