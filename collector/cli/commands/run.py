@@ -91,7 +91,9 @@ def _say_idle(settings: Settings, report: RunReport, names: list[str]) -> None:
     for name in names:
         if name not in report.sources:
             enabled = getattr(settings.sources, name).enabled
-            log.info("source_skipped", source=name, reason=f"it needs {needs(name)}" if enabled else "it is switched off")
+            log.info(
+                "source_skipped", source=name, reason=f"it needs {needs(name)}" if enabled else "it is switched off"
+            )
 
 
 def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_json: bool) -> None:
