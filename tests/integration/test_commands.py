@@ -33,7 +33,7 @@ LINES_PER_SECOND = 2.0
 CANARY = "sk-canary-5e1f0a9c77d24b"
 TESTDATA = Path(__file__).parents[1] / "testdata"
 MIGRATIONS = Path(__file__).parents[2] / "sql" / "migrations"
-WAIT_SECONDS_MAX = 30.0
+WAIT_SECONDS_MAX = 180.0
 IN_FLIGHT_MAX = NODES + 1
 """A stopped process has at most one call of each node and group on its way."""
 
@@ -88,7 +88,8 @@ async def ended(process: Any) -> Ended:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            # To the end of its pipes, or they would be closed after the event loop is.
+            await process.communicate()
     return Ended(process.returncode, stdout, stderr.decode())
 
 
@@ -165,7 +166,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     folder = tmp_path_factory.mktemp("demo") / "D"
     done = subprocess.run(
         [sys.executable, "-m", "collector", "demo", "--dir", folder, "--nodes", "3", "--minutes", "3"],
-        env=environment(None), capture_output=True, timeout=60, check=False,
+        env=environment(None), capture_output=True, timeout=180, check=False,
     )  # fmt: skip
     return folder, Ended(done.returncode, done.stdout, done.stderr.decode())
 
