@@ -460,7 +460,7 @@ def of_usage(now: int) -> list[Case]:
 def series(now: int) -> list[Case]:
     """Of points, events and tasks."""
     swinging = [point(at(END, 60 + i), 10 + 2 * (i % 2)) for i in range(30)] + [point(at(END, 10), 100)]
-    steady = [point(at(END, 60 + i), 5, "n2") for i in range(30)] + [point(at(END, 20), 6, "n2")]
+    steady = [point(at(END, 60 + i), 5, "n2") for i in range(29)] + [point(at(END, 20), 6, "n2")]
     constant = [point(at(END, 60 + i), 7, "n3") for i in range(31)]
     short = [point(at(END, 60 + i), 1 + i % 2, "n4") for i in range(28)] + [point(at(END, 20), 99, "n4")]
     far = ["node_metrics", "g1", "n1", "", "m", T10, 100, 12, 2, 29.7]
@@ -488,7 +488,7 @@ def series(now: int) -> list[Case]:
             "metric_anomalies",
             {"metric_points": swinging + steady + constant + short},
             [
-                (UNTIL, [far, ["node_metrics", "g1", "n2", "", "m", T20, 6, 5, 0, 24.7]]),
+                (UNTIL, [far, ["node_metrics", "g1", "n2", "", "m", T20, 6, 5, 0, 23.9]]),
                 (UNTIL | {"z_min": "25"}, [far]),
                 (UNTIL | {"metric": "other"}, []),
             ],
