@@ -74,7 +74,7 @@ async def test_the_engine_knows_every_limit_of_the_profile(tmp_path: Path) -> No
 
 
 def test_the_roles_may_do_their_work_and_nothing_else(tmp_path: Path) -> None:
-    """The writer makes and fills the tables, the reader runs every named query; all else is refused for want of rights."""
+    """The writer fills its tables, the reader runs the named queries; the rest is refused for want of rights."""
     # Twice: a later version replaces views that are there.
     allowed = [(WRITER, sql) for sql in [*MIGRATIONS, *MIGRATIONS, INSERT]]
     allowed += [(READER, query.sql) for query in named_queries()]
