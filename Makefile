@@ -4,7 +4,7 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := collector tests $(wildcard benchmarks)
+CODE := collector tests $(wildcard benchmarks contrib)
 
 .DEFAULT_GOAL := help
 
@@ -71,6 +71,10 @@ reference: $(READY) ## Renew docs/reference from the catalogues of operations, e
 	$(BIN)/python -m collector.cli.reference
 	$(BIN)/python -c "from collector.telemetry import events; print(events.reference(), end='')" > docs/reference/events.md
 	$(BIN)/python -c "from collector.telemetry import metrics; print(metrics.reference(), end='')" > docs/reference/metrics.md
+
+.PHONY: dashboards
+dashboards: $(READY) ## Renew contrib/grafana/dashboards from the boards; look for differences only with ARGS=--check
+	$(BIN)/python -m contrib.grafana.build $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other targets have made
