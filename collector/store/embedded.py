@@ -19,7 +19,7 @@ import msgspec
 
 from collector.errors import CollectorError, StoreRefused, StoreUnavailable, UsageError
 from collector.store.base import BLOCK_ROWS_MAX, DATABASE, QueryAnswer, QueryLimits
-from collector.store.embedded_reader import Reader
+from collector.store.embedded_reader import Question, Reader
 from collector.store.engine import CONFIG_FILE, connect, connection_string
 from collector.store.engine_config import EngineLimits
 from collector.store.failures import write_failure
@@ -131,10 +131,15 @@ class EmbeddedStore:
         limits: QueryLimits | None = None,
     ) -> QueryAnswer:
         """See `Store.query`. Each call gets a handle of its own, so nothing is left for the next."""
-        self._check_open()
-        return await self._reader.query(
-            sql, format=format, columns=columns, parameters=parameters or {}, limits=limits or QueryLimits()
+        return await self.ask(
+            sql,
+            Question(format=format, columns=columns, parameters=parameters or {}, limits=limits or QueryLimits()),
         )
+
+    async def ask(self, sql: str, question: Question) -> QueryAnswer:
+        """As `query`, with all that a client of ClickHouse may say beside its SQL."""
+        self._check_open()
+        return await self._reader.query(sql, question)
 
     async def close(self) -> None:
         """See `Store.close`."""

@@ -73,10 +73,9 @@ _TRAILER = re.compile(r"(?:[\s.]*\((?:[A-Z][A-Z0-9_]{2,}|version [^()]*(?:\([^()
 # What follows quotes the engine's own plumbing, or whole records.
 _TAIL = re.compile(
     r"(?::? ?\bwhile (?:executing|processing) |:? ?\(in (?:file/uri|query)\b|Stack trace|: data for INSERT"
-    r"|\s:\s*Row \d+:|: Buffer has gone).*$",
+    r"|\s:\s*Row \d+:|: Buffer has gone|: In scope SELECT formatQuery).*$",
     re.DOTALL | re.IGNORECASE,
 )
-_POSITION = re.compile(r"(?<=\bposition )\d+")
 
 
 class EngineQueryError(QueryError):
@@ -121,17 +120,12 @@ def hint_of(code: int) -> str:
     return _HINTS.get(code, "")
 
 
-def query_failure(error: BaseException, *, prefix: int = 0) -> EngineQueryError:
-    """The error of a reader's query.
-
-    `prefix` is the number of characters that were put before the SQL when it was parsed; positions in
-    a syntax error are counted without them.
-    """
+def query_failure(error: BaseException) -> EngineQueryError:
+    """The error of a reader's query."""
     text = str(error)
     code = error_code(text)
     message = readable(text) or type(error).__name__
     if code == _SYNTAX_ERROR:
-        message = _POSITION.sub(lambda found: str(max(1, int(found[0]) - prefix)), message, count=1)
         # The list of all that could stand there instead fills a screen and helps nobody.
         message = message.partition(". Expected one of")[0]
     return EngineQueryError(message, code=code, name=error_name(text), hint=hint_of(code))

@@ -335,7 +335,7 @@ async def test_the_sql_may_choose_its_format_when_the_caller_does_not(store: Emb
     [
         ("SELECT nope FROM probe", "Unknown expression identifier `nope`", 47),
         ("SELECT * FROM nowhere", "nowhere", 60),
-        ("SELEC 1", "position 7", 62),
+        ("SELEC 1", "position 1", 62),
         ("SELECT 1 SETTINGS max_threads = 9", "readonly", 164),
     ],
 )
