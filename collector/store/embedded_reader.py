@@ -16,6 +16,7 @@ from collector.store.base import DATABASE, Column, QueryAnswer, QueryLimits
 from collector.store.embedded_answer import DEFAULT_FORMAT, EmbeddedAnswer
 from collector.store.engine import connect
 from collector.store.gate import Refused, Vocabulary, check_kind, check_tree
+from collector.store.inserts import literal, quoted_name
 from collector.store.priority import stand_back
 
 QUERIES_MAX = 4
@@ -99,7 +100,7 @@ class Reader:
         answer.handle = handle = connect(self._connection_string)
         if question.database.lower() == "system":
             raise Refused("system is no database to begin from; put it before the name of the table")
-        handle.query(f"USE {_name(question.database)}")
+        handle.query(f"USE {quoted_name(question.database)}")
         if self._vocabulary is None:
             self._vocabulary = _vocabulary(handle)
         handle.query(f"SET {_settings(answer.name, question)}")
@@ -130,7 +131,7 @@ def _canonical(handle: Any, sql: str) -> tuple[str, str | None]:
     # The engine's own parser decides what a text is; there is no public way to it.
     kind = handle._conn.classify_query(sql)
     check_kind(kind["query_class"].name, kind["statement_count"])
-    text = handle.query(f"SELECT formatQuerySingleLine({_literal(sql)})", "TSVRaw").bytes().decode(errors="replace")
+    text = handle.query(f"SELECT formatQuerySingleLine({literal(sql)})", "TSVRaw").bytes().decode(errors="replace")
     statement = text.removesuffix("\n")
     found = _FORMAT.search(statement)
     return (statement[: found.start()], found[1]) if found else (statement, None)
@@ -167,7 +168,7 @@ def _settings(name: str, question: Question) -> str:
         "implicit_select": 0,
         "readonly": 1,
     }
-    return ", ".join(f"{name} = {_literal(str(value))}" for name, value in values.items())
+    return ", ".join(f"{name} = {literal(str(value))}" for name, value in values.items())
 
 
 def _described(handle: Any, statement: str, parameters: dict[str, str]) -> tuple[Column, ...]:
@@ -180,11 +181,3 @@ def _meta(handle: Any, statement: str, parameters: dict[str, str]) -> tuple[Colu
     """Names and types of SHOW, EXPLAIN and the like, which cannot be described: they are run once more."""
     document = msgspec.json.decode(handle.query(statement, "JSONCompact", params=parameters).bytes())
     return tuple(Column(column["name"], column["type"]) for column in document["meta"])
-
-
-def _name(identifier: str) -> str:
-    return "`" + identifier.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
