@@ -8,13 +8,13 @@ from pathlib import Path
 from collector.store.base import DATABASE
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import load_migrations
-from collector.store.named import named_queries
 from tests.roles import answers, statements
 
 WRITER, READER = "pai_writer", "pai_reader"
 MIGRATIONS = [f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic"] + [
     statement for migration in load_migrations() for statement in migration.statements
 ]
+RELATIONS = sorted({name for sql in MIGRATIONS for name in re.findall(r"^CREATE [A-Z ]*?(pai\.\w+)", sql)})
 INSERT = f"INSERT INTO {DATABASE}.dead_letters SELECT now(), 'o', 'r', 's', 'why', '{{}}'"
 
 NOT_FOR_READERS = (
@@ -74,10 +74,10 @@ async def test_the_engine_knows_every_limit_of_the_profile(tmp_path: Path) -> No
 
 
 def test_the_roles_may_do_their_work_and_nothing_else(tmp_path: Path) -> None:
-    """The writer fills its tables, the reader runs the named queries; the rest is refused for want of rights."""
+    """The writer fills its tables, the reader reads all tables and views; the rest is refused for want of rights."""
     # Twice: a later version replaces views that are there.
     allowed = [(WRITER, sql) for sql in [*MIGRATIONS, *MIGRATIONS, INSERT]]
-    allowed += [(READER, query.sql) for query in named_queries()]
+    allowed += [(READER, f"SELECT * FROM {name} LIMIT 1") for name in RELATIONS]
     allowed += [(READER, "SELECT table, sum(rows) FROM system.parts GROUP BY table")]
     allowed += [(READER, "SELECT name FROM system.tables"), (READER, "SELECT name FROM system.columns")]
     refused = [(READER, sql) for sql in NOT_FOR_READERS]

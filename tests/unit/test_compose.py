@@ -122,12 +122,13 @@ def test_the_collector_knows_every_setting_that_it_is_given(profile: str) -> Non
     """No variable of the compose file is misspelt or has a value that the collector refuses."""
     collector = services(profile)["collector" if profile == "single" else "collector-cluster"]
     environ = {
-        name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value))
-        for name, value in collector["environment"].items()
-        if "__STORE__" not in name
+        name: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", str(value)) for name, value in collector["environment"].items()
     }
 
-    assert environment_layer(environ).lines == []
+    layer = environment_layer(environ)
+
+    assert layer.lines == []
+    assert layer.values["store"].get("cluster", "") == ("pai" if profile == "cluster" else "")
 
 
 def test_the_cluster_is_the_same_in_all_files() -> None:
