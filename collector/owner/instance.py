@@ -158,6 +158,7 @@ class Owner:
         self.buckets = buckets_for(CATALOGUE.values(), self.clock, quotas)
         await self._restore_sends(clean_end)
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
+        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         self._stack.push_async_callback(self._remember_sends)
         if self._given_store is None:
             self.store = await open_store(settings)
@@ -167,7 +168,6 @@ class Owner:
         if migrated:
             await migrate(self.store)
         self.outgoing = Outgoing(self.journal)
-        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         self.membership = JournalMembership(
             self.store,
             self.journal,
