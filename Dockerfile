@@ -16,9 +16,9 @@ RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
     pip install --no-cache-dir --disable-pip-version-check --root-user-action ignore --no-compile \
         --constraint /constraints.txt "$(echo /wheels/pai_collector-*.whl)[${EXTRAS}]" \
     && useradd --system --uid 10001 --create-home --home-dir /var/lib/pai-collector --shell /usr/sbin/nologin collector
-ENV PYTHONUNBUFFERED=1
+COPY contrib/docker/collector.toml /etc/pai-collector/collector.toml
+ENV PYTHONUNBUFFERED=1 PAI_COLLECTOR_CONFIG=/etc/pai-collector/collector.toml
 USER 10001
-# Journal and embedded store lie in data/ of the working directory, unless the configuration says otherwise.
 WORKDIR /var/lib/pai-collector
 VOLUME /var/lib/pai-collector
 EXPOSE 9600

@@ -15,6 +15,7 @@ from typing import Any
 import pytest
 import yaml
 
+from collector.settings import load
 from collector.settings.layers import environment_layer
 from collector.store.embedded import EmbeddedStore
 
@@ -129,6 +130,22 @@ def test_the_collector_knows_every_setting_that_it_is_given(profile: str) -> Non
 
     assert layer.lines == []
     assert layer.values["store"].get("cluster", "") == ("pai" if profile == "cluster" else "")
+
+
+def test_the_image_has_all_that_it_is_built_from_and_a_configuration() -> None:
+    """What the Dockerfile takes is let through by .dockerignore, and its paths lie in the volume."""
+    dockerfile = (ROOT / "Dockerfile").read_text()
+    let_through = {line[1:] for line in (ROOT / ".dockerignore").read_text().splitlines() if line.startswith("!")}
+    copied = [name for line in re.findall(r"^COPY (.+)$", dockerfile, re.MULTILINE) for name in line.split()[:-1]]
+    bound = re.findall(r"source=(requirements/\S+?),", dockerfile)
+    settings = load(ROOT / "contrib/docker/collector.toml", {})
+
+    assert {*copied, *bound} == let_through
+    assert all((ROOT / name).exists() for name in let_through)
+    volume = Path(re.findall(r"^VOLUME (\S+)$", dockerfile, re.MULTILINE)[0])
+    assert settings.journal.path.parent == settings.store.path.parent == volume
+    assert "PAI_COLLECTOR_CONFIG=/etc/pai-collector/collector.toml" in dockerfile
+    assert services()["collector"]["volumes"] == [f"journal:{volume}"]
 
 
 def test_the_cluster_is_the_same_in_all_files() -> None:
