@@ -4,7 +4,7 @@ ARGS ?=
 
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := collector tests $(wildcard benchmarks)
+CODE := collector tests $(wildcard benchmarks contrib)
 
 .DEFAULT_GOAL := help
 
@@ -79,6 +79,10 @@ audit: ## Ask for known weaknesses of the locked dependencies; needs the network
 	$(PYTHON) -m venv build/audit
 	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
 	build/audit/bin/pip-audit --requirement requirements/test.txt --no-deps --disable-pip --strict
+
+.PHONY: dashboards
+dashboards: $(READY) ## Renew contrib/grafana/dashboards from the boards; look for differences only with ARGS=--check
+	$(BIN)/python -m contrib.grafana.build $(ARGS)
 
 .PHONY: clean
 clean: ## Remove what the other targets have made

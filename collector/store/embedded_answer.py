@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import itertools
+import os
 from collections.abc import AsyncIterator, Callable
 from concurrent.futures import Executor
 from types import TracebackType
@@ -19,9 +20,6 @@ T = TypeVar("T")
 
 CHUNK_BYTES_MAX = 1 << 20
 DEFAULT_FORMAT = "TabSeparated"
-EXPLAIN = "EXPLAIN AST "
-"""Put before the SQL when it is judged, so syntax errors count their positions from there."""
-
 _KILL_AGAIN_SECONDS = 0.05
 _TOO_MANY_ROWS_OR_BYTES = 396
 _numbers = itertools.count(1)
@@ -36,38 +34,42 @@ class EmbeddedAnswer:
         self._threads = threads
         self._kill = kill
         self._release = release
-        self._turn = asyncio.Lock()
         self._running: asyncio.Future[Any] | None = None
+        self._source: asyncio.StreamReader | None = None
+        self._pipe: asyncio.ReadTransport | None = None
         self._closed = False
+        self._ending: asyncio.Future[None] | None = None
         self.name = f"reader {next(_numbers)}"
         """Marks the engine's query, so that it can be killed from another handle."""
         self.format = DEFAULT_FORMAT
         self.columns: tuple[Column, ...] = ()
         self.handle: Any = None
-        self.stream: Any = None
         self.pending = b""
         """Bytes that are there already."""
         self.bytes_left = 0
 
     async def run(self, work: Callable[[], T]) -> T:
         """Run `work` in a thread. A cancelled caller gets away only when the engine has stopped."""
-        async with self._turn:
-            running = asyncio.get_running_loop().run_in_executor(self._threads, work)
-            self._running = running
-            try:
-                return await asyncio.shield(running)
-            except asyncio.CancelledError:
-                await self._stop()
-                raise
-            except (QueryError, Refused):
-                raise
-            except Exception as error:
-                raise query_failure(error, prefix=len(EXPLAIN)) from None
+        running = asyncio.get_running_loop().run_in_executor(self._threads, work)
+        self._running = running
+        return await self._settled(running)
 
-    def next_block(self) -> bytes:
-        """The stream's next bytes, b"" at its end. Runs in a thread."""
-        block = self.stream.fetch() if self.stream is not None else None
-        return self.counted(block.bytes()) if block is not None else b""
+    async def pour(self, work: Callable[[int], object]) -> None:
+        """Begin `work`, which writes into the file descriptor that it is given, and wait for its first bytes.
+
+        A pipe holds little, so the engine goes on as fast as the bytes are taken.
+        """
+        loop = asyncio.get_running_loop()
+        reading, writing = os.pipe()
+        source = asyncio.StreamReader(limit=CHUNK_BYTES_MAX)
+        self._pipe, _ = await loop.connect_read_pipe(
+            lambda: asyncio.StreamReaderProtocol(source), os.fdopen(reading, "rb", buffering=0)
+        )
+        self._source = source
+        self._running = loop.run_in_executor(self._threads, work, writing)
+        # The engine opens the pipe by its number: it is ours to keep open until then, and to close at the end.
+        self._running.add_done_callback(lambda _: os.close(writing))
+        self.pending = await self._next()
 
     def counted(self, block: bytes) -> bytes:
         """`block`, unless it goes beyond the limit. The engine counts a constant column as one value only."""
@@ -81,11 +83,31 @@ class EmbeddedAnswer:
             )
         return block
 
+    async def _next(self) -> bytes:
+        """The next bytes, b"" at the end of the whole result. Raises where it is not whole."""
+        if self._source is None:
+            return b""
+        block = await self._source.read(CHUNK_BYTES_MAX)
+        if not block and self._running is not None:
+            await self._settled(self._running)
+        return self.counted(block)
+
+    async def _settled(self, running: asyncio.Future[T]) -> T:
+        try:
+            return await asyncio.shield(running)
+        except asyncio.CancelledError:
+            await self._stop()
+            raise
+        except (QueryError, Refused):
+            raise
+        except Exception as error:
+            raise query_failure(error) from None
+
     async def __aiter__(self) -> AsyncIterator[bytes]:
         while not self._closed:
             block, self.pending = self.pending, b""
             if not block:
-                block = await self.run(self.next_block)
+                block = await self._next()
             if not block:
                 return
             for start in range(0, len(block), CHUNK_BYTES_MAX):
@@ -101,17 +123,24 @@ class EmbeddedAnswer:
 
     async def close(self) -> None:
         """See `QueryAnswer.close`. A call that runs is stopped, and ends with an error."""
-        if self._closed:
-            return
         self._closed = True
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._end())
+        # Also where whoever closes is cancelled: a handle that stays open keeps the whole store open.
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         try:
             await self._stop()
-            await self.run(self._drop)
+            await asyncio.get_running_loop().run_in_executor(self._threads, self._drop)
         finally:
             self._release(self)
 
     async def _stop(self) -> None:
         """Kill what runs. Again and again, because a query that is only about to start cannot be killed yet."""
+        if self._pipe is not None:
+            # Whoever waits for room in the pipe gets an error instead.
+            self._pipe.close()
         while self._running is not None and not self._running.done():
             await asyncio.to_thread(self._kill, self.name)
             await asyncio.wait([self._running], timeout=_KILL_AGAIN_SECONDS)
@@ -120,9 +149,6 @@ class EmbeddedAnswer:
 
     def _drop(self) -> None:
         self.pending = b""
-        with contextlib.suppress(Exception):
-            if self.stream is not None:
-                self.stream.close()
         with contextlib.suppress(Exception):
             if self.handle is not None:
                 self.handle.close()

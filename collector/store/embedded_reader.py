@@ -3,29 +3,45 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping
+import re
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field
 from typing import Any
 
 import msgspec
 
 from collector.errors import QueryError
 from collector.store.base import DATABASE, Column, QueryAnswer, QueryLimits
-from collector.store.embedded_answer import DEFAULT_FORMAT, EXPLAIN, EmbeddedAnswer
+from collector.store.embedded_answer import DEFAULT_FORMAT, EmbeddedAnswer
 from collector.store.engine import connect
-from collector.store.gate import Refused, Statement, check_kind, check_tree
+from collector.store.gate import Refused, Vocabulary, check_kind, check_tree
+from collector.store.inserts import literal, quoted_name
 from collector.store.priority import stand_back
 
 QUERIES_MAX = 4
 """Queries at once; more wait for their turn."""
 
-# The engine streams a result as one document per block. Only where such documents simply follow each
-# other is that a document too; any other format is made in one piece, within `QueryLimits.bytes_max`.
-_STREAMED = frozenset(
-    {"csv", "tsv", "tabseparated", "tsvraw", "tabseparatedraw", "jsoneachrow", "jsoncompacteachrow", "ndjson",
-     "jsonlines", "rowbinary", "native"}
-)  # fmt: skip
 _BLOCK_ROWS = 8_192
+_CANONICAL_BYTES_MAX = 4 << 20
+"""What the engine makes of SQL that is within its own limit may be longer than that."""
+_FORMAT = re.compile(r" FORMAT (\w+)$")
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Question:
+    """What a reader asks for, beside the SQL."""
+
+    format: str | None = None
+    """Of the result, where the SQL must not name one."""
+    default_format: str = DEFAULT_FORMAT
+    """Of the result, where the SQL may name one and does not."""
+    columns: bool = False
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    limits: QueryLimits = field(default_factory=QueryLimits)
+    settings: Mapping[str, str] = field(default_factory=dict)
+    """Settings of the engine that somebody has judged: what stands here is set."""
+    database: str = DATABASE
 
 
 class Reader:
@@ -38,21 +54,23 @@ class Reader:
         )
         self._turns = asyncio.Semaphore(QUERIES_MAX)
         self._answers: set[EmbeddedAnswer] = set()
-        self._table_functions: frozenset[str] = frozenset()
+        self._vocabulary: Vocabulary | None = None
 
-    async def query(
-        self, sql: str, *, format: str | None, columns: bool, parameters: Mapping[str, str], limits: QueryLimits
-    ) -> QueryAnswer:
+    async def query(self, sql: str, question: Question) -> QueryAnswer:
         """See `Store.query`."""
-        if format is not None and not format.isalnum():
-            raise QueryError(f"{format!r} is not the name of a format")
+        for name in (question.format or "", question.default_format):
+            if name and not (name.isascii() and name.isalnum()):
+                raise QueryError(f"{name!r} is not the name of a format")
         if not sql.strip():
             raise QueryError("there is no SQL to run")
         await self._turns.acquire()
         answer = EmbeddedAnswer(self._threads, self._kill, self._release)
         self._answers.add(answer)
         try:
-            await answer.run(lambda: self._start(answer, sql, format, columns, dict(parameters), limits))
+            pour = await answer.run(lambda: self._start(answer, sql, question))
+            if pour is not None:
+                # The first bytes are waited for, so that wrong SQL fails before anything is given out.
+                await answer.pour(pour)
         except BaseException as error:
             await answer.close()
             if isinstance(error, Refused):
@@ -77,94 +95,89 @@ class Reader:
         self._answers.discard(answer)
         self._turns.release()
 
-    def _start(
-        self,
-        answer: EmbeddedAnswer,
-        sql: str,
-        format: str | None,
-        columns: bool,
-        parameters: dict[str, str],
-        limits: QueryLimits,
-    ) -> None:
+    def _start(self, answer: EmbeddedAnswer, sql: str, question: Question) -> Callable[[int], object] | None:
+        """Judge the SQL; gives what makes a SELECT's result, and answers anything else at once."""
         answer.handle = handle = connect(self._connection_string)
-        handle.query(f"USE {DATABASE}")
-        if not self._table_functions:
-            names = handle.query("SELECT name FROM system.table_functions", "TSVRaw").bytes().decode()
-            self._table_functions = frozenset(names.split())
-        handle.query(f"SET log_comment = '{answer.name}', {_settings(limits)}")
-        statement = self._judge(handle, sql, parameters)
-        if format and statement.format:
-            raise Refused(f"leave FORMAT {statement.format} out: the format is chosen beside the SQL")
-        answer.format = chosen = format or statement.format or DEFAULT_FORMAT
-        streamed, header = chosen, b""
-        if statement.is_select and chosen.lower() in ("csvwithnames", "tsvwithnames", "tabseparatedwithnames"):
-            # The header comes before the first block only, so it is made here and the rest streamed without.
-            names = [column.name for column in _describe(handle, sql, parameters)]
-            streamed = chosen[: -len("WithNames")]
-            header = _header(streamed, names)
-        if columns:
-            look = _describe if statement.is_select else _meta
-            answer.columns = look(handle, sql, parameters)
-        answer.pending = header
-        answer.bytes_left = limits.bytes_max
-        if statement.is_select and streamed.lower() in _STREAMED:
-            answer.stream = handle.send_query(sql, streamed, params=parameters)
-            # The first block is fetched here, so that wrong SQL fails before anything is given out.
-            answer.pending += answer.next_block()
-        else:
-            answer.pending = answer.counted(handle.query(sql, chosen, params=parameters).bytes())
-
-    def _judge(self, handle: Any, sql: str, parameters: dict[str, str]) -> Statement:
-        # The engine's own parser decides what a text is; there is no public way to it.
-        kind = handle._conn.classify_query(sql)
-        check_kind(kind["query_class"].name, kind["statement_count"])
-        tree = handle.query(f"{EXPLAIN}{sql}", "TSVRaw", params=parameters).bytes().decode(errors="replace")
-        return check_tree(tree.splitlines(), self._table_functions)
+        if question.database.lower() == "system":
+            raise Refused("system is no database to begin from; put it before the name of the table")
+        handle.query(f"USE {quoted_name(question.database)}")
+        if self._vocabulary is None:
+            self._vocabulary = _vocabulary(handle)
+        handle.query(f"SET {_settings(answer.name, question)}")
+        statement, own_format = _canonical(handle, sql)
+        if question.format and own_format:
+            raise Refused(f"leave FORMAT {own_format} out: the format is chosen beside the SQL")
+        parameters = dict(question.parameters)
+        tree = handle.query(f"EXPLAIN AST {statement}", "TSVRaw", params=parameters).bytes().decode(errors="replace")
+        is_select = check_tree(tree.splitlines(), self._vocabulary)
+        answer.format = chosen = question.format or own_format or question.default_format
+        if question.columns:
+            answer.columns = (_described if is_select else _meta)(handle, statement, parameters)
+        answer.bytes_left = question.limits.bytes_max
+        if not is_select:
+            answer.pending = answer.counted(handle.query(statement, chosen, params=parameters).bytes())
+            return None
+        # The engine's own streaming gives one document a block, and a document of many formats has an end.
+        return lambda pipe: handle.query(
+            f"{statement} INTO OUTFILE '/dev/fd/{pipe}' APPEND FORMAT {chosen}", chosen, params=parameters
+        )
 
 
-def _settings(limits: QueryLimits) -> str:
+def _canonical(handle: Any, sql: str) -> tuple[str, str | None]:
+    """The statement as the engine writes it, without comments and semicolon, and the format that it asks for.
+
+    What is judged and what runs is this text, so there is nothing that the two could read in different ways.
+    """
+    # The engine's own parser decides what a text is; there is no public way to it.
+    kind = handle._conn.classify_query(sql)
+    check_kind(kind["query_class"].name, kind["statement_count"])
+    text = handle.query(f"SELECT formatQuerySingleLine({literal(sql)})", "TSVRaw").bytes().decode(errors="replace")
+    statement = text.removesuffix("\n")
+    found = _FORMAT.search(statement)
+    return (statement[: found.start()], found[1]) if found else (statement, None)
+
+
+def _vocabulary(handle: Any) -> Vocabulary:
+    def names(sql: str) -> list[str]:
+        return list(handle.query(sql, "TSVRaw").bytes().decode().splitlines())
+
+    return Vocabulary.of(
+        names("SELECT name FROM system.table_functions"),
+        names("SELECT name FROM system.functions WHERE NOT is_aggregate AND ifNull(deterministic, 0) = 0"),
+    )
+
+
+def _settings(name: str, question: Question) -> str:
     """One SET for a reader's handle. `readonly` comes last: nothing can be set after it."""
+    limits = question.limits
     values: dict[str, object] = {
+        "output_format_json_quote_64bit_integers": 0,
+        **question.settings,
+        "log_comment": name,
         "max_execution_time": limits.seconds_max,
-        "timeout_overflow_mode": "'throw'",
+        "timeout_overflow_mode": "throw",
         "max_result_rows": limits.rows_max,
         "max_result_bytes": limits.bytes_max,
-        "result_overflow_mode": "'throw'",
+        "result_overflow_mode": question.settings.get("result_overflow_mode", "throw"),
         "max_memory_usage": limits.memory_bytes_max,
         "max_threads": limits.threads_max,
         "max_block_size": _BLOCK_ROWS,
+        "max_query_size": _CANONICAL_BYTES_MAX,
         "allow_introspection_functions": 0,
-        "output_format_json_quote_64bit_integers": 0,
         # Else words that are no statement may pass as the expressions of a SELECT.
         "implicit_select": 0,
         "readonly": 1,
     }
-    return ", ".join(f"{name} = {value}" for name, value in values.items())
+    return ", ".join(f"{name} = {literal(str(value))}" for name, value in values.items())
 
 
-def _canonical(handle: Any, sql: str) -> str:
-    """The SELECT alone, as the engine writes it: without comments, semicolon and FORMAT."""
-    quoted = sql.replace("\\", "\\\\").replace("'", "\\'")
-    text: str = handle.query(f"SELECT formatQuery('{quoted}')", "TSVRaw").bytes().decode(errors="replace")
-    head, separator, tail = text.rstrip("\n").rpartition("\nFORMAT ")
-    return head if separator and "\n" not in tail else text
-
-
-def _describe(handle: Any, sql: str, parameters: dict[str, str]) -> tuple[Column, ...]:
+def _described(handle: Any, statement: str, parameters: dict[str, str]) -> tuple[Column, ...]:
     """Names and types of a SELECT, without running it."""
-    described = f"DESCRIBE TABLE ({_canonical(handle, sql)}\n)"
-    lines = handle.query(described, "JSONCompactEachRow", params=parameters).bytes()
+    lines = handle.query(f"DESCRIBE TABLE ({statement})", "JSONCompactEachRow", params=parameters).bytes()
     return tuple(Column(row[0], row[1]) for row in msgspec.json.Decoder(list[Any]).decode_lines(lines))
 
 
-def _meta(handle: Any, sql: str, parameters: dict[str, str]) -> tuple[Column, ...]:
+def _meta(handle: Any, statement: str, parameters: dict[str, str]) -> tuple[Column, ...]:
     """Names and types of SHOW, EXPLAIN and the like, which cannot be described: they are run once more."""
-    document = msgspec.json.decode(handle.query(sql, "JSONCompact", params=parameters).bytes())
+    document = msgspec.json.decode(handle.query(statement, "JSONCompact", params=parameters).bytes())
     return tuple(Column(column["name"], column["type"]) for column in document["meta"])
-
-
-def _header(format: str, names: list[str]) -> bytes:
-    if format.lower() == "csv":
-        return (",".join('"' + name.replace('"', '""') + '"' for name in names) + "\n").encode()
-    escapes = {"\\": "\\\\", "\t": "\\t", "\n": "\\n", "\r": "\\r"}
-    return ("\t".join("".join(escapes.get(letter, letter) for letter in name) for name in names) + "\n").encode()

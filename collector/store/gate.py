@@ -1,8 +1,8 @@
-"""What a reader's SQL may be. Pure: it judges the engine's own syntax tree of the statement.
+"""What a reader's SQL may be. Pure: it judges the engine's own syntax tree of the very text that will run.
 
-`readonly=1` forbids writing, but some reads reach outside the store all the same: the function
-`file`, `DESCRIBE TABLE url(...)` and their like. So every table function is refused but those that
-touch nothing (a new version's new ones too), and every function that reads files or calls out.
+`readonly=1` forbids writing, but some reads reach outside the store all the same: the function `file`,
+`DESCRIBE TABLE url(...)`, `KILL QUERY`. So what may stand in a statement is listed, and a new version's new
+statements, table functions, system tables and functions that are not pure are refused until they are listed too.
 """
 
 from __future__ import annotations
@@ -11,36 +11,101 @@ import re
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
+STATEMENTS_ALLOWED = frozenset(
+    {
+        "SelectWithUnionQuery", "DescribeQuery", "Explain", "ExistsTableQuery", "ExistsViewQuery",
+        "ExistsDatabaseQuery", "ExistsDictionaryQuery", "ShowTables", "ShowColumns", "ShowIndexes", "ShowFunctions",
+        "ShowSetting", "ShowEngineQuery", "ShowCreateTableQuery", "ShowCreateViewQuery", "ShowCreateDatabaseQuery",
+    }
+)  # fmt: skip
+"""What the root of a tree is called."""
+
 TABLE_FUNCTIONS_ALLOWED = frozenset(
     {
         "numbers", "numbers_mt", "zeros", "zeros_mt", "generateseries", "generate_series", "primes",
-        "values", "view", "null", "generaterandom",
+        "values", "sqlstandardvalues", "view", "null", "generaterandom", "format",
     }
 )  # fmt: skip
 """Table functions that make rows out of nothing or out of the query itself."""
 
-FUNCTIONS_REFUSED = frozenset({"file", "catboostevaluate", "reversednsquery", "showcertificate", "getclienthttpheader"})
-"""Functions that read files of the machine or call out. The name alone may be an argument (`arrayMap(file, ...)`)."""
-
-SYSTEM_TABLES_REFUSED = frozenset(
+IMPURE_FUNCTIONS_ALLOWED = frozenset(
     {
-        # Reading it interrupts every thread of the process with a signal.
-        "stack_trace",
-        "jemalloc_profile_text", "symbols", "certificates", "named_collections", "remote_data_paths", "zookeeper",
+        # The time, and this engine
+        "now", "now64", "nowinblock", "nowinblock64", "today", "yesterday", "curdate", "current_date",
+        "current_timestamp", "localtime", "localtimestamp", "utctimestamp", "utc_timestamp", "timezone",
+        "servertimezone", "version", "revision", "buildid", "uptime", "hostname", "fullhostname", "fqdn",
+        "displayname", "serveruuid", "tcpport", "connectionid", "connection_id", "getsetting",
+        "getsettingordefault", "shardnum", "shardcount",
+        # Who asks, and where
+        "currentdatabase", "current_database", "database", "schema", "currentschemas", "current_schemas",
+        "currentuser", "current_user", "user", "session_user", "authuser", "authenticateduser", "currentroles",
+        "enabledroles", "defaultroles", "currentprofiles", "enabledprofiles", "defaultprofiles", "queryid",
+        "query_id", "currentqueryid", "current_query_id", "initialqueryid", "initial_query_id",
+        "initialquerystarttime", "initial_query_start_time", "pggetuserbyid", "pg_get_userbyid",
+        # Chance
+        "rand", "rand32", "rand64", "randconstant", "randcanonical", "randuniform", "randnormal", "randlognormal",
+        "randexponential", "randchisquared", "randstudentt", "randfisherf", "randbernoulli", "randbinomial",
+        "randnegativebinomial", "randpoisson", "randomstring", "randomstringutf8", "randomfixedstring",
+        "randomprintableascii", "fuzzbits", "arrayshuffle", "arraypartialshuffle", "arrayrandomsample",
+        "generateuuidv4", "generateuuidv7", "generatesnowflakeid", "datetimetouuidv7", "generaterandomstructure",
+        # Rows and blocks as they come
+        "arrayjoin", "unnest", "arraypartialsort", "arraypartialreversesort", "blocknumber", "blocksize",
+        "blockserializedsize", "rownumberinblock", "rownumberinallblocks", "runningdifference",
+        "runningdifferencestartingwithfirstvalue", "runningaccumulate", "runningconcurrency", "neighbor",
+        "isconstant", "dumpcolumnstructure", "tocolumntypename", "lowcardinalityindices", "lowcardinalitykeys",
+        "financialnetpresentvalueextended", "assigncentroid", "fuzzquery", "obfuscatequery",
+        # Dictionaries, which only the operator can make
+        "dictget", "dictgetall", "dictgetordefault", "dictgetornull", "dicthas", "dictisin", "dictgethierarchy",
+        "dictgetchildren", "dictgetdescendants", "dictgetroot", "dictgetkeys",
     }
 )  # fmt: skip
+"""Of the functions that depend on more than their arguments, those that stay within the engine."""
+
+PURE_FUNCTIONS_REFUSED = frozenset(
+    {
+        # These call models in the network, run models of the machine, or stand idle on purpose.
+        "aiembed", "aisimilarity", "catboostevaluate", "evalmlmethod", "sleep", "sleepeachrow", "logtrace",
+        "demangle", "tid", "getoskernelversion",
+        # Some builds have them, and may call them pure.
+        "file", "reversednsquery", "showcertificate", "getclienthttpheader",
+    }
+)  # fmt: skip
+
+SYSTEM_TABLES_ALLOWED = frozenset(
+    {
+        "aggregate_function_combinators", "asynchronous_metrics", "build_options", "clusters", "codecs", "collations",
+        "columns", "completions", "constraints", "contributors", "data_skipping_indices", "data_skipping_index_types",
+        "data_type_families", "database_engines", "databases", "detached_parts", "dictionaries", "disks",
+        "documentation", "events", "formats", "functions", "keywords", "licenses", "merge_tree_settings", "merges",
+        "metrics", "mutations", "numbers", "numbers_mt", "one", "parts", "parts_columns", "primes", "projection_parts",
+        "projection_parts_columns", "projections", "replicas", "roles", "settings", "storage_policies",
+        "table_engines", "table_functions", "tables", "time_zones", "tokenizers", "unicode", "users",
+        "view_refreshes", "zeros", "zeros_mt",
+    }
+)  # fmt: skip
+"""What clients ask to find their way, and what tells about tables. Not: what other readers run, and how the machine
+is set up (`processes`, `server_settings`, `named_collections`, `stack_trace` ...)."""
 
 _NODE = re.compile(r"^(?P<indent> *)(?P<kind>[A-Za-z]\w*)(?: (?P<name>.*?))?(?: \(children \d+\))?$")
 _ALIAS = re.compile(r" \(alias .*$")
 
 
 @dataclass(frozen=True, slots=True)
-class Statement:
-    """What the gate has learned about SQL that it let through."""
+class Vocabulary:
+    """Names that this engine knows and readers may not use, in lower case."""
 
-    is_select: bool
-    format: str | None
-    """The format that the SQL itself asks for."""
+    table_functions: frozenset[str] = frozenset()
+    functions: frozenset[str] = PURE_FUNCTIONS_REFUSED
+
+    @classmethod
+    def of(cls, table_functions: Iterable[str], impure_functions: Iterable[str]) -> Vocabulary:
+        """From the names of all its table functions, and of its functions that are not known to be pure."""
+        impure = {name.lower() for name in impure_functions} - IMPURE_FUNCTIONS_ALLOWED
+        return cls(
+            table_functions=frozenset(name.lower() for name in table_functions) - TABLE_FUNCTIONS_ALLOWED,
+            # A typed dictGetString is dictGet.
+            functions=frozenset(name for name in impure if not name.startswith("dictget")) | PURE_FUNCTIONS_REFUSED,
+        )
 
 
 class Refused(ValueError):
@@ -57,43 +122,50 @@ def check_kind(query_class: str, statement_count: int) -> None:
         raise Refused("only statements that read are taken, such as SELECT, SHOW, DESCRIBE and EXPLAIN")
 
 
-def check_tree(lines: Sequence[str], table_functions: Iterable[str]) -> Statement:
-    """Judge the lines of `EXPLAIN AST`, given the names of all table functions. Raises Refused."""
-    denied = {name.lower() for name in table_functions} - TABLE_FUNCTIONS_ALLOWED
+def check_tree(lines: Sequence[str], vocabulary: Vocabulary) -> bool:
+    """Judge the lines of `EXPLAIN AST` of a statement without FORMAT; whether it is a SELECT. Raises Refused."""
     root = ""
-    own_format = None
     for line in lines:
         node = _NODE.match(line)
         if node is None:
             continue
         kind, name = node["kind"], _ALIAS.sub("", node["name"] or "")
-        root = root or kind
-        _check_node(kind, name.strip('`"').lower(), denied)
-        if kind == "Identifier" and len(node["indent"]) == 1 and root == "SelectWithUnionQuery":
-            own_format = name
+        if not root:
+            root = kind
+            if root not in STATEMENTS_ALLOWED:
+                raise Refused("only SELECT, SHOW, DESCRIBE, EXISTS and EXPLAIN of tables are taken")
+        elif root == "SelectWithUnionQuery" and len(node["indent"]) == 1 and kind in ("Identifier", "Literal"):
+            raise Refused("FORMAT stands at the end, and INTO OUTFILE nowhere")
+        _check_node(kind, name, vocabulary)
     if not root:
         raise Refused("there is no statement")
-    return Statement(is_select=root == "SelectWithUnionQuery", format=own_format)
+    return root == "SelectWithUnionQuery"
 
 
-def _check_node(kind: str, name: str, table_functions_denied: set[str]) -> None:
+def _check_node(kind: str, name: str, vocabulary: Vocabulary) -> None:
     if kind == "ColumnsApplyTransformer":
         # The tree does not say which function is applied, so `file` could hide here.
         raise Refused("APPLY is not taken; call the function on each column")
-    if kind == "Function" and (name in table_functions_denied or name in FUNCTIONS_REFUSED or _calls_out(name)):
+    lowered = name.strip('`"').lower()
+    if kind == "Function" and (
+        lowered in vocabulary.table_functions
+        or lowered in vocabulary.functions
+        # What the engine puts into its own plans.
+        or lowered.startswith("__")
+    ):
         raise Refused(f"the function {name} reaches outside the store")
     if kind in ("Identifier", "TableIdentifier"):
-        if name in FUNCTIONS_REFUSED or _calls_out(name):
+        # The name of a function may be an argument: `arrayMap(file, ...)`.
+        if lowered in vocabulary.functions:
             raise Refused(f"the name {name} belongs to a function that reaches outside the store; use another name")
-        database, _, rest = name.partition(".")
-        if database == "system" and rest.split(".")[0] in SYSTEM_TABLES_REFUSED:
-            raise Refused(f"the table {name} is not for readers")
+        _check_table(name)
+    elif kind.startswith(("Show", "Exists", "Describe")):
+        # These write database and table beside their kind.
+        _check_table(name.replace(" ", "."))
 
 
-_AI_FUNCTIONS = frozenset(
-    {"aiclassify", "aiembed", "aiextract", "aifilter", "aigenerate", "airedact", "aisimilarity", "aitranslate"}
-)
-
-
-def _calls_out(name: str) -> bool:
-    return name in _AI_FUNCTIONS or name.startswith("aigenerate")
+def _check_table(name: str) -> None:
+    database, _, rest = name.lower().partition(".")
+    table = rest.split(".")[0].strip('`"')
+    if database.strip('`"') == "system" and table and table not in SYSTEM_TABLES_ALLOWED:
+        raise Refused(f"the table {name} is not for readers")

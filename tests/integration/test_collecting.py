@@ -7,10 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from collector.errors import CredentialsError
+from collector.errors import CredentialsError, UsageError
 from collector.owner.instance import Owner
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.faults import Fault, FaultKind
+from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import LateRows, World
 from tests.support import (
     LOOKBACK,
@@ -229,6 +230,17 @@ async def test_a_lost_journal_stores_nothing_twice(tmp_path: Path) -> None:
             configuration, "SELECT resource_group_id, time, count() FROM resource_group_metrics GROUP BY 1, 2"
         )
         assert [row[2] for row in ticks] == [1] * 4
+
+
+async def test_a_store_that_cannot_be_opened_is_what_is_told(tmp_path: Path) -> None:
+    """Letting go of the journal, which was opened before, does not hide why; the next start finds it well."""
+    async with simulator(World(seed=7, node_count=1, group_count=1)) as api:
+        wrong = settings(tmp_path, api.base_url, store={"path": tmp_path / "what?"})
+        with pytest.raises(UsageError, match=r"path cannot hold"):
+            await Owner.open(wrong, key=SIMULATOR_KEY)
+
+        async with await Owner.open(settings(tmp_path, api.base_url), key=SIMULATOR_KEY) as owner:
+            assert owner.journal_set_aside is None
 
 
 async def test_a_wrong_key_costs_a_handful_of_calls(tmp_path: Path) -> None:

@@ -1,0 +1,274 @@
+"""The SQL endpoint: ClickHouse's HTTP interface, for whoever the accounts admit.
+
+Without a password it answers on loopback only, to requests that name a loopback host and that no page in a browser
+has sent: a page whose name was made to point here must not read it, and none may make it work.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import secrets
+import uuid
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from http import HTTPStatus
+from typing import Final
+
+import aiohttp
+from aiohttp import web
+
+from collector.errors import QueryError, StoreError
+from collector.service.http import is_loopback
+from collector.service.sql.accounts import Accounts, Executor
+from collector.service.sql.compression import chosen, compressor, decompress
+from collector.service.sql.exceptions import (
+    ACCESS_DENIED,
+    BAD_ARGUMENTS,
+    NOT_IMPLEMENTED,
+    QUERY_IS_TOO_LARGE,
+    TIMEOUT_EXCEEDED,
+    TOO_MANY_SIMULTANEOUS_QUERIES,
+    code_of,
+    failure,
+    frame,
+    status_of,
+    text_of,
+)
+from collector.service.sql.protocol import SqlRequest, credentials, parse
+from collector.store.base import QueryAnswer
+
+REQUESTS_MAX: Final = 64
+"""At once, those that wait for their turn included."""
+REQUEST_SECONDS_MAX: Final = 120.0
+"""From the first byte of a request to the last of its answer, however slowly a client takes it."""
+HEAD_BYTES_MAX: Final = 64 << 10
+"""Of the address, and of each header."""
+WHOLE_BYTES_MAX: Final = 16 << 20
+"""An answer that is to be whole before it is sent is kept until it is larger than this."""
+SERVER_NAME: Final = "pai-collector"
+
+_TYPES = {
+    "JSONEachRow": "application/x-ndjson",
+    "CSV": "text/csv",
+    "XML": "application/xml",
+    "Markdown": "text/markdown",
+}
+_NOTHING_DONE = json.dumps(
+    dict.fromkeys(("read_rows", "read_bytes", "written_rows", "written_bytes", "total_rows_to_read", "result_rows",
+                   "result_bytes", "elapsed_ns"), "0")
+)  # fmt: skip
+"""The headers go out before anything is known."""
+
+
+class SqlEndpoint:
+    """Answers requests. `version` and `timezone` are the engine's."""
+
+    def __init__(self, accounts: Accounts, *, version: str, timezone: str, is_guarded: bool) -> None:
+        self._accounts = accounts
+        self._version = version
+        self._timezone = timezone
+        self._is_guarded = is_guarded
+        """A password keeps strangers out, so any host name will do."""
+        self._requests = 0
+
+    def application(self) -> web.Application:
+        application = web.Application(client_max_size=0)
+        application.router.add_get("/ping", self._ping)
+        application.router.add_route("GET", "/", self._answer)
+        application.router.add_route("POST", "/", self._answer)
+        return application
+
+    async def _ping(self, request: web.Request) -> web.Response:
+        return web.Response(text="Ok.\n")
+
+    async def _answer(self, request: web.Request) -> web.StreamResponse:
+        query_id = request.query.get("query_id", "") or str(uuid.uuid4())
+        if self._requests >= REQUESTS_MAX:
+            busy = f"Too many simultaneous queries: {REQUESTS_MAX} run or wait; try again later"
+            return self._refusal(failure(TOO_MANY_SIMULTANEOUS_QUERIES, busy), query_id)
+        self._requests += 1
+        try:
+            async with asyncio.timeout(REQUEST_SECONDS_MAX), AsyncExitStack() as stack:
+                try:
+                    asked, answer = await self._begin(request, query_id)
+                    if answer is None:
+                        return web.Response(text="Ok.\n")
+                    await stack.enter_async_context(answer)
+                    sender = _Sender(request, asked, answer, self._headers(query_id), self._version)
+                    return await sender.send()
+                except StoreError as error:
+                    return self._refusal(_as_query_error(error), query_id)
+        except TimeoutError:
+            return self._refusal(failure(TIMEOUT_EXCEEDED, "the request took too long"), query_id)
+        finally:
+            self._requests -= 1
+
+    async def _begin(self, request: web.Request, query_id: str) -> tuple[SqlRequest, QueryAnswer | None]:
+        if not (query_id.isascii() and query_id.isprintable() and len(query_id) <= 256):
+            raise failure(BAD_ARGUMENTS, "query_id: expected at most 256 printable ASCII characters")
+        self._check_origin(request)
+        executor = self._accounts.executor(credentials(request.query, request.headers))
+        asked = await self._parsed(request, executor)
+        if not asked.sql.strip():
+            return asked, None
+        return asked, await executor.run(asked)
+
+    def _check_origin(self, request: web.Request) -> None:
+        if self._is_guarded:
+            return
+        named = request.headers.get("Host", "")
+        if not is_loopback(named.rpartition(":")[0] or named):
+            raise failure(ACCESS_DENIED, "ask by a loopback name or address")
+        if "Origin" in request.headers:
+            raise failure(ACCESS_DENIED, "pages in a browser cannot ask here")
+
+    async def _parsed(self, request: web.Request, executor: Executor) -> SqlRequest:
+        arguments = list(request.query.items())
+        if request.content_type == "multipart/form-data":
+            return parse(arguments, request.headers, b"", form=await _form(request, executor.body_bytes_max))
+        body = bytearray()
+        async for piece in request.content.iter_any():
+            body += piece
+            if len(body) > executor.body_bytes_max:
+                raise failure(QUERY_IS_TOO_LARGE, f"the body has more than {executor.body_bytes_max:,} bytes")
+        plain = decompress(bytes(body), request.headers.get("Content-Encoding", ""), executor.body_bytes_max)
+        return parse(arguments, request.headers, plain)
+
+    def _headers(self, query_id: str) -> dict[str, str]:
+        return {
+            "X-ClickHouse-Query-Id": query_id,
+            "X-ClickHouse-Server-Display-Name": SERVER_NAME,
+            "X-ClickHouse-Timezone": self._timezone,
+            "X-Content-Type-Options": "nosniff",
+            "Cache-Control": "no-store",
+        }
+
+    def _refusal(self, error: QueryError, query_id: str) -> web.Response:
+        shown = query_id if query_id.isascii() and query_id.isprintable() else ""
+        headers = self._headers(shown) | {"X-ClickHouse-Exception-Code": str(code_of(error))}
+        status = status_of(error)
+        if status == HTTPStatus.UNAUTHORIZED:
+            headers["WWW-Authenticate"] = 'Basic realm="pai-collector"'
+        # What has not been read of the request cannot be told from the next one.
+        response = web.Response(status=status, text=text_of(error, self._version) + "\n", headers=headers)
+        response.force_close()
+        return response
+
+
+class _Sender:
+    """Sends one answer: its headers with the first bytes, an error among the bytes once they are out."""
+
+    def __init__(
+        self, request: web.Request, asked: SqlRequest, answer: QueryAnswer, headers: dict[str, str], version: str
+    ) -> None:
+        self._request = request
+        self._asked = asked
+        self._answer = answer
+        self._version = version
+        self._tag = secrets.token_hex(8)
+        self._encoding = chosen(request.headers.get("Accept-Encoding", "")) if asked.is_compressed else ""
+        self._compressor = compressor(self._encoding) if self._encoding else None
+        self._headers = headers | {"X-ClickHouse-Exception-Tag": self._tag, "X-ClickHouse-Summary": _NOTHING_DONE}
+        self._response: web.StreamResponse | None = None
+
+    async def send(self) -> web.StreamResponse:
+        """Raises StoreError while nothing has been sent."""
+        kept = bytearray()
+        try:
+            async for piece in self._answer:
+                kept += piece
+                if not self._asked.is_whole or len(kept) > WHOLE_BYTES_MAX:
+                    await self._write(bytes(kept))
+                    kept.clear()
+        except StoreError as error:
+            if self._response is None:
+                raise
+            kept += frame(text_of(_as_query_error(error), self._version), self._tag)
+        response = await self._write(bytes(kept))
+        if self._compressor:
+            await response.write(self._compressor.flush())
+        await response.write_eof()
+        return response
+
+    async def _write(self, piece: bytes) -> web.StreamResponse:
+        if self._response is None:
+            self._response = web.StreamResponse(headers=self._headers | self._described())
+            await self._response.prepare(self._request)
+        if self._compressor:
+            piece = self._compressor.compress(piece)
+        if piece:
+            await self._response.write(piece)
+        return self._response
+
+    def _described(self) -> dict[str, str]:
+        name = self._answer.format
+        told = {"X-ClickHouse-Format": name} if name else {}
+        if self._encoding:
+            told["Content-Encoding"] = self._encoding
+        return told | {"Content-Type": _content_type(name)}
+
+
+def _content_type(format_name: str) -> str:
+    if format_name in _TYPES:
+        return _TYPES[format_name] + "; charset=UTF-8"
+    if format_name.startswith("JSON"):
+        return "application/json; charset=UTF-8"
+    if format_name.startswith("CSV"):
+        return "text/csv; charset=UTF-8"
+    if format_name.startswith(("TSV", "TabSeparated")):
+        return "text/tab-separated-values; charset=UTF-8"
+    if format_name.startswith(("Native", "RowBinary", "Arrow", "Parquet", "ORC", "Avro", "MsgPack")):
+        return "application/octet-stream"
+    return "text/plain; charset=UTF-8"
+
+
+def _as_query_error(error: StoreError) -> QueryError:
+    return error if isinstance(error, QueryError) else failure((999, "STORE_UNAVAILABLE"), str(error))
+
+
+async def _form(request: web.Request, bytes_max: int) -> list[tuple[str, str]]:
+    """The fields of a multipart body. Raises QueryError."""
+    if request.headers.get("Content-Encoding"):
+        raise failure(NOT_IMPLEMENTED, "a form with Content-Encoding is not taken")
+    fields: list[tuple[str, str]] = []
+    left = bytes_max
+    try:
+        async for part in await request.multipart():
+            if not isinstance(part, aiohttp.BodyPartReader) or part.name is None or part.filename is not None:
+                raise failure(NOT_IMPLEMENTED, "external tables (files in a form) are not taken")
+            text = bytearray()
+            while piece := await part.read_chunk():
+                text += piece
+                left -= len(piece)
+                if left < 0:
+                    raise failure(QUERY_IS_TOO_LARGE, f"the form has more than {bytes_max:,} bytes")
+            fields.append((part.name, text.decode("utf-8", "surrogateescape")))
+    except (ValueError, AssertionError, aiohttp.ClientError) as error:
+        raise failure(BAD_ARGUMENTS, f"the form cannot be read: {error}") from None
+    return fields
+
+
+@asynccontextmanager
+async def endpoint(
+    accounts: Accounts, host: str, port: int, *, version: str, timezone: str, is_guarded: bool
+) -> AsyncIterator[str]:
+    """Answer at host and port while the body runs; gives the address. Raises OSError where it cannot be had."""
+    answering = SqlEndpoint(accounts, version=version, timezone=timezone, is_guarded=is_guarded)
+    runner = web.AppRunner(
+        answering.application(),
+        access_log=None,
+        handle_signals=False,
+        # A client that goes takes its query along.
+        handler_cancellation=True,
+        auto_decompress=False,
+        max_line_size=HEAD_BYTES_MAX,
+        max_field_size=HEAD_BYTES_MAX,
+    )
+    await runner.setup()
+    try:
+        await web.TCPSite(runner, host, port).start()
+        bound = runner.addresses[0]
+        yield f"http://{f'[{bound[0]}]' if ':' in bound[0] else bound[0]}:{bound[1]}"
+    finally:
+        await runner.cleanup()
