@@ -3,16 +3,23 @@
 from __future__ import annotations
 
 import asyncio
+import ssl
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from collector.errors import StoreUnavailable, UsageError
 from collector.simulator.world import World
-from collector.store.address import Credentials
+from collector.store.address import Credentials, ServerAddress
 from collector.store.base import BLOCK_ROWS_MAX
 from collector.store.server import ServerStore, check_version
-from tests.servers import PASSWORD, ServerProcess, address, lossy, open_at, open_server, url
+from tests.servers import PASSWORD, WRITER, ServerProcess, address, lossy, open_at, open_server, url
 from tests.sql_server import sql_server
 from tests.support import (
     LOOKBACK,
@@ -150,3 +157,38 @@ async def test_a_run_ships_to_the_server(tmp_path: Path, monkeypatch: pytest.Mon
     assert truth
     assert not differences(truth, stored)
     assert not (tmp_path / "store").exists()
+
+
+async def test_a_certificate_is_always_checked(tmp_path: Path) -> None:
+    """A server with a certificate of its own is refused, and trusted with that certificate as `store.ca_file`."""
+    key_file, certificate = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key_file)
+    async with sql_server(tmp_path / "store") as server, lossy(server.port, context) as line:
+        behind_tls = ServerAddress("https", "localhost", line.port, WRITER)
+        with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await ServerStore.open(behind_tls, Credentials(PASSWORD))
+        store = await ServerStore.open(behind_tls, Credentials(PASSWORD), ca_file=str(certificate))
+        assert await store.fetch("SELECT 1") == [[1]]
+        await store.close()
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Files of a key and of its certificate for localhost."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2100, 1, 1, tzinfo=UTC))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    key_file, certificate = folder / "key.pem", folder / "certificate.pem"
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    certificate.write_bytes(made.public_bytes(Encoding.PEM))
+    return key_file, certificate
