@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import re
 import ssl
+from contextlib import AsyncExitStack
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
 from cryptography import x509
@@ -15,6 +18,8 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from collector.errors import StoreUnavailable, UsageError
+from collector.owner.check import check_store
+from collector.owner.instance import Owner
 from collector.simulator.world import World
 from collector.store.address import Credentials, ServerAddress
 from collector.store.base import BLOCK_ROWS_MAX
@@ -192,3 +197,25 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
     key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
     certificate.write_bytes(made.public_bytes(Encoding.PEM))
     return key_file, certificate
+
+
+@pytest.mark.parametrize("kind", ["embedded", "server"])
+async def test_check_names_a_table_that_forgets_tokens(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sound store is told with version and place; a table without a deduplication window is a failure, by name."""
+    monkeypatch.setenv("PAI_COLLECTOR_STORE_PASSWORD", PASSWORD)
+    async with AsyncExitStack() as stack:
+        where: dict[str, Any] = {"path": tmp_path / "store"}
+        if kind == "server":
+            server = await stack.enter_async_context(sql_server(tmp_path / "server"))
+            where["url"] = url(server.port)
+        async with await Owner.open(settings(tmp_path, "", store=where)) as owner:
+            sound = await check_store(owner)
+            await owner.store.execute("ALTER TABLE pai.events MODIFY SETTING non_replicated_deduplication_window = 0")
+            forgetful = await check_store(owner)
+
+    assert sound.ok
+    assert re.fullmatch(r"ClickHouse [\d.]+ at (/|http://writer@127).*", sound.detail)
+    assert not forgetful.ok
+    assert "sent again is stored twice: events;" in forgetful.detail

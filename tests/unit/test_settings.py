@@ -211,6 +211,11 @@ BAD = [
         "remove it and set the environment variable PAI_COLLECTOR_SERVICE_TOKEN",
     ),
     (
+        "secret_store_token",
+        "store.token: a secret does not belong here; "
+        "remove it and set the environment variable PAI_COLLECTOR_STORE_TOKEN",
+    ),
+    (
         "secret_access_key",
         "api.access_key_id: a secret does not belong here; "
         "remove it and set the environment variable ALIBABA_CLOUD_ACCESS_KEY_ID",
