@@ -38,6 +38,7 @@ class EmbeddedAnswer:
         self._source: asyncio.StreamReader | None = None
         self._pipe: asyncio.ReadTransport | None = None
         self._closed = False
+        self._ending: asyncio.Future[None] | None = None
         self.name = f"reader {next(_numbers)}"
         """Marks the engine's query, so that it can be killed from another handle."""
         self.format = DEFAULT_FORMAT
@@ -122,9 +123,13 @@ class EmbeddedAnswer:
 
     async def close(self) -> None:
         """See `QueryAnswer.close`. A call that runs is stopped, and ends with an error."""
-        if self._closed:
-            return
         self._closed = True
+        if self._ending is None:
+            self._ending = asyncio.ensure_future(self._end())
+        # Also where whoever closes is cancelled: a handle that stays open keeps the whole store open.
+        await asyncio.shield(self._ending)
+
+    async def _end(self) -> None:
         try:
             await self._stop()
             await asyncio.get_running_loop().run_in_executor(self._threads, self._drop)
