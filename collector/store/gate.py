@@ -90,6 +90,11 @@ _NODE = re.compile(r"^(?P<indent> *)(?P<kind>[A-Za-z]\w*)(?: (?P<name>.*?))?(?: 
 _ALIAS = re.compile(r" \(alias .*$")
 
 
+_SELECT = "SelectWithUnionQuery"
+_TAIL_DEPTHS = {_SELECT: 1, "Explain": 2}
+"""Where in a tree the format and the file of a SELECT stand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """Names that this engine knows and readers may not use, in lower case."""
@@ -124,22 +129,29 @@ def check_kind(query_class: str, statement_count: int) -> None:
 
 def check_tree(lines: Sequence[str], vocabulary: Vocabulary) -> bool:
     """Judge the lines of `EXPLAIN AST` of a statement without FORMAT; whether it is a SELECT. Raises Refused."""
-    root = ""
+    root, explained = "", ""
     for line in lines:
         node = _NODE.match(line)
         if node is None:
             continue
-        kind, name = node["kind"], _ALIAS.sub("", node["name"] or "")
+        kind, name, depth = node["kind"], _ALIAS.sub("", node["name"] or ""), len(node["indent"])
         if not root:
             root = kind
             if root not in STATEMENTS_ALLOWED:
                 raise Refused("only SELECT, SHOW, DESCRIBE, EXISTS and EXPLAIN of tables are taken")
-        elif root == "SelectWithUnionQuery" and len(node["indent"]) == 1 and kind in ("Identifier", "Literal"):
+        elif kind == "Set":
+            if (root, depth) != ("Explain", 1):
+                raise Refused("queries are read-only and take no SETTINGS")
+        elif root == "Explain" and depth == 1:
+            explained = kind
+            if kind != _SELECT:
+                raise Refused("only a SELECT can be explained")
+        elif kind in ("Identifier", "Literal") and depth == _TAIL_DEPTHS.get(root):
             raise Refused("FORMAT stands at the end, and INTO OUTFILE nowhere")
         _check_node(kind, name, vocabulary)
-    if not root:
+    if not root or (root == "Explain" and not explained):
         raise Refused("there is no statement")
-    return root == "SelectWithUnionQuery"
+    return root == _SELECT
 
 
 def _check_node(kind: str, name: str, vocabulary: Vocabulary) -> None:
