@@ -101,15 +101,22 @@ class Vocabulary:
 
     table_functions: frozenset[str] = frozenset()
     functions: frozenset[str] = PURE_FUNCTIONS_REFUSED
+    databases: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, table_functions: Iterable[str], impure_functions: Iterable[str]) -> Vocabulary:
-        """From the names of all its table functions, and of its functions that are not known to be pure."""
+    def of(
+        cls, table_functions: Iterable[str], impure_functions: Iterable[str], databases: Iterable[str] = ()
+    ) -> Vocabulary:
+        """From the names of all its table functions, and of its functions that are not known to be pure.
+
+        `databases` are those whose tables are not for readers.
+        """
         impure = {name.lower() for name in impure_functions} - IMPURE_FUNCTIONS_ALLOWED
         return cls(
             table_functions=frozenset(name.lower() for name in table_functions) - TABLE_FUNCTIONS_ALLOWED,
             # A typed dictGetString is dictGet.
             functions=frozenset(name for name in impure if not name.startswith("dictget")) | PURE_FUNCTIONS_REFUSED,
+            databases=frozenset(databases),
         )
 
 
@@ -170,14 +177,14 @@ def _check_node(kind: str, name: str, vocabulary: Vocabulary) -> None:
         # The name of a function may be an argument: `arrayMap(file, ...)`.
         if lowered in vocabulary.functions:
             raise Refused(f"the name {name} belongs to a function that reaches outside the store; use another name")
-        _check_table(name)
+        _check_table(name, vocabulary)
     elif kind.startswith(("Show", "Exists", "Describe")):
         # These write database and table beside their kind.
-        _check_table(name.replace(" ", "."))
+        _check_table(name.replace(" ", ".", 1), vocabulary)
 
 
-def _check_table(name: str) -> None:
+def _check_table(name: str, vocabulary: Vocabulary) -> None:
     database, _, rest = name.lower().partition(".")
-    table = rest.split(".")[0].strip('`"')
-    if database.strip('`"') == "system" and table and table not in SYSTEM_TABLES_ALLOWED:
+    database, table = database.strip('`"'), rest.split(".")[0].strip('`"')
+    if table and (database in vocabulary.databases or (database == "system" and table not in SYSTEM_TABLES_ALLOWED)):
         raise Refused(f"the table {name} is not for readers")

@@ -128,6 +128,20 @@ REACHES_OUT = [
     "SELECT aiGenerate('{url}', 'x')",
     "SELECT catboostEvaluate('{secret}', 1.0)",
     "SELECT joinGet('system.processes', 'query', 1)",
+    # Files that are tables of the engine's default database
+    "SELECT * FROM `{secret}`",
+    "SELECT * FROM '{secret}'",
+    "SELECT * FROM default.`{secret}`",
+    "SELECT 1 IN default.`{secret}`",
+    "DESCRIBE TABLE default.`{secret}`",
+    "EXISTS TABLE default.`{secret}`",
+    "EXISTS default.`{secret}`",
+    "EXISTS VIEW default.`{secret}`",
+    "EXISTS DICTIONARY default.`{secret}`",
+    "SHOW CREATE TABLE default.`{secret}`",
+    "CHECK TABLE default.`{secret}`",
+    "EXPLAIN SELECT * FROM default.`{secret}`",
+    "SELECT * FROM `_temporary_and_external_tables`.`x`",
     # Files by the statement
     "SELECT 1 INTO OUTFILE '{out}'",
     "SELECT 1 INTO OUTFILE '{out}' TRUNCATE FORMAT CSV",
@@ -251,6 +265,9 @@ PARAMETERS = [
     ("SELECT * FROM {t:Identifier}", {"param_t": "system.processes"}),
     ("SELECT * FROM processes", {"database": "system"}),
     ("SELECT * FROM processes", {"database": "SYSTEM"}),
+    ("SELECT * FROM {d:Identifier}.{t:Identifier}", {"param_d": "default", "param_t": "{secret}"}),
+    ("EXISTS TABLE `{secret}`", {"database": "_temporary_and_external_tables"}),
+    ("SELECT * FROM `{secret}`", {"database": "default"}),
     ("SELECT 1", {"database": "pai`; DROP TABLE probe; --"}),
     ("SELECT 1 FORMAT Template", {"format_template_resultset": "{secret}"}),
     ("SELECT 1", {"default_format": "CSV INTO OUTFILE '{out}'"}),
@@ -474,6 +491,19 @@ def test_an_odd_text_does_no_harm(endpoint: Endpoint, name: str) -> None:
     assert len(DEEP[name]) > 3
     endpoint.ask(DEEP[name])
     endpoint.check_unharmed()
+
+
+def test_no_list_of_tables_tells_which_files_there_are(endpoint: Endpoint) -> None:
+    """The engine's default database holds every file as a table; what lists tables does not look there."""
+    for sql in (
+        "SELECT count() FROM system.tables WHERE database = 'default' AND name = '{secret}'",
+        "SELECT count() FROM system.columns WHERE database = 'default' AND table = '{secret}'",
+        "SELECT count() FROM information_schema.tables WHERE table_name = '{secret}'",
+    ):
+        assert endpoint.ask(endpoint.filled(sql)) == (200, b"0\n")
+    # With the database that clients name when they were told none, a path is the name of no table of pai.
+    assert endpoint.ask(endpoint.filled("EXISTS TABLE `{secret}`"), database="default") == (200, b"0\n")
+    assert endpoint.ask(endpoint.filled("SHOW COLUMNS FROM `{secret}` FROM default")) == (200, b"")
 
 
 def test_a_reader_does_not_see_the_next_one(endpoint: Endpoint) -> None:

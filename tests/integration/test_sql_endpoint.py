@@ -96,7 +96,8 @@ async def test_a_file_in_a_form_is_refused(tmp_path: Path) -> None:
         ("SELECT {x:Array(String)}", {"param_x": "['a\\'b','c']"}, b"['a\\'b','c']\n", "TabSeparated"),
         ("SELECT {x:String}", {"param_x": "'; DROP TABLE t --"}, b"\\'; DROP TABLE t --\n", "TabSeparated"),
         ("SELECT currentDatabase()", {}, b"pai\n", "TabSeparated"),
-        ("SELECT currentDatabase()", {"database": "default"}, b"default\n", "TabSeparated"),
+        ("SELECT currentDatabase()", {"database": "information_schema"}, b"information_schema\n", "TabSeparated"),
+        ("SELECT currentDatabase()", {"database": "default"}, b"pai\n", "TabSeparated"),
         ("SELECT 18446744073709551615 AS a", {"default_format": "JSONEachRow",
          "output_format_json_quote_64bit_integers": "1"}, b'{"a":"18446744073709551615"}\n', "JSONEachRow"),
         ("SHOW DATABASES LIKE 'pai' FORMAT JSONEachRow", {}, b'{"name":"pai"}\n', "JSONEachRow"),
@@ -240,6 +241,19 @@ async def test_a_client_that_goes_takes_its_query_along(tmp_path: Path) -> None:
                 await asyncio.gather(task, return_exceptions=True)
                 while await running_queries(server):
                     await asyncio.sleep(0.02)
+
+
+async def test_the_end_of_the_endpoint_is_the_end_of_its_queries(tmp_path: Path) -> None:
+    """Whoever waits for an endless query loses the connection, and the store can be closed."""
+    async with aiohttp.ClientSession() as client:
+        async with sql_server(tmp_path / "store", is_guarded=False, limits=QueryLimits(seconds_max=3600)) as server:
+            sql = "SELECT sum(sipHash64(number)) FROM numbers(10000000000000)"
+            task = asyncio.create_task(client.post(server.url, data=sql))
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                while not await running_queries(server):
+                    await asyncio.sleep(0.02)
+        with pytest.raises(aiohttp.ClientError):
+            await task
 
 
 async def test_a_client_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
@@ -386,6 +400,7 @@ async def test_without_a_password_no_page_in_a_browser_can_ask(tmp_path: Path) -
         for origin in ("http://evil.example", "null", "http://localhost:3000"):
             assert (await ask(client, "SELECT 1", {"Origin": origin}))[0] == 403
         assert (await ask(client, "SELECT 1", {"Host": "localhost:8124"}))[0] == 200
+        assert (await ask(client, "SELECT 1", {"Sec-Fetch-Site": "cross-site"}))[0] == 403
         async with client.options("/", headers={"Origin": "http://evil.example"}) as answer:
             assert answer.status == 405
             assert "Access-Control-Allow-Origin" not in answer.headers

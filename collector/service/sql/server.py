@@ -42,6 +42,8 @@ REQUESTS_MAX: Final = 64
 """At once, those that wait for their turn included."""
 REQUEST_SECONDS_MAX: Final = 120.0
 """From the first byte of a request to the last of its answer, however slowly a client takes it."""
+SHUTDOWN_SECONDS: Final = 1.0
+"""At the end, short answers are waited for this long; then every query is stopped."""
 HEAD_BYTES_MAX: Final = 64 << 10
 """Of the address, and of each header."""
 WHOLE_BYTES_MAX: Final = 16 << 20
@@ -136,7 +138,7 @@ class SqlEndpoint:
         named = request.headers.get("Host", "")
         if not is_loopback(named.rpartition(":")[0] or named):
             raise failure(ACCESS_DENIED, "ask by a loopback name or address")
-        if "Origin" in request.headers:
+        if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise failure(ACCESS_DENIED, "pages in a browser cannot ask here")
 
     async def _parsed(self, request: web.Request, executor: Executor) -> SqlRequest:
@@ -157,6 +159,7 @@ class SqlEndpoint:
             "X-ClickHouse-Server-Display-Name": SERVER_NAME,
             "X-ClickHouse-Timezone": self._timezone,
             "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
             "Cache-Control": "no-store",
         }
 
@@ -272,6 +275,7 @@ async def endpoint(answering: SqlEndpoint, host: str, port: int) -> AsyncIterato
         # A client that goes takes its query along.
         handler_cancellation=True,
         auto_decompress=False,
+        shutdown_timeout=SHUTDOWN_SECONDS,
         max_line_size=HEAD_BYTES_MAX,
         max_field_size=HEAD_BYTES_MAX,
     )
