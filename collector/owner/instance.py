@@ -86,6 +86,8 @@ class Owner:
         """Where a damaged journal was moved to at this start."""
         self.runner: OnceRunner | None = None
         self.service_running: Service | None = None
+        self.sql_address = ""
+        """Where ClickHouse's clients are answered; empty where they are not."""
         self.meter: JournalMeter
         self.metrics = Metrics()
         self.client: ApiClient | None = None

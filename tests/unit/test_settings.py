@@ -188,6 +188,10 @@ BAD = [
     ("shard", 'shard: got "3/3"; expected a part such as "0/3" (the first of three) or "auto/3", or ""'),
     ("listen", 'service.listen: got "9600"; expected an address and port such as "127.0.0.1:9600", or ""'),
     (
+        "sql_listen",
+        'service.sql_listen: got "127.0.0.1"; expected an address and port such as "127.0.0.1:9600", or ""',
+    ),
+    (
         "interval_max",
         'sources.syslogs.interval_max: got "30s"; '
         "expected a duration of at least sources.syslogs.interval, which is 1m",
