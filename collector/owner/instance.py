@@ -159,6 +159,7 @@ class Owner:
             log.warning("calls_unsettled", calls=self.journal.unknown_calls)
         self.buckets = buckets_for(CATALOGUE.values(), self.clock, quotas)
         await self._restore_sends(clean_end)
+        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
         self._stack.push_async_callback(self._remember_sends)
         if self._given_store is None:
@@ -169,7 +170,6 @@ class Owner:
         if migrated:
             await migrate(self.store)
         self.outgoing = Outgoing(self.journal)
-        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         self.membership = JournalMembership(
             self.store,
             self.journal,

@@ -122,6 +122,15 @@ async def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
         await open_at(port)
 
 
+async def test_an_owner_that_finds_no_server_says_so_and_lets_go(tmp_path: Path) -> None:
+    """The server's absence is what is told, not what it leads to; the journal is free for the next try."""
+    async with sql_server(tmp_path / "store") as server:
+        configuration = settings(tmp_path, "", store={"url": url(server.port)})
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="opening the store http://writer@127"):
+            await Owner.open(configuration)
+
+
 async def test_a_wrong_password_names_the_variable(tmp_path: Path) -> None:
     """A refused user is told which variable holds the password, and the password shows nowhere."""
     async with sql_server(tmp_path / "store") as server:
