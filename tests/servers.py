@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import ssl
 import sys
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -102,10 +103,12 @@ class Line:
 
 
 @asynccontextmanager
-async def lossy(target: int) -> AsyncIterator[Line]:
-    """A line to the server at port `target`."""
+async def lossy(target: int, tls: ssl.SSLContext | None = None) -> AsyncIterator[Line]:
+    """A line to the server at port `target`, with `tls` a sealed one."""
     line = Line()
-    server = await asyncio.start_server(lambda reader, writer: line.serve(reader, writer, target), "127.0.0.1", 0)
+    server = await asyncio.start_server(
+        lambda reader, writer: line.serve(reader, writer, target), "127.0.0.1", 0, ssl=tls
+    )
     line.port = server.sockets[0].getsockname()[1]
     async with server:
         yield line

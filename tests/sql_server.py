@@ -7,7 +7,7 @@ import re
 import sys
 from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -15,7 +15,8 @@ from typing import Any, Self
 from collector.service.sql.accounts import Account, Accounts
 from collector.service.sql.protocol import SqlRequest
 from collector.service.sql.reading import ReadingExecutor
-from collector.service.sql.server import endpoint
+from collector.service.sql.server import SqlEndpoint, endpoint
+from collector.service.sql.serving import LIMITS
 from collector.store.base import Column, QueryAnswer, QueryLimits
 from collector.store.embedded import EmbeddedStore
 from collector.store.engine import connect
@@ -52,9 +53,15 @@ class SqlServer:
 
 @asynccontextmanager
 async def sql_server(
-    folder: Path | None = None, *, store: EmbeddedStore | None = None, port: int = 0, limits: QueryLimits | None = None
+    folder: Path | None = None,
+    *,
+    store: EmbeddedStore | None = None,
+    port: int = 0,
+    limits: QueryLimits | None = None,
+    is_guarded: bool = True,
+    **options: Any,
 ) -> AsyncIterator[SqlServer]:
-    """Serve the given store, or a new one in `folder`."""
+    """Serve the given store, or a new one in `folder`. Without `is_guarded` readers need no password."""
     async with AsyncExitStack() as stack:
         if store is None:
             assert folder is not None
@@ -62,13 +69,13 @@ async def sql_server(
             stack.push_async_callback(store.close)
         [[version, timezone]] = await store.fetch("SELECT version(), timezone()")
         plain = SqlServer("", store)
+        reading = ReadingExecutor(store, limits or LIMITS)
         accounts = Accounts(
-            Account(ReadingExecutor(store, limits or QueryLimits()), plain.reader_password),
+            Account(reading, plain.reader_password if is_guarded else ""),
             {plain.writer: Account(WritingExecutor(store), plain.writer_password)},
         )
-        url = await stack.enter_async_context(
-            endpoint(accounts, "127.0.0.1", port, version=version, timezone=timezone, is_guarded=True)
-        )
+        answering = SqlEndpoint(accounts, version=version, timezone=timezone, is_guarded=is_guarded, **options)
+        url = await stack.enter_async_context(endpoint(answering, "127.0.0.1", port))
         yield SqlServer(url, store)
 
 
@@ -111,10 +118,16 @@ class WritingExecutor:
             handle.close()
 
     def _insert(self, handle: Any, insert: re.Match[bytes]) -> Made:
-        # In one text with the statement: the engine's own stream of an insert ends without an error where a row
-        # breaks a constraint, and stores nothing.
         statement, format = insert["statement"].decode(), insert["format"].decode()
-        handle.query(f"{statement} FORMAT {format}\n{insert['rows'].decode()}", "TabSeparated")
+        if format.startswith("JSON"):
+            # In one text with the statement: the engine's own stream of an insert ends without an error where a row
+            # breaks a constraint, and stores nothing.
+            handle.query(f"{statement} FORMAT {format}\n{insert['rows'].decode()}", "TabSeparated")
+            return Made(b"", "")
+        # Left before its end, the insert is cancelled.
+        with handle.send_insert(statement, format) as sending:
+            sending.append(insert["rows"])
+            sending.finish()
         return Made(b"", "")
 
 
@@ -146,9 +159,11 @@ class Made:
         self._body = b""
 
 
-async def main(folder: str, port: str = "0") -> None:
-    """`python -m tests.sql_server FOLDER [PORT]`: serve until stdin is closed; the first line says where."""
-    async with sql_server(Path(folder), port=int(port)) as server:
+async def main(folder: str, port: str = "0", seconds_max: str = "30") -> None:
+    """`python -m tests.sql_server FOLDER [PORT [SECONDS]]`: serve until stdin ends; the first line says where."""
+    async with sql_server(
+        Path(folder), port=int(port), limits=replace(LIMITS, seconds_max=float(seconds_max))
+    ) as server:
         print(server.url, flush=True)
         await asyncio.to_thread(sys.stdin.read)
 

@@ -39,7 +39,7 @@ async def check_all(owner: Owner) -> list[CheckResult]:
 
     The calls are metered and billed like any other.
     """
-    results = [await _check_store(owner)]
+    results = [await check_store(owner)]
     assert owner.client is not None
     await owner.client.read_clock()
     # Before the first call of a new journal, or the month that the store has paid for would count as free again.
@@ -78,7 +78,8 @@ async def _probe(owner: Owner, operation: Operation, scope_id: str, parameters: 
     )
 
 
-async def _check_store(owner: Owner) -> CheckResult:
+async def check_store(owner: Owner) -> CheckResult:
+    """Whether the store takes rows, and knows a segment again. Changes nothing."""
     try:
         ((version,),) = await owner.store.fetch("SELECT version()")
         forgetful = await owner.store.fetch(_FORGETFUL, {"database": DATABASE})

@@ -86,6 +86,8 @@ class Owner:
         """Where a damaged journal was moved to at this start."""
         self.runner: OnceRunner | None = None
         self.service_running: Service | None = None
+        self.sql_address = ""
+        """Where ClickHouse's clients are answered; empty where they are not."""
         self.meter: JournalMeter
         self.metrics = Metrics()
         self.client: ApiClient | None = None
@@ -157,6 +159,7 @@ class Owner:
             log.warning("calls_unsettled", calls=self.journal.unknown_calls)
         self.buckets = buckets_for(CATALOGUE.values(), self.clock, quotas)
         await self._restore_sends(clean_end)
+        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
         self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         self._stack.push_async_callback(self._remember_sends)

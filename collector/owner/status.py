@@ -87,6 +87,7 @@ async def status(owner: Owner) -> dict[str, Any]:
             **asdict(depth),
         },
         "store": {"url" if owner.settings.store.url else "path": owner.store.location},
+        "sql_address": owner.sql_address or None,
         "counters": await owner.journal.counters(),
         "store_error": owner.shipping_error,
     }

@@ -56,11 +56,11 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def check_listener(listen: str, token: str) -> None:
+def check_listener(listen: str, token: str, key: str = "service.listen") -> None:
     """Raises ConfigError where others could reach the listener and there is no token."""
     if listen and not token and not is_loopback(split_address(listen)[0]):
         raise ConfigError(
-            [f'service.listen: got "{listen}"; expected a loopback address, or a token in {TOKEN_VARIABLE}'],
+            [f'{key}: got "{listen}"; expected a loopback address, or a token in {TOKEN_VARIABLE}'],
             hint="any long random text will do as a token; clients send it as Authorization: Bearer",
         )
 

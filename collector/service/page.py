@@ -42,6 +42,7 @@ def page(told: Mapping[str, Any]) -> str:
         ("size", f"{rough_size(journal['bytes'])} of {rough_size(journal['bytes_max'])}"),
         ("rows that the store does not have yet", f"{journal['rows']:,}"),
         ("store", f"fails: {told['store_error']}" if told["store_error"] else "takes rows"),
+        ("SQL, for ClickHouse's clients", told["sql_address"] or "not served"),
     ]
     worst = [stream for stream in told["streams"] if stream["error"]][:STREAMS_SHOWN_MAX]
     parts = [
@@ -62,7 +63,7 @@ def page(told: Mapping[str, Any]) -> str:
             [(s["operation"], s["scope_id"], s["error_at"], s["next_try"], s["error"]) for s in worst],
         ),
         _table("Money (billing month, UTC+8)", (), money),
-        _table("Journal", (), waiting),
+        _table("Journal and store", (), waiting),
     ]
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8">'

@@ -19,6 +19,7 @@ from collector.owner.reloading import changes
 from collector.owner.socket import listening
 from collector.pipeline.service import Service
 from collector.service.http import TOKEN_VARIABLE, check_listener, serving_http
+from collector.service.sql.serving import KEY, serving_sql
 from collector.service.systemd import Notifier
 from collector.settings import Settings
 from collector.telemetry.secrets import register_secret
@@ -51,6 +52,7 @@ async def serve(
     token = environ.get(TOKEN_VARIABLE, "").strip()
     register_secret(token)
     check_listener(settings.service.listen, token)
+    check_listener(settings.service.sql_listen, token, KEY)
     clock = clock or SystemClock()
     stop, reloads = asyncio.Event(), asyncio.Event()
     notifier = Notifier(environ, clock)
@@ -60,6 +62,7 @@ async def serve(
             await service.start()
             async with (
                 serving_http(owner, listen=settings.service.listen, token=token),
+                serving_sql(owner, listen=settings.service.sql_listen, token=token),
                 _beside(_follow_reloads(owner, service, notifier, reloads, reload)),
                 _beside(_stay_alive(owner, service, notifier, clock)),
             ):

@@ -255,7 +255,7 @@ def store_url() -> Kind:
             raise ValueError("a server whose database is pai, the name that the tables have")
         return value.rstrip("/")
 
-    return Kind(read, {"type": "string", "pattern": r"^$|^https?://[^:@/?#]*@?[^@?#]+$"})
+    return Kind(read, {"type": "string", "pattern": r"^$|^https?://([^:@/?#]*@)?[^@/?#]+(/|/pai/?)?$"})
 
 
 def cluster_name() -> Kind:

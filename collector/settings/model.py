@@ -362,6 +362,11 @@ class ServiceSettings(Section):
         description='Address and port of the status page, /healthz, /readyz and /metrics. "": none. '
         "Beyond this machine only with a token in PAI_COLLECTOR_SERVICE_TOKEN.",
     )
+    sql_listen: Annotated[str, kinds.listener()] = Field(
+        "127.0.0.1:8124",
+        description="Address and port at which the embedded store answers ClickHouse's clients (its HTTP interface, "
+        'read-only). "": none. Beyond this machine only with a token in PAI_COLLECTOR_SERVICE_TOKEN, as the password.',
+    )
     grace_seconds: Annotated[float, kinds.duration("1s", "10m", fraction=True)] = Field(
         20.0, alias="grace", description="At the end, answers and shipping are waited for this long at most."
     )

@@ -25,6 +25,9 @@ QUERIES_MAX = 4
 _BLOCK_ROWS = 8_192
 _CANONICAL_BYTES_MAX = 4 << 20
 """What the engine makes of SQL that is within its own limit may be longer than that."""
+_DEFAULT = "default"
+_DATABASES_REFUSED = frozenset({_DEFAULT, "_temporary_and_external_tables"})
+"""Every file of the machine is a table of this engine's `default`: EXISTS tells which there are."""
 _FORMAT = re.compile(r" FORMAT (\w+)$")
 
 
@@ -98,9 +101,11 @@ class Reader:
     def _start(self, answer: EmbeddedAnswer, sql: str, question: Question) -> Callable[[int], object] | None:
         """Judge the SQL; gives what makes a SELECT's result, and answers anything else at once."""
         answer.handle = handle = connect(self._connection_string)
-        if question.database.lower() == "system":
-            raise Refused("system is no database to begin from; put it before the name of the table")
-        handle.query(f"USE {quoted_name(question.database)}")
+        database = question.database
+        if database.lower() == "system" or database in _DATABASES_REFUSED - {_DEFAULT}:
+            raise Refused(f"{database} is no database to begin from; put it before the name of the table")
+        # Clients name `default` when they were told none.
+        handle.query(f"USE {quoted_name(DATABASE if database == _DEFAULT else database)}")
         if self._vocabulary is None:
             self._vocabulary = _vocabulary(handle)
         handle.query(f"SET {_settings(answer.name, question)}")
@@ -144,6 +149,7 @@ def _vocabulary(handle: Any) -> Vocabulary:
     return Vocabulary.of(
         names("SELECT name FROM system.table_functions"),
         names("SELECT name FROM system.functions WHERE NOT is_aggregate AND ifNull(deterministic, 0) = 0"),
+        _DATABASES_REFUSED,
     )
 
 

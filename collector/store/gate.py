@@ -90,21 +90,33 @@ _NODE = re.compile(r"^(?P<indent> *)(?P<kind>[A-Za-z]\w*)(?: (?P<name>.*?))?(?: 
 _ALIAS = re.compile(r" \(alias .*$")
 
 
+_SELECT = "SelectWithUnionQuery"
+_TAIL_DEPTHS = {_SELECT: 1, "Explain": 2}
+"""Where in a tree the format and the file of a SELECT stand."""
+
+
 @dataclass(frozen=True, slots=True)
 class Vocabulary:
     """Names that this engine knows and readers may not use, in lower case."""
 
     table_functions: frozenset[str] = frozenset()
     functions: frozenset[str] = PURE_FUNCTIONS_REFUSED
+    databases: frozenset[str] = frozenset()
 
     @classmethod
-    def of(cls, table_functions: Iterable[str], impure_functions: Iterable[str]) -> Vocabulary:
-        """From the names of all its table functions, and of its functions that are not known to be pure."""
+    def of(
+        cls, table_functions: Iterable[str], impure_functions: Iterable[str], databases: Iterable[str] = ()
+    ) -> Vocabulary:
+        """From the names of all its table functions, and of its functions that are not known to be pure.
+
+        `databases` are those whose tables are not for readers.
+        """
         impure = {name.lower() for name in impure_functions} - IMPURE_FUNCTIONS_ALLOWED
         return cls(
             table_functions=frozenset(name.lower() for name in table_functions) - TABLE_FUNCTIONS_ALLOWED,
             # A typed dictGetString is dictGet.
             functions=frozenset(name for name in impure if not name.startswith("dictget")) | PURE_FUNCTIONS_REFUSED,
+            databases=frozenset(databases),
         )
 
 
@@ -124,22 +136,29 @@ def check_kind(query_class: str, statement_count: int) -> None:
 
 def check_tree(lines: Sequence[str], vocabulary: Vocabulary) -> bool:
     """Judge the lines of `EXPLAIN AST` of a statement without FORMAT; whether it is a SELECT. Raises Refused."""
-    root = ""
+    root, explained = "", ""
     for line in lines:
         node = _NODE.match(line)
         if node is None:
             continue
-        kind, name = node["kind"], _ALIAS.sub("", node["name"] or "")
+        kind, name, depth = node["kind"], _ALIAS.sub("", node["name"] or ""), len(node["indent"])
         if not root:
             root = kind
             if root not in STATEMENTS_ALLOWED:
                 raise Refused("only SELECT, SHOW, DESCRIBE, EXISTS and EXPLAIN of tables are taken")
-        elif root == "SelectWithUnionQuery" and len(node["indent"]) == 1 and kind in ("Identifier", "Literal"):
+        elif kind == "Set":
+            if (root, depth) != ("Explain", 1):
+                raise Refused("queries are read-only and take no SETTINGS")
+        elif root == "Explain" and depth == 1:
+            explained = kind
+            if kind != _SELECT:
+                raise Refused("only a SELECT can be explained")
+        elif kind in ("Identifier", "Literal") and depth == _TAIL_DEPTHS.get(root):
             raise Refused("FORMAT stands at the end, and INTO OUTFILE nowhere")
         _check_node(kind, name, vocabulary)
-    if not root:
+    if not root or (root == "Explain" and not explained):
         raise Refused("there is no statement")
-    return root == "SelectWithUnionQuery"
+    return root == _SELECT
 
 
 def _check_node(kind: str, name: str, vocabulary: Vocabulary) -> None:
@@ -158,14 +177,14 @@ def _check_node(kind: str, name: str, vocabulary: Vocabulary) -> None:
         # The name of a function may be an argument: `arrayMap(file, ...)`.
         if lowered in vocabulary.functions:
             raise Refused(f"the name {name} belongs to a function that reaches outside the store; use another name")
-        _check_table(name)
+        _check_table(name, vocabulary)
     elif kind.startswith(("Show", "Exists", "Describe")):
         # These write database and table beside their kind.
-        _check_table(name.replace(" ", "."))
+        _check_table(name.replace(" ", ".", 1), vocabulary)
 
 
-def _check_table(name: str) -> None:
+def _check_table(name: str, vocabulary: Vocabulary) -> None:
     database, _, rest = name.lower().partition(".")
-    table = rest.split(".")[0].strip('`"')
-    if database.strip('`"') == "system" and table and table not in SYSTEM_TABLES_ALLOWED:
+    database, table = database.strip('`"'), rest.split(".")[0].strip('`"')
+    if table and (database in vocabulary.databases or (database == "system" and table not in SYSTEM_TABLES_ALLOWED)):
         raise Refused(f"the table {name} is not for readers")

@@ -85,6 +85,7 @@ FIELDS: Final[Mapping[str, str]] = {
 EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     # Life
     "listener_started": ("The endpoints can be asked.", ("address",)),
+    "sql_endpoint_started": ("ClickHouse's clients can connect to the embedded store.", ("address",)),
     "service_started": ("Streams are known, and collecting begins.", ("streams", "sources")),
     "service_stopping": ("A signal asked for the end; nothing is asked any more.", ("signal", "grace_seconds")),
     "service_stopped": ("Everything that could be finished is.", ("streams", "calls_in_flight", "rows_waiting")),

@@ -46,6 +46,7 @@ def configured(folder: Path, api: SimulatorProcess, *, nodes: int = NODES) -> Pa
         concurrency_max = 8
         [service]
         listen = ""
+        sql_listen = ""
         grace = "{GRACE_SECONDS}s"
         [store]
         flush_interval = "300ms"

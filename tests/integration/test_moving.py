@@ -167,6 +167,20 @@ async def test_an_import_that_is_killed_goes_on_and_brings_every_row_once(tmp_pa
     assert here == there
 
 
+async def test_a_file_that_is_sent_again_is_stored_once(tmp_path: Path) -> None:
+    """With the memory of what is done lost, every file goes out once more under its token, and adds nothing."""
+    async with embedded(tmp_path / "home") as source:
+        await fill(source)
+        there = await contents(source)
+        manifest = await exported(source, tmp_path / "moved")
+    async with embedded(tmp_path / "target") as target:
+        await import_history(target, tmp_path / "moved", manifest, SystemClock())
+        for progress in (tmp_path / "moved").glob("imported-*"):
+            progress.unlink()
+        await import_history(target, tmp_path / "moved", manifest, SystemClock(), is_added=True)
+        assert await contents(target) == there
+
+
 async def command(folder: Path, until_lines: int | None = None) -> int | None:
     """Run `import`; kill it once its file of progress has so many lines."""
     process = await asyncio.create_subprocess_exec(

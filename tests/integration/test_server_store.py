@@ -3,16 +3,28 @@
 from __future__ import annotations
 
 import asyncio
+import re
+import ssl
+from contextlib import AsyncExitStack
+from datetime import UTC, datetime
 from pathlib import Path
+from typing import Any
 
 import pytest
+from cryptography import x509
+from cryptography.hazmat.primitives import hashes
+from cryptography.hazmat.primitives.asymmetric import ec
+from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
+from cryptography.x509.oid import NameOID
 
 from collector.errors import StoreUnavailable, UsageError
+from collector.owner.check import check_store
+from collector.owner.instance import Owner
 from collector.simulator.world import World
-from collector.store.address import Credentials
+from collector.store.address import Credentials, ServerAddress
 from collector.store.base import BLOCK_ROWS_MAX
 from collector.store.server import ServerStore, check_version
-from tests.servers import PASSWORD, ServerProcess, address, lossy, open_at, open_server, url
+from tests.servers import PASSWORD, WRITER, ServerProcess, address, lossy, open_at, open_server, url
 from tests.sql_server import sql_server
 from tests.support import (
     LOOKBACK,
@@ -110,6 +122,15 @@ async def test_nobody_there_is_said_with_the_address(tmp_path: Path) -> None:
         await open_at(port)
 
 
+async def test_an_owner_that_finds_no_server_says_so_and_lets_go(tmp_path: Path) -> None:
+    """The server's absence is what is told, not what it leads to; the journal is free for the next try."""
+    async with sql_server(tmp_path / "store") as server:
+        configuration = settings(tmp_path, "", store={"url": url(server.port)})
+    for _ in range(2):
+        with pytest.raises(StoreUnavailable, match="opening the store http://writer@127"):
+            await Owner.open(configuration)
+
+
 async def test_a_wrong_password_names_the_variable(tmp_path: Path) -> None:
     """A refused user is told which variable holds the password, and the password shows nowhere."""
     async with sql_server(tmp_path / "store") as server:
@@ -150,3 +171,60 @@ async def test_a_run_ships_to_the_server(tmp_path: Path, monkeypatch: pytest.Mon
     assert truth
     assert not differences(truth, stored)
     assert not (tmp_path / "store").exists()
+
+
+async def test_a_certificate_is_always_checked(tmp_path: Path) -> None:
+    """A server with a certificate of its own is refused, and trusted with that certificate as `store.ca_file`."""
+    key_file, certificate = self_signed(tmp_path)
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+    context.load_cert_chain(certificate, key_file)
+    async with sql_server(tmp_path / "store") as server, lossy(server.port, context) as line:
+        behind_tls = ServerAddress("https", "localhost", line.port, WRITER)
+        with pytest.raises(StoreUnavailable, match="CERTIFICATE_VERIFY_FAILED"):
+            await ServerStore.open(behind_tls, Credentials(PASSWORD))
+        store = await ServerStore.open(behind_tls, Credentials(PASSWORD), ca_file=str(certificate))
+        assert await store.fetch("SELECT 1") == [[1]]
+        await store.close()
+
+
+def self_signed(folder: Path) -> tuple[Path, Path]:
+    """Files of a key and of its certificate for localhost."""
+    key = ec.generate_private_key(ec.SECP256R1())
+    name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
+    made = (
+        x509.CertificateBuilder()
+        .subject_name(name)
+        .issuer_name(name)
+        .public_key(key.public_key())
+        .serial_number(1)
+        .not_valid_before(datetime(2020, 1, 1, tzinfo=UTC))
+        .not_valid_after(datetime(2100, 1, 1, tzinfo=UTC))
+        .add_extension(x509.SubjectAlternativeName([x509.DNSName("localhost")]), critical=False)
+        .sign(key, hashes.SHA256())
+    )
+    key_file, certificate = folder / "key.pem", folder / "certificate.pem"
+    key_file.write_bytes(key.private_bytes(Encoding.PEM, PrivateFormat.PKCS8, NoEncryption()))
+    certificate.write_bytes(made.public_bytes(Encoding.PEM))
+    return key_file, certificate
+
+
+@pytest.mark.parametrize("kind", ["embedded", "server"])
+async def test_check_names_a_table_that_forgets_tokens(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A sound store is told with version and place; a table without a deduplication window is a failure, by name."""
+    monkeypatch.setenv("PAI_COLLECTOR_STORE_PASSWORD", PASSWORD)
+    async with AsyncExitStack() as stack:
+        where: dict[str, Any] = {"path": tmp_path / "store"}
+        if kind == "server":
+            server = await stack.enter_async_context(sql_server(tmp_path / "server"))
+            where["url"] = url(server.port)
+        async with await Owner.open(settings(tmp_path, "", store=where)) as owner:
+            sound = await check_store(owner)
+            await owner.store.execute("ALTER TABLE pai.events MODIFY SETTING non_replicated_deduplication_window = 0")
+            forgetful = await check_store(owner)
+
+    assert sound.ok
+    assert re.fullmatch(r"ClickHouse [\d.]+ at (/|http://writer@127).*", sound.detail)
+    assert not forgetful.ok
+    assert "sent again is stored twice: events;" in forgetful.detail

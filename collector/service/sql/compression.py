@@ -20,6 +20,8 @@ except ImportError:  # clickhouse-connect brings it along where there are wheels
 
 PREFERRED = ("zstd", "lz4", "gzip", "deflate") if lz4 else ("zstd", "gzip", "deflate")
 """Ways to compress an answer, the first that the client takes is used."""
+_WINDOW_LOG_MAX = 23
+"""8 MiB, the most that any usual level writes: a frame may ask for a window of gigabytes before its first byte."""
 
 
 class Compressor(Protocol):
@@ -97,7 +99,7 @@ def _decompressed(body: bytes, encoding: str, bytes_max: int) -> tuple[bytes, bo
         inflating = zlib.decompressobj(47 if encoding == "gzip" else 15)
         return inflating.decompress(body, most), inflating.eof and not inflating.unused_data
     if encoding == "zstd":
-        unpacking: Any = zstd.ZstdDecompressor()
+        unpacking: Any = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX})
     elif encoding == "lz4" and lz4:
         unpacking = lz4.LZ4FrameDecompressor()
     else:

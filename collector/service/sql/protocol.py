@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 
 from collector.service.sql.exceptions import BAD_ARGUMENTS, NOT_IMPLEMENTED, failure
 
-SQL_BYTES_MAX = 1 << 20
-"""Of a reader's SQL; the engine's parser takes a quarter of it, and says so itself."""
+SQL_BYTES_MAX = 256 << 10
+"""Of a reader's SQL, as a server's default."""
 ARGUMENTS_MAX = 1_000
 NAME_CHARACTERS_MAX = 256
 

@@ -11,7 +11,7 @@ import json
 import secrets
 import uuid
 from collections.abc import AsyncIterator
-from contextlib import AsyncExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Final
 
@@ -21,7 +21,7 @@ from aiohttp import web
 from collector.errors import QueryError, StoreError
 from collector.service.http import is_loopback
 from collector.service.sql.accounts import Accounts, Executor
-from collector.service.sql.compression import chosen, compressor, decompress
+from collector.service.sql.compression import Compressor, chosen, compressor, decompress
 from collector.service.sql.exceptions import (
     ACCESS_DENIED,
     BAD_ARGUMENTS,
@@ -42,6 +42,8 @@ REQUESTS_MAX: Final = 64
 """At once, those that wait for their turn included."""
 REQUEST_SECONDS_MAX: Final = 120.0
 """From the first byte of a request to the last of its answer, however slowly a client takes it."""
+SHUTDOWN_SECONDS: Final = 1.0
+"""At the end, short answers are waited for this long; then every query is stopped."""
 HEAD_BYTES_MAX: Final = 64 << 10
 """Of the address, and of each header."""
 WHOLE_BYTES_MAX: Final = 16 << 20
@@ -64,12 +66,23 @@ _NOTHING_DONE = json.dumps(
 class SqlEndpoint:
     """Answers requests. `version` and `timezone` are the engine's."""
 
-    def __init__(self, accounts: Accounts, *, version: str, timezone: str, is_guarded: bool) -> None:
+    def __init__(
+        self,
+        accounts: Accounts,
+        *,
+        version: str,
+        timezone: str,
+        is_guarded: bool,
+        requests_max: int = REQUESTS_MAX,
+        seconds_max: float = REQUEST_SECONDS_MAX,
+    ) -> None:
         self._accounts = accounts
         self._version = version
         self._timezone = timezone
         self._is_guarded = is_guarded
         """A password keeps strangers out, so any host name will do."""
+        self._requests_max = requests_max
+        self._seconds_max = seconds_max
         self._requests = 0
 
     def application(self) -> web.Application:
@@ -84,23 +97,28 @@ class SqlEndpoint:
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         query_id = request.query.get("query_id", "") or str(uuid.uuid4())
-        if self._requests >= REQUESTS_MAX:
-            busy = f"Too many simultaneous queries: {REQUESTS_MAX} run or wait; try again later"
-            return self._refusal(failure(TOO_MANY_SIMULTANEOUS_QUERIES, busy), query_id)
+        sender = _Sender(request, self._headers(query_id), self._version)
+        if self._requests >= self._requests_max:
+            busy = f"Too many simultaneous queries: {self._requests_max} run or wait; try again later"
+            return self._refusal(request, failure(TOO_MANY_SIMULTANEOUS_QUERIES, busy))
         self._requests += 1
         try:
-            async with asyncio.timeout(REQUEST_SECONDS_MAX), AsyncExitStack() as stack:
-                try:
-                    asked, answer = await self._begin(request, query_id)
-                    if answer is None:
-                        return web.Response(text="Ok.\n")
-                    await stack.enter_async_context(answer)
-                    sender = _Sender(request, asked, answer, self._headers(query_id), self._version)
-                    return await sender.send()
-                except StoreError as error:
-                    return self._refusal(_as_query_error(error), query_id)
+            async with asyncio.timeout(self._seconds_max):
+                asked, answer = await self._begin(request, query_id)
+                if answer is None:
+                    return web.Response(text="Ok.\n")
+                async with answer:
+                    return await sender.send(asked, answer)
+        except StoreError as error:
+            return self._refusal(request, _as_query_error(error), query_id)
         except TimeoutError:
-            return self._refusal(failure(TIMEOUT_EXCEEDED, "the request took too long"), query_id)
+            if sender.response is None:
+                late = f"the request took longer than {self._seconds_max:g} s"
+                return self._refusal(request, failure(TIMEOUT_EXCEEDED, late), query_id)
+            # Whoever did not take the answer until now would not take its end either.
+            if request.transport is not None:
+                request.transport.abort()
+            return sender.response
         finally:
             self._requests -= 1
 
@@ -120,7 +138,7 @@ class SqlEndpoint:
         named = request.headers.get("Host", "")
         if not is_loopback(named.rpartition(":")[0] or named):
             raise failure(ACCESS_DENIED, "ask by a loopback name or address")
-        if "Origin" in request.headers:
+        if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise failure(ACCESS_DENIED, "pages in a browser cannot ask here")
 
     async def _parsed(self, request: web.Request, executor: Executor) -> SqlRequest:
@@ -141,48 +159,53 @@ class SqlEndpoint:
             "X-ClickHouse-Server-Display-Name": SERVER_NAME,
             "X-ClickHouse-Timezone": self._timezone,
             "X-Content-Type-Options": "nosniff",
+            "Content-Security-Policy": "default-src 'none'; sandbox",
             "Cache-Control": "no-store",
         }
 
-    def _refusal(self, error: QueryError, query_id: str) -> web.Response:
+    def _refusal(self, request: web.Request, error: QueryError, query_id: str = "") -> web.Response:
         shown = query_id if query_id.isascii() and query_id.isprintable() else ""
         headers = self._headers(shown) | {"X-ClickHouse-Exception-Code": str(code_of(error))}
         status = status_of(error)
         if status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Basic realm="pai-collector"'
-        # What has not been read of the request cannot be told from the next one.
         response = web.Response(status=status, text=text_of(error, self._version) + "\n", headers=headers)
-        response.force_close()
+        if not request.content.is_eof():
+            # What has not been read of the request must not be read as the next one.
+            response.force_close()
         return response
 
 
 class _Sender:
     """Sends one answer: its headers with the first bytes, an error among the bytes once they are out."""
 
-    def __init__(
-        self, request: web.Request, asked: SqlRequest, answer: QueryAnswer, headers: dict[str, str], version: str
-    ) -> None:
+    def __init__(self, request: web.Request, headers: dict[str, str], version: str) -> None:
         self._request = request
-        self._asked = asked
-        self._answer = answer
         self._version = version
         self._tag = secrets.token_hex(8)
-        self._encoding = chosen(request.headers.get("Accept-Encoding", "")) if asked.is_compressed else ""
-        self._compressor = compressor(self._encoding) if self._encoding else None
         self._headers = headers | {"X-ClickHouse-Exception-Tag": self._tag, "X-ClickHouse-Summary": _NOTHING_DONE}
-        self._response: web.StreamResponse | None = None
+        self._compressor: Compressor | None = None
+        self.response: web.StreamResponse | None = None
+        """What has been begun to be sent."""
 
-    async def send(self) -> web.StreamResponse:
+    async def send(self, asked: SqlRequest, answer: QueryAnswer) -> web.StreamResponse:
         """Raises StoreError while nothing has been sent."""
+        encoding = chosen(self._request.headers.get("Accept-Encoding", "")) if asked.is_compressed else ""
+        if encoding:
+            self._compressor = compressor(encoding)
+            self._headers["Content-Encoding"] = encoding
+        if answer.format:
+            self._headers["X-ClickHouse-Format"] = answer.format
+        self._headers["Content-Type"] = _content_type(answer.format)
         kept = bytearray()
         try:
-            async for piece in self._answer:
+            async for piece in answer:
                 kept += piece
-                if not self._asked.is_whole or len(kept) > WHOLE_BYTES_MAX:
+                if not asked.is_whole or len(kept) > WHOLE_BYTES_MAX:
                     await self._write(bytes(kept))
                     kept.clear()
         except StoreError as error:
-            if self._response is None:
+            if self.response is None:
                 raise
             kept += frame(text_of(_as_query_error(error), self._version), self._tag)
         response = await self._write(bytes(kept))
@@ -192,21 +215,14 @@ class _Sender:
         return response
 
     async def _write(self, piece: bytes) -> web.StreamResponse:
-        if self._response is None:
-            self._response = web.StreamResponse(headers=self._headers | self._described())
-            await self._response.prepare(self._request)
+        if self.response is None:
+            self.response = web.StreamResponse(headers=self._headers)
+            await self.response.prepare(self._request)
         if self._compressor:
             piece = self._compressor.compress(piece)
         if piece:
-            await self._response.write(piece)
-        return self._response
-
-    def _described(self) -> dict[str, str]:
-        name = self._answer.format
-        told = {"X-ClickHouse-Format": name} if name else {}
-        if self._encoding:
-            told["Content-Encoding"] = self._encoding
-        return told | {"Content-Type": _content_type(name)}
+            await self.response.write(piece)
+        return self.response
 
 
 def _content_type(format_name: str) -> str:
@@ -250,11 +266,8 @@ async def _form(request: web.Request, bytes_max: int) -> list[tuple[str, str]]:
 
 
 @asynccontextmanager
-async def endpoint(
-    accounts: Accounts, host: str, port: int, *, version: str, timezone: str, is_guarded: bool
-) -> AsyncIterator[str]:
+async def endpoint(answering: SqlEndpoint, host: str, port: int) -> AsyncIterator[str]:
     """Answer at host and port while the body runs; gives the address. Raises OSError where it cannot be had."""
-    answering = SqlEndpoint(accounts, version=version, timezone=timezone, is_guarded=is_guarded)
     runner = web.AppRunner(
         answering.application(),
         access_log=None,
@@ -262,6 +275,7 @@ async def endpoint(
         # A client that goes takes its query along.
         handler_cancellation=True,
         auto_decompress=False,
+        shutdown_timeout=SHUTDOWN_SECONDS,
         max_line_size=HEAD_BYTES_MAX,
         max_field_size=HEAD_BYTES_MAX,
     )
