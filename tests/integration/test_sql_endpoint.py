@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import gzip
 import json
+import os
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -272,6 +273,26 @@ async def test_a_client_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
             given = await reader.read()
         assert not given.endswith(b"\r\n0\r\n\r\n")
         writer.close()
+
+
+async def test_a_large_result_takes_no_memory(tmp_path: Path) -> None:
+    """The process grows by what is under way, not by what is read: 80 MiB of JSON pass through a few."""
+    sql = "SELECT number, toString(number) AS text, number * 1.5 AS half FROM numbers(2000000) FORMAT JSON"
+    async with asked(tmp_path, limits=QueryLimits(seconds_max=600), seconds_max=600) as (_, client):
+        # What the first query loads once is no part of it.
+        assert (await ask(client, sql.replace("2000000", "20000")))[0] == 200
+        before, read, highest = resident_bytes(), 0, 0
+        async with client.post("/", data=sql) as answer:
+            async for piece in answer.content.iter_any():
+                read += len(piece)
+                highest = max(highest, resident_bytes())
+        assert read > 80 << 20
+        assert highest - before < 40 << 20
+
+
+def resident_bytes() -> int:
+    """Of this process, which holds the endpoint and its client."""
+    return int(Path("/proc/self/statm").read_text().split()[1]) * os.sysconf("SC_PAGE_SIZE")
 
 
 async def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
