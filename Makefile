@@ -67,10 +67,11 @@ lock: ## Renew requirements/test.txt from pyproject.toml
 		pyproject.toml --output-file requirements/test.txt
 
 .PHONY: reference
-reference: $(READY) ## Renew docs/reference from the catalogues of operations, events and metrics
+reference: $(READY) ## Renew docs/reference from the catalogues of operations, events, metrics and queries
 	$(BIN)/python -m collector.cli.reference
 	$(BIN)/python -c "from collector.telemetry import events; print(events.reference(), end='')" > docs/reference/events.md
 	$(BIN)/python -c "from collector.telemetry import metrics; print(metrics.reference(), end='')" > docs/reference/metrics.md
+	$(BIN)/python -c "from collector.cli import query_reference; print(query_reference.reference(), end='')" > docs/reference/queries.md
 
 .PHONY: clean
 clean: ## Remove what the other targets have made

@@ -10,6 +10,14 @@ from collector.api.operation import Operation, price_text
 from collector.errors import ApiError, CollectorError, CredentialsError
 from collector.owner.instance import Owner
 from collector.pipeline.adopt import adopt_spend
+from collector.store.base import DATABASE
+
+_FORGETFUL = (
+    "SELECT name FROM system.tables WHERE database = {database:String} AND engine LIKE '%MergeTree'"
+    " AND NOT match(engine_full, if(engine LIKE 'Replicated%' OR engine LIKE 'Shared%', '[^_]', 'non_')"
+    " || 'replicated_deduplication_window = [1-9]') ORDER BY name"
+)
+"""Tables that do not know a token again."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +39,7 @@ async def check_all(owner: Owner) -> list[CheckResult]:
 
     The calls are metered and billed like any other.
     """
-    results = [await _check_store(owner)]
+    results = [await check_store(owner)]
     assert owner.client is not None
     await owner.client.read_clock()
     # Before the first call of a new journal, or the month that the store has paid for would count as free again.
@@ -70,9 +78,20 @@ async def _probe(owner: Owner, operation: Operation, scope_id: str, parameters: 
     )
 
 
-async def _check_store(owner: Owner) -> CheckResult:
+async def check_store(owner: Owner) -> CheckResult:
+    """Whether the store takes rows, and knows a segment again. Changes nothing."""
     try:
         ((version,),) = await owner.store.fetch("SELECT version()")
+        forgetful = await owner.store.fetch(_FORGETFUL, {"database": DATABASE})
+        # Needs every right that writing needs, and writes nothing.
+        await owner.store.execute(f"INSERT INTO {DATABASE}.migrations SELECT * FROM {DATABASE}.migrations WHERE 0")
     except CollectorError as error:
-        return CheckResult("store", False, str(error))
-    return CheckResult("store", True, f"ClickHouse {version} at {owner.store.path}")
+        return CheckResult("store", False, f"{error}. {error.hint}" if error.hint else str(error))
+    if forgetful:
+        return CheckResult(
+            "store",
+            False,
+            f"{owner.store.location}: without a deduplication window, a segment that is sent again is stored twice: "
+            f"{', '.join(name for (name,) in forgetful)}; ALTER TABLE ... MODIFY SETTING as in sql/migrations",
+        )
+    return CheckResult("store", True, f"ClickHouse {version} at {owner.store.location}")

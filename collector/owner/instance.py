@@ -45,8 +45,9 @@ from collector.pipeline.streams import ACCOUNT_SCOPE, Streams
 from collector.settings import Settings
 from collector.shares import Share
 from collector.sources.inventory import InventorySource
-from collector.store.embedded import EmbeddedStore
+from collector.store.base import Store
 from collector.store.migrate import migrate
+from collector.store.opening import is_exclusive, open_store
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.tracing import Tracing
 
@@ -71,7 +72,7 @@ class Owner:
         *,
         random: Random,
         transport: Exchanging | None = None,
-        store: EmbeddedStore | None = None,
+        store: Store | None = None,
         threaded: bool = True,
     ) -> None:
         self.settings = settings
@@ -92,7 +93,7 @@ class Owner:
         self.client: ApiClient | None = None
         self.gateway: Gateway | None = None
         self.journal: Journal
-        self.store: EmbeddedStore
+        self.store: Store
         self.outgoing: Outgoing
         self.room: Room
         self.buckets: dict[str, TokenBucket] = {}
@@ -107,7 +108,7 @@ class Owner:
         clock: Clock | None = None,
         random: Random | None = None,
         transport: Exchanging | None = None,
-        store: EmbeddedStore | None = None,
+        store: Store | None = None,
         threaded: bool = True,
         migrated: bool = True,
     ) -> Self:
@@ -141,7 +142,7 @@ class Owner:
         settings = self.settings
         check_prices(settings)
         quotas = quotas_of(settings)
-        check_discovery(settings, is_exclusive=self._given_store is None)
+        check_discovery(settings, is_exclusive=self._is_exclusive)
         lock = OwnerLock(settings.journal.path).acquire()
         self._stack.callback(lock.release)
         self.journal, self.journal_set_aside = open_journal(
@@ -161,7 +162,7 @@ class Owner:
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
         self._stack.push_async_callback(self._remember_sends)
         if self._given_store is None:
-            self.store = await EmbeddedStore.open(settings.store.path)
+            self.store = await open_store(settings)
             self._stack.push_async_callback(self.store.close)
         else:
             self.store = self._given_store
@@ -177,7 +178,7 @@ class Owner:
             self.clock,
             self.server_clock,
             socket.gethostname(),
-            is_exclusive=self._given_store is None,
+            is_exclusive=self._is_exclusive,
         )
         self._stack.push_async_callback(self._leave)
         if key is not None:
@@ -217,6 +218,11 @@ class Owner:
         """What the calls of this process may cost in a billing month."""
         budget = self.settings.budget
         return Budget.of(budget.monthly_cny, budget.on_reached, self._part)
+
+    @property
+    def _is_exclusive(self) -> bool:
+        """Whether no other process can have the store open."""
+        return self._given_store is None and is_exclusive(self.settings)
 
     @property
     def _part(self) -> Share | None:
@@ -353,7 +359,7 @@ class Owner:
             raise ConfigError(mistakes)
         check_endpoints(settings)
         check_prices(settings)
-        check_discovery(settings, is_exclusive=self._given_store is None)
+        check_discovery(settings, is_exclusive=self._is_exclusive)
         quotas = quotas_of(settings)
         self.settings = settings
         for name, bucket in self.buckets.items():

@@ -122,7 +122,10 @@ def _application(owner: Owner) -> web.Application:
         response = web.StreamResponse()
         await response.prepare(request)
         try:
-            async with await owner.store.query(str(asked["sql"]), format=str(asked["format"])) as answer:
+            query = owner.store.query(
+                str(asked["sql"]), format=str(asked["format"]), parameters=asked.get("parameters") or {}
+            )
+            async with await query as answer:
                 async for piece in answer:
                     await response.write(_FRAME.pack(_DATA, len(piece)) + piece)
             await response.write(_FRAME.pack(_END, 0))
@@ -194,9 +197,14 @@ class OwnerClient:
                 scope_id=row.scope_id(parameters),
             ) from error
 
-    async def query(self, sql: str, format_name: str) -> AsyncIterator[bytes]:
-        """The bytes of a result in ClickHouse's format of that name. Raises QueryError."""
-        asked = {"sql": sql, "format": format_name}
+    async def query(
+        self, sql: str, format_name: str, parameters: Mapping[str, str] | None = None
+    ) -> AsyncIterator[bytes]:
+        """The bytes of a result in ClickHouse's format of that name; `parameters` as `Store.query` takes them.
+
+        Raises QueryError.
+        """
+        asked = {"sql": sql, "format": format_name, "parameters": dict(parameters or {})}
         async with self._session.post("/query", json=asked) as response:
             if response.status != 200:
                 await _result(response)

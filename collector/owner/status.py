@@ -86,7 +86,7 @@ async def status(owner: Owner) -> dict[str, Any]:
             "set_aside": str(owner.journal_set_aside) if owner.journal_set_aside else None,
             **asdict(depth),
         },
-        "store": {"path": str(owner.store.path)},
+        "store": {"url" if owner.settings.store.url else "path": owner.store.location},
         "sql_address": owner.sql_address or None,
         "counters": await owner.journal.counters(),
         "store_error": owner.shipping_error,

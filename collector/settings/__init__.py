@@ -1,6 +1,12 @@
 """The configuration: read once at start, checked as a whole, frozen afterwards."""
 
-from collector.settings.credentials import API_KEY_VARIABLE, api_key
+from collector.settings.credentials import (
+    API_KEY_VARIABLE,
+    STORE_PASSWORD_VARIABLE,
+    STORE_TOKEN_VARIABLE,
+    api_key,
+    store_secrets,
+)
 from collector.settings.document import example, json_schema
 from collector.settings.load import DEFAULT_FILE, FILE_VARIABLE, anchored, load, locate
 from collector.settings.model import (
@@ -20,6 +26,8 @@ __all__ = [
     "API_KEY_VARIABLE",
     "DEFAULT_FILE",
     "FILE_VARIABLE",
+    "STORE_PASSWORD_VARIABLE",
+    "STORE_TOKEN_VARIABLE",
     "ApiSettings",
     "JournalSettings",
     "LogSettings",
@@ -36,4 +44,5 @@ __all__ = [
     "json_schema",
     "load",
     "locate",
+    "store_secrets",
 ]

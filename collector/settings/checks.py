@@ -73,6 +73,22 @@ def _journal_apart(settings: Settings) -> Iterator[Mistake]:
         yield expected(_JOURNAL, str(settings.journal.path), "a path apart from store.path, which the engine owns")
 
 
+def _needs_url(settings: Settings) -> Iterator[Mistake]:
+    store = settings.store
+    if store.url:
+        return
+    if store.cluster:
+        yield expected(("store", "cluster"), store.cluster, "nothing while store.url is empty: a cluster is of servers")
+    if store.ca_file is not None:
+        yield expected(("store", "ca_file"), str(store.ca_file), "nothing while store.url is empty")
+
+
+def _needs_tls(settings: Settings) -> Iterator[Mistake]:
+    store = settings.store
+    if store.ca_file is not None and store.url.startswith("http://"):
+        yield expected(("store", "ca_file"), str(store.ca_file), "nothing, or store.url with https://")
+
+
 def _target_check(name: str) -> Check:
     path: KeyPath = ("targets", name)
     return Check((path,), lambda settings: _repeated(path, getattr(settings.targets, name)))
@@ -98,4 +114,6 @@ CHECKS = (
     *(_metric_check(source) for source in ("node_metrics", "job_metrics")),
     Check((_INTERVAL, _INTERVAL_MAX), _interval_max),
     Check((_JOURNAL, _STORE), _journal_apart),
+    Check((("store", "url"), ("store", "cluster"), ("store", "ca_file")), _needs_url),
+    Check((("store", "url"), ("store", "ca_file")), _needs_tls),
 )

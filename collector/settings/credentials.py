@@ -10,6 +10,8 @@ from pydantic import SecretStr
 from collector.errors import ConfigError
 
 API_KEY_VARIABLE = "DASHSCOPE_API_KEY"
+STORE_PASSWORD_VARIABLE = "PAI_COLLECTOR_STORE_PASSWORD"
+STORE_TOKEN_VARIABLE = "PAI_COLLECTOR_STORE_TOKEN"
 
 
 def api_key(environ: Mapping[str, str]) -> SecretStr:
@@ -24,3 +26,17 @@ def api_key(environ: Mapping[str, str]) -> SecretStr:
     if not re.fullmatch(r"[!-~]+", key):
         raise ConfigError([f"{API_KEY_VARIABLE}: not an API key; expected printable ASCII without spaces"])
     return SecretStr(key)
+
+
+def store_secrets(environ: Mapping[str, str]) -> tuple[SecretStr, SecretStr]:
+    """Password and token of the user of a ClickHouse server, at least one of them empty.
+
+    Raises ConfigError where both are set, or where one cannot be sent in a header.
+    """
+    password = environ.get(STORE_PASSWORD_VARIABLE, "")
+    token = environ.get(STORE_TOKEN_VARIABLE, "").strip()
+    if password and token:
+        raise ConfigError([f"{STORE_PASSWORD_VARIABLE} and {STORE_TOKEN_VARIABLE}: both are set; expected one of them"])
+    if not re.fullmatch(r"[!-~]*", token):
+        raise ConfigError([f"{STORE_TOKEN_VARIABLE}: not a token; expected printable ASCII without spaces"])
+    return SecretStr(password), SecretStr(token)

@@ -231,6 +231,57 @@ def base_url(*, required: bool = False) -> Kind:
     return Kind(read, {"type": "string", "pattern": r"^$|^.+:\d{1,5}$"})
 
 
+def store_url() -> Kind:
+    """The HTTP address of a ClickHouse server with a user's name in it, or nothing for the embedded store."""
+    right = 'nothing, or a server such as "http://user@host:8123/pai"'
+
+    def read(value: object) -> str:
+        if value == "":
+            return ""
+        if not isinstance(value, str) or not re.fullmatch(r"[!-~]+", value):
+            raise ValueError(right)
+        try:
+            parts = urlsplit(value)
+            host, port = parts.hostname, parts.port
+        except ValueError:
+            raise ValueError(right) from None
+        if parts.password is not None:
+            raise ValueError("a server without a password; it comes from PAI_COLLECTOR_STORE_PASSWORD")
+        if parts.scheme not in ("http", "https") or not host or port == 0:
+            raise ValueError(right)
+        if "?" in value or "#" in value:
+            raise ValueError("a server without ? and #")
+        if parts.path.strip("/") not in ("", "pai"):
+            raise ValueError("a server whose database is pai, the name that the tables have")
+        return value.rstrip("/")
+
+    return Kind(read, {"type": "string", "pattern": r"^$|^https?://([^:@/?#]*@)?[^@/?#]+(/|/pai/?)?$"})
+
+
+def cluster_name() -> Kind:
+    """The name of a ClickHouse cluster, or nothing."""
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(r"[A-Za-z0-9_.-]{0,64}", value):
+            raise ValueError('nothing, or the name of a cluster in letters, digits and _ . -, such as "main"')
+        return value
+
+    return Kind(read, {"type": "string", "pattern": r"^[A-Za-z0-9_.-]{0,64}$"})
+
+
+def optional_path() -> Kind:
+    """A path, or nothing."""
+    named = path()
+
+    def read(value: object) -> Path | None:
+        return None if value == "" or value is None else named.read(value)
+
+    def check(value: object) -> Path | None:
+        return value if isinstance(value, Path) else read(value)
+
+    return Kind(read, {"type": "string"}, check, lambda value: "" if value is None else str(value))
+
+
 def shard() -> Kind:
     """`I/N`, the I-th (from 0) of N processes, or `auto/N`; empty for a process that is alone."""
     right = 'a part such as "0/3" (the first of three) or "auto/3", or ""'

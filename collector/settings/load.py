@@ -72,7 +72,10 @@ def anchored(settings: Settings, folder: Path) -> Settings:
     """The same settings with every path absolute, relative ones taken from `folder`."""
     # Not resolved: a mounted configuration is often a link into a folder that comes and goes.
     root = folder.absolute()
-    store = settings.store.model_copy(update={"path": root / settings.store.path})
+    ca_file = settings.store.ca_file
+    store = settings.store.model_copy(
+        update={"path": root / settings.store.path, "ca_file": None if ca_file is None else root / ca_file}
+    )
     journal = settings.journal.model_copy(update={"path": root / settings.journal.path})
     return settings.model_copy(update={"store": store, "journal": journal})
 

@@ -106,6 +106,23 @@ class StoreSettings(Section):
     path: Annotated[Path, kinds.path()] = Field(
         Path("data/store"), description="Folder of the embedded store, relative to this file; may hold {shard}."
     )
+    url: Annotated[str, kinds.store_url()] = Field(
+        "",
+        description="A ClickHouse server in place of the embedded store: http://user@host:8123/pai or https://... "
+        "The password comes from PAI_COLLECTOR_STORE_PASSWORD, or a token from PAI_COLLECTOR_STORE_TOKEN.",
+    )
+    cluster: Annotated[str, kinds.cluster_name()] = Field(
+        "", description="Name of a cluster of that server: tables are then replicated and spread over its machines."
+    )
+    ca_file: Annotated[Path | None, kinds.optional_path()] = Field(
+        None, description="Certificates (PEM) that an https server is checked against, in place of the system's."
+    )
+    timeout_seconds: Annotated[float, kinds.duration("1s", "1h", fraction=True)] = Field(
+        60.0,
+        alias="timeout",
+        description="Longest wait for the server to send anything, a duration from 1s to 1h. What was lost is sent "
+        "again and stored once.",
+    )
     flush_interval_seconds: Annotated[float, kinds.duration("100ms", "1m", fraction=True)] = Field(
         5.0,
         alias="flush_interval",

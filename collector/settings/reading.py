@@ -168,6 +168,8 @@ def _unknown(key: str, known: Iterable[str], path: KeyPath) -> str:
         if pattern.fullmatch(key.lower().replace("-", "_")):
             # The section tells which one a `token` or `secret` is meant to be.
             wanted = "DASHSCOPE_API_KEY" if path[:1] == ("api",) and "access" not in key.lower() else variable
+            if path[:1] == ("store",) and variable == "PAI_COLLECTOR_SERVICE_TOKEN":
+                wanted = "PAI_COLLECTOR_STORE_TOKEN"
             return f"a secret does not belong here; remove it and set the environment variable {wanted}"
     closest = did_you_mean(key, known) or _elsewhere(key)
     return "no such key; " + (f"did you mean {closest}?" if closest else f"there are {_listed(known)}")

@@ -76,6 +76,10 @@ class QueryAnswer(Protocol):
 class Store(Protocol):
     """One ClickHouse, seen from the program."""
 
+    @property
+    def location(self) -> str:
+        """Where it is, for people: a folder, or an address without credentials."""
+
     async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
         """Add rows to `table`, exactly once for a given `token`, however often it is called.
 

@@ -18,12 +18,13 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
 import msgspec
 
 from collector.errors import CollectorError, StoreRefused, StoreUnavailable, UsageError
-from collector.store.base import BLOCK_ROWS_MAX, DATABASE, QueryAnswer, QueryLimits
+from collector.store.base import DATABASE, QueryAnswer, QueryLimits
 from collector.store.embedded_reader import Question, Reader
 from collector.store.engine import CONFIG_FILE, connect, connection_string
 from collector.store.engine_config import EngineLimits
 from collector.store.failures import write_failure
 from collector.store.holder import check_free
+from collector.store.inserts import INSERT_SETTINGS, count_rows, first_words, literal, quoted_name
 from collector.store.priority import stand_back
 
 if TYPE_CHECKING:
@@ -34,29 +35,8 @@ T = TypeVar("T")
 
 SPOOL_FOLDER = "spool"
 
-_INSERT_SETTINGS = ", ".join(
-    (
-        "async_insert = 0",
-        "insert_deduplicate = 1",
-        "deduplicate_insert_select = 'force_enable'",
-        # Blocks are numbered under the token, so their borders must fall on the same rows at every try:
-        # one thread, and limits that no session or profile can change.
-        "max_threads = 1",
-        "max_insert_threads = 1",
-        "input_format_parallel_parsing = 0",
-        f"max_block_size = {BLOCK_ROWS_MAX}",
-        f"max_insert_block_size = {BLOCK_ROWS_MAX}",
-        "max_insert_block_size_bytes = 0",
-        f"min_insert_block_size_rows = {BLOCK_ROWS_MAX}",
-        "min_insert_block_size_bytes = 0",
-        "use_strict_insert_block_limits = 0",
-        # A body with more days than the engine's default of 100 partitions could never be inserted.
-        "max_partitions_per_insert_block = 0",
-        # A NULL that the column does not take is a mistake to be seen, not a default to be stored.
-        "input_format_null_as_default = 0",
-        "input_format_allow_errors_num = 0",
-        "input_format_allow_errors_ratio = 0",
-    )
+_INSERT_SETTINGS = "deduplicate_insert_select = 'force_enable', " + ", ".join(
+    f"{name} = {value}" for name, value in INSERT_SETTINGS.items()
 )
 _FETCH_SETTINGS = "max_execution_time = 300, max_threads = 2, output_format_json_validate_utf8 = 1"
 _WRAPPED = re.compile(r"LowCardinality\((\w+)\)|SimpleAggregateFunction\(\w+, (.*)\)$")
@@ -98,11 +78,16 @@ class EmbeddedStore:
                 raise
         return store
 
+    @property
+    def location(self) -> str:
+        """See `Store.location`."""
+        return str(self.path)
+
     async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
         """See `Store.insert`."""
         if not token:
             raise ValueError(f"insert into {table}: an insert needs a token")
-        rows = _count_rows(table, body)
+        rows = count_rows(table, body)
         await self._run(
             self._writer,
             f"insert into {table}",
@@ -111,7 +96,7 @@ class EmbeddedStore:
 
     async def execute(self, statement: str) -> None:
         """See `Store.execute`."""
-        await self._run(self._writer, _first_words(statement), lambda handle: self._execute(handle, statement))
+        await self._run(self._writer, first_words(statement), lambda handle: self._execute(handle, statement))
 
     async def fetch(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[list[Any]]:
         """See `Store.fetch`."""
@@ -166,15 +151,15 @@ class EmbeddedStore:
     def _insert(self, handle: Any, table: str, columns: Sequence[str], body: bytes, rows: int, token: str) -> None:
         spooled = self._spool / "insert.jsonl"
         spooled.write_bytes(body)
-        names = ", ".join(map(_name, columns))
+        names = ", ".join(map(quoted_name, columns))
         try:
             # Selecting from the file, not INSERT ... FROM INFILE, because dictionary-encoded columns are
             # then filled by the block: value by value, as a parser does it, costs more than all the rest.
             result = handle.query(
-                f"INSERT INTO {_name(DATABASE)}.{_name(table)} ({names})"
-                f" SETTINGS {_INSERT_SETTINGS}, insert_deduplication_token = {_literal(token)}"
-                f" SELECT {names} FROM file({_literal(str(spooled))}, 'JSONCompactEachRow',"
-                f" {_literal(self._structure(handle, table, columns))})",
+                f"INSERT INTO {quoted_name(DATABASE)}.{quoted_name(table)} ({names})"
+                f" SETTINGS {_INSERT_SETTINGS}, insert_deduplication_token = {literal(token)}"
+                f" SELECT {names} FROM file({literal(str(spooled))}, 'JSONCompactEachRow',"
+                f" {literal(self._structure(handle, table, columns))})",
                 "TabSeparated",
             )
         finally:
@@ -190,7 +175,7 @@ class EmbeddedStore:
         if types is None:
             found = handle.query(
                 "SELECT name, type FROM system.columns"
-                f" WHERE database = {_literal(DATABASE)} AND table = {_literal(table)}",
+                f" WHERE database = {literal(DATABASE)} AND table = {literal(table)}",
                 "JSONCompactEachRow",
             )
             types = {name: _WRAPPED.sub(r"\1\2", type) for name, type in _ROWS.decode_lines(found.bytes())}
@@ -200,7 +185,7 @@ class EmbeddedStore:
         unknown = [column for column in columns if column not in types]
         if unknown:
             raise StoreRefused(f"insert into {table}: it has no column {', '.join(unknown)}")
-        return ", ".join(f"{_name(column)} {types[column]}" for column in columns)
+        return ", ".join(f"{quoted_name(column)} {types[column]}" for column in columns)
 
     def _execute(self, handle: Any, statement: str) -> None:
         self._types.clear()
@@ -224,7 +209,7 @@ class EmbeddedStore:
         try:
             # Handles come and go with errors; this one runs nothing and keeps the engine and its lock.
             self._anchor = connect(self._connection_string)
-            self._anchor.query(f"CREATE DATABASE IF NOT EXISTS {_name(DATABASE)} ENGINE = Atomic")
+            self._anchor.query(f"CREATE DATABASE IF NOT EXISTS {quoted_name(DATABASE)} ENGINE = Atomic")
         except Exception as error:
             if self._anchor is None:
                 check_free(self.path)
@@ -297,28 +282,3 @@ class _Lane(Generic[H]):
         if handle is not None:
             with contextlib.suppress(Exception):
                 handle.close()
-
-
-def _count_rows(table: str, body: bytes) -> int:
-    """Rows in a body of JSON lines. What is no such body is refused here: the engine takes some of it as nothing."""
-    if not body:
-        raise StoreRefused(f"insert into {table}: the body holds no rows")
-    # A newline inside a JSON string is always escaped, so each one in the bytes ends a line.
-    lines = body.count(b"\n") + (not body.endswith(b"\n"))
-    rows = body.startswith(b"[") + body.count(b"\n[")
-    if rows != lines:
-        raise StoreRefused(f"insert into {table}: {lines} lines, but {rows} of them begin a JSON array")
-    return rows
-
-
-def _first_words(statement: str) -> str:
-    code = "\n".join(line for line in statement.splitlines() if not line.lstrip().startswith("--"))
-    return " ".join(code.split()[:5])
-
-
-def _name(identifier: str) -> str:
-    return "`" + identifier.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -16,6 +16,7 @@ from collector.store.base import DATABASE, Column, QueryAnswer, QueryLimits
 from collector.store.embedded_answer import DEFAULT_FORMAT, EmbeddedAnswer
 from collector.store.engine import connect
 from collector.store.gate import Refused, Vocabulary, check_kind, check_tree
+from collector.store.inserts import literal, quoted_name
 from collector.store.priority import stand_back
 
 QUERIES_MAX = 4
@@ -104,7 +105,7 @@ class Reader:
         if database.lower() == "system" or database in _DATABASES_REFUSED - {_DEFAULT}:
             raise Refused(f"{database} is no database to begin from; put it before the name of the table")
         # Clients name `default` when they were told none.
-        handle.query(f"USE {_name(DATABASE if database == _DEFAULT else database)}")
+        handle.query(f"USE {quoted_name(DATABASE if database == _DEFAULT else database)}")
         if self._vocabulary is None:
             self._vocabulary = _vocabulary(handle)
         handle.query(f"SET {_settings(answer.name, question)}")
@@ -135,7 +136,7 @@ def _canonical(handle: Any, sql: str) -> tuple[str, str | None]:
     # The engine's own parser decides what a text is; there is no public way to it.
     kind = handle._conn.classify_query(sql)
     check_kind(kind["query_class"].name, kind["statement_count"])
-    text = handle.query(f"SELECT formatQuerySingleLine({_literal(sql)})", "TSVRaw").bytes().decode(errors="replace")
+    text = handle.query(f"SELECT formatQuerySingleLine({literal(sql)})", "TSVRaw").bytes().decode(errors="replace")
     statement = text.removesuffix("\n")
     found = _FORMAT.search(statement)
     return (statement[: found.start()], found[1]) if found else (statement, None)
@@ -173,7 +174,7 @@ def _settings(name: str, question: Question) -> str:
         "implicit_select": 0,
         "readonly": 1,
     }
-    return ", ".join(f"{name} = {_literal(str(value))}" for name, value in values.items())
+    return ", ".join(f"{name} = {literal(str(value))}" for name, value in values.items())
 
 
 def _described(handle: Any, statement: str, parameters: dict[str, str]) -> tuple[Column, ...]:
@@ -186,11 +187,3 @@ def _meta(handle: Any, statement: str, parameters: dict[str, str]) -> tuple[Colu
     """Names and types of SHOW, EXPLAIN and the like, which cannot be described: they are run once more."""
     document = msgspec.json.decode(handle.query(statement, "JSONCompact", params=parameters).bytes())
     return tuple(Column(column["name"], column["type"]) for column in document["meta"])
-
-
-def _name(identifier: str) -> str:
-    return "`" + identifier.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

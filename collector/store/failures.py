@@ -34,7 +34,6 @@ REFUSED_CODES = frozenset(
         69,  # ARGUMENT_OUT_OF_BOUND
         70,  # CANNOT_CONVERT_TYPE
         72,  # CANNOT_PARSE_NUMBER
-        81,  # UNKNOWN_DATABASE
         117,  # INCORRECT_DATA
         128,  # TOO_LARGE_ARRAY_SIZE
         130,  # CANNOT_READ_ARRAY_FROM_TEXT
@@ -110,9 +109,14 @@ def readable(text: str) -> str:
 def write_failure(what: str, error: BaseException) -> StoreUnavailable | StoreRefused:
     """The error of an insert, of a statement or of one of the program's own reads."""
     text = str(error)
-    code, name = error_code(text), error_name(text)
-    message = f"{what}: {readable(text) or type(error).__name__}" + (f" ({name or 'code'} {code})" if code else "")
-    return StoreRefused(message) if code in REFUSED_CODES else StoreUnavailable(message)
+    return told_failure(what, text or type(error).__name__, error_code(text), error_name(text))
+
+
+def told_failure(what: str, text: str, code: int, name: str, *, hint: str = "") -> StoreUnavailable | StoreRefused:
+    """The error of an insert, a statement or a read, once its code is known; 0 where there is none."""
+    message = f"{what}: {readable(text)}" + (f" ({name or 'code'} {code})" if code else "")
+    kind = StoreRefused if code in REFUSED_CODES else StoreUnavailable
+    return kind(message, hint=hint)
 
 
 def hint_of(code: int) -> str:
@@ -123,9 +127,13 @@ def hint_of(code: int) -> str:
 def query_failure(error: BaseException) -> EngineQueryError:
     """The error of a reader's query."""
     text = str(error)
-    code = error_code(text)
-    message = readable(text) or type(error).__name__
+    return told_query_failure(text or type(error).__name__, error_code(text), error_name(text))
+
+
+def told_query_failure(text: str, code: int, name: str) -> EngineQueryError:
+    """The error of a reader's query, once its code is known."""
+    message = readable(text)
     if code == _SYNTAX_ERROR:
         # The list of all that could stand there instead fills a screen and helps nobody.
         message = message.partition(". Expected one of")[0]
-    return EngineQueryError(message, code=code, name=error_name(text), hint=hint_of(code))
+    return EngineQueryError(message, code=code, name=name, hint=hint_of(code))

@@ -174,6 +174,8 @@ UNSEEN = {
     "price_too_fine": "arithmetic",
     "price_nan": "JSON has no NaN",
     "journal_in_store": "two keys",
+    "cluster_without_url": "two keys",
+    "ca_file_plain": "two keys",
     "recheck_order": "order",
     "recheck_series": "two keys",
     "recheck_settle": "two keys",

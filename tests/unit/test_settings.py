@@ -79,6 +79,38 @@ BAD = [
     ),
     ("path_blank", 'store.path: got ""; expected a path, such as "./data"'),
     (
+        "store_password",
+        'store.url: got "***@db.example.com:8123/pai"; '
+        "expected a server without a password; it comes from PAI_COLLECTOR_STORE_PASSWORD",
+    ),
+    (
+        "store_scheme",
+        'store.url: got "clickhouse://db.example.com:9000/pai"; '
+        'expected nothing, or a server such as "http://user@host:8123/pai"',
+    ),
+    (
+        "store_database",
+        'store.url: got "***@db.example.com:8123/metrics"; '
+        "expected a server whose database is pai, the name that the tables have",
+    ),
+    (
+        "store_options",
+        'store.url: got "***@db.example.com:8123/pai?verify=false"; expected a server without ? and #',
+    ),
+    (
+        "cluster_without_url",
+        'store.cluster: got "main"; expected nothing while store.url is empty: a cluster is of servers',
+    ),
+    (
+        "cluster_name",
+        'store.cluster: got "main\'; DROP"; '
+        'expected nothing, or the name of a cluster in letters, digits and _ . -, such as "main"',
+    ),
+    (
+        "ca_file_plain",
+        'store.ca_file: got "{folder}/ca.pem"; expected nothing, or store.url with https://',
+    ),
+    (
         "path_placeholder",
         'journal.path: got "journal-{node}.db"; expected a path whose only braces are those of {shard}',
     ),
@@ -181,6 +213,11 @@ BAD = [
         "secret_token",
         "log.token: a secret does not belong here; "
         "remove it and set the environment variable PAI_COLLECTOR_SERVICE_TOKEN",
+    ),
+    (
+        "secret_store_token",
+        "store.token: a secret does not belong here; "
+        "remove it and set the environment variable PAI_COLLECTOR_STORE_TOKEN",
     ),
     (
         "secret_access_key",

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import importlib
+import keyword
 
 import typer
 
-# The order in which `--help` lists them. `resource-log` is in `resource_log.py`.
+# The order in which `--help` lists them. `resource-log` is in `resource_log.py`, `import` in `import_.py`.
 COMMANDS: tuple[str, ...] = (
     "demo", "init", "check", "plan", "run", "status", "query", "call", "diagnostics", "resource-log", "xtrace",
-    "migrate", "journal", "simulate",
+    "migrate", "export", "import", "journal", "simulate",
 )  # fmt: skip
 
 
@@ -19,4 +20,9 @@ def register_all(app: typer.Typer, word: str = "") -> None:
     A command is loaded with all that it needs, so a command line pays for its own command alone.
     """
     for name in (word,) if word in COMMANDS else COMMANDS:
-        importlib.import_module(f"{__name__}.{name.replace('-', '_')}").register(app)
+        importlib.import_module(f"{__name__}.{module_name(name)}").register(app)
+
+
+def module_name(command: str) -> str:
+    """The file of a command; a word that Python has for itself gets a line below."""
+    return command.replace("-", "_") + ("_" if keyword.iskeyword(command) else "")

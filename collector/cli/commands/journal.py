@@ -16,8 +16,8 @@ from collector.clock import SystemClock
 from collector.journal.inspect import contents, set_aside_of, verify
 from collector.owner.journals import forget_journal
 from collector.settings import Settings
-from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import migrate
+from collector.store.opening import open_store
 
 
 def register(app: typer.Typer) -> None:
@@ -85,7 +85,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def _forget(settings: Settings, journal_id: str, *, force: bool) -> list[str]:
-    store = await EmbeddedStore.open(settings.store.path)
+    store = await open_store(settings)
     try:
         await migrate(store)
         forgotten = await forget_journal(store, journal_id, int(SystemClock().wall()), force=force)
