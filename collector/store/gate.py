@@ -151,8 +151,8 @@ def check_tree(lines: Sequence[str], vocabulary: Vocabulary) -> bool:
                 raise Refused("queries are read-only and take no SETTINGS")
         elif root == "Explain" and depth == 1:
             explained = kind
-            if kind != _SELECT:
-                raise Refused("only a SELECT can be explained")
+            if kind not in STATEMENTS_ALLOWED:
+                raise Refused("only a statement that reads can be explained")
         elif kind in ("Identifier", "Literal") and depth == _TAIL_DEPTHS.get(root):
             raise Refused("FORMAT stands at the end, and INTO OUTFILE nowhere")
         _check_node(kind, name, vocabulary)
