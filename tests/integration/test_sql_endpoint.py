@@ -21,6 +21,7 @@ from backports import zstd
 
 from collector.errors import ConfigError, UsageError
 from collector.service.http import check_listener
+from collector.service.sql.native import BLOCK_INFO
 from collector.service.sql.serving import KEY, serving_sql
 from collector.simulator.world import World
 from collector.store.base import QueryLimits
@@ -54,6 +55,25 @@ def basic(user: str, password: str) -> str:
 
 
 # Requests
+
+
+async def test_native_blocks_are_of_the_revision_that_the_client_names(tmp_path: Path) -> None:
+    """Go's driver, which has no way back, gets block information and a flag a column; others get what they had."""
+    sql = "SELECT displayName() AS a, revision() AS b FORMAT Native"
+    async with asked(tmp_path) as (_, client):
+        _, plain, _ = await ask(client, sql)
+        assert (await ask(client, sql, client_protocol_version="0"))[1] == plain
+        _, older, _ = await ask(client, sql, client_protocol_version="54405")
+        assert older == BLOCK_INFO + plain
+        _, newer, _ = await ask(client, sql, client_protocol_version="54460", default_format="Native")
+        assert newer == BLOCK_INFO + plain.replace(b"String", b"String\0").replace(b"UInt32", b"UInt32\0")
+        assert (await ask(client, "SELECT 1", client_protocol_version="54460"))[1] == b"1\n"
+        for wrong in ("-1", "x", "9" * 10):
+            status, body, _ = await ask(client, sql, client_protocol_version=wrong)
+            assert (status, b"client_protocol_version" in body) == (400, True)
+        odd = "SELECT sumState(number) FROM numbers(3) FORMAT Native"
+        status, body, _ = await ask(client, odd, client_protocol_version="54460")
+        assert (status, b"convert it" in body) == (501, True)
 
 
 async def test_sql_comes_in_the_address_in_the_body_or_in_a_form(tmp_path: Path) -> None:

@@ -48,6 +48,8 @@ class SqlRequest:
     database: str = ""
     default_format: str = ""
     query_id: str = ""
+    revision: int = 0
+    """Of the native protocol, as the client names it: Native blocks are then written as that revision has them."""
     is_compressed: bool = False
     """The client takes a compressed body, and says in its headers how."""
     is_whole: bool = False
@@ -90,6 +92,7 @@ def parse(
         database=given.get("database") or headers.get("X-ClickHouse-Database", ""),
         default_format=given.get("default_format") or headers.get("X-ClickHouse-Format", ""),
         query_id=given.get("query_id", ""),
+        revision=_revision(given.get("client_protocol_version", "")),
         is_compressed=is_true(given.get("enable_http_compression", "")),
         is_whole=is_true(given.get("wait_end_of_query", "")),
     )
@@ -111,6 +114,14 @@ def credentials(arguments: Mapping[str, str], headers: Mapping[str, str]) -> Cre
     if "X-ClickHouse-User" in headers or "X-ClickHouse-Key" in headers:
         return Credentials(headers.get("X-ClickHouse-User", ""), headers.get("X-ClickHouse-Key", ""))
     return Credentials(arguments.get("user", ""), arguments.get("password", ""))
+
+
+def _revision(value: str) -> int:
+    if not value:
+        return 0
+    if not (value.isascii() and value.isdigit() and len(value) <= 9):
+        raise failure(BAD_ARGUMENTS, "client_protocol_version: expected a whole number")
+    return int(value)
 
 
 def is_true(value: str) -> bool:

@@ -35,6 +35,7 @@ from collector.service.sql.exceptions import (
     status_of,
     text_of,
 )
+from collector.service.sql.native import NativeBlocks, UnknownType
 from collector.service.sql.protocol import SqlRequest, credentials, parse
 from collector.store.base import QueryAnswer
 
@@ -197,10 +198,11 @@ class _Sender:
         if answer.format:
             self._headers["X-ClickHouse-Format"] = answer.format
         self._headers["Content-Type"] = _content_type(answer.format)
+        blocks = NativeBlocks(asked.revision) if asked.revision and answer.format == "Native" else None
         kept = bytearray()
         try:
             async for piece in answer:
-                kept += piece
+                kept += _fed(blocks, piece) if blocks else piece
                 if not asked.is_whole or len(kept) > WHOLE_BYTES_MAX:
                     await self._write(bytes(kept))
                     kept.clear()
@@ -223,6 +225,14 @@ class _Sender:
         if piece:
             await self.response.write(piece)
         return self.response
+
+
+def _fed(blocks: NativeBlocks, piece: bytes) -> bytes:
+    """Raises QueryError."""
+    try:
+        return blocks.feed(piece)
+    except UnknownType as error:
+        raise failure(NOT_IMPLEMENTED, str(error)) from None
 
 
 def _content_type(format_name: str) -> str:
