@@ -150,6 +150,8 @@ class Owner:
             threaded=self._threaded,
         )
         self._stack.callback(self.journal.close)
+        self.outgoing = Outgoing(self.journal)
+        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         clean_end = await self.journal.meta(CLEAN_END_KEY)
         await self.journal.start()
         if self.journal.unknown_calls:
@@ -165,8 +167,6 @@ class Owner:
             self.store = self._given_store
         if migrated:
             await migrate(self.store)
-        self.outgoing = Outgoing(self.journal)
-        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         self.membership = JournalMembership(
             self.store,
             self.journal,
