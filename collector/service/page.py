@@ -43,7 +43,7 @@ def page(told: Mapping[str, Any]) -> str:
         ("rows that the store does not have yet", f"{journal['rows']:,}"),
         ("store", f"fails: {told['store_error']}" if told["store_error"] else "takes rows"),
     ]
-    worst = [stream for stream in told["streams"] if stream["error"]][:STREAMS_SHOWN_MAX]
+    worst = [stream for stream in told["streams"] if stream["error"] and stream["state"] != "ended"][:STREAMS_SHOWN_MAX]
     parts = [
         f'<h1 class="{"well" if well else "ill"}">{escape(told["headline"])}</h1>',
         _table(
