@@ -77,6 +77,15 @@ class Stopped(NamedTuple):
     error: ApiError
 
 
+class OpenCircuit(NamedTuple):
+    """An operation whose calls keep failing; single ones go out to see whether it is back. Times are monotonic."""
+
+    operation: str
+    error: ApiError
+    since: float
+    next_probe: float
+
+
 class Gate:
     """One account's gate."""
 
@@ -113,6 +122,14 @@ class Gate:
         found = [] if self._refusal is None else [Stopped("account", "", self._refusal)]
         found += [Stopped("operation", name, state.stopped) for name, state in self._states.items() if state.stopped]
         return found
+
+    def open_circuits(self) -> list[OpenCircuit]:
+        """The operations whose circuit is open."""
+        return [
+            OpenCircuit(name, state.last_failure, state.failing_since, state.circuit.not_before)
+            for name, state in self._states.items()
+            if state.last_failure is not None and state.failing_since != NEVER
+        ]
 
     def shut(self) -> None:
         """From here on nobody passes: those who wait, and those who come, get Stopping."""

@@ -92,6 +92,8 @@ class Parameter:
     """On the product endpoint it is a field of this object, which travels as JSON."""
     bearer_only: bool = False
     """True for a parameter that the product endpoint does not have."""
+    is_secret: bool = False
+    """Its value is shown to nobody."""
 
 
 @dataclass(frozen=True, slots=True)

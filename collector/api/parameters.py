@@ -109,9 +109,13 @@ def _mistake(known: Parameter, value: Any) -> str:
     if not _is_of(known.type, value):
         words = _expected(known)
         as_text = ", as text" if known.type is str and words != _TYPE_NAMES[str] else ""
-        return f"expected {words}{as_text}, got {_shown(value)}"
+        return f"expected {words}{as_text}, got {_seen(known, value)}"
     wrong = _WRONG[known.type](known, value)
-    return f"{wrong}, got {_shown(value)}" if wrong else ""
+    return f"{wrong}, got {_seen(known, value)}" if wrong else ""
+
+
+def _seen(known: Parameter, value: Any) -> str:
+    return "another value, which is secret" if known.is_secret else _shown(value)
 
 
 def _is_of(kind: type, value: object) -> bool:

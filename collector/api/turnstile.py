@@ -34,6 +34,11 @@ class Turnstile:
         self._timer_due = NEVER
 
     @property
+    def not_before(self) -> float:
+        """Where it is narrow: nobody passes before this, monotonic."""
+        return self._not_before
+
+    @property
     def waiting(self) -> int:
         """Callers in line."""
         return len(self._waiters)

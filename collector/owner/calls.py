@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, Final
 
 import structlog
 
@@ -19,6 +19,7 @@ from collector.owner.instance import Owner
 from collector.owner.lock import Holder, command_line
 from collector.pipeline.adopt import adopt_spend
 from collector.sources.tables import API_CALLS, DEAD_LETTERS, DIAGNOSTIC_STATES, RESOURCE_LOG_STATES
+from collector.telemetry.secrets import register_secret
 
 log = structlog.get_logger(__name__)
 
@@ -40,6 +41,9 @@ class CallResult:
     """What it cost, for people: `0.001 CNY`, `free (3 of 1,000 free calls this month)`, `unpriced`."""
 
 
+SECRET_CHARACTERS_MIN: Final = 8
+
+
 def row_of(name: str) -> Operation:
     """The catalogue's row. Raises UsageError."""
     row = CATALOGUE.get(name)
@@ -49,7 +53,15 @@ def row_of(name: str) -> Operation:
 
 
 def checked(row: Operation, parameters: Mapping[str, Any], *, product_endpoint: bool = False) -> dict[str, Any]:
-    """The parameters, as they are sent. Raises ConfigError with one line per mistake."""
+    """The parameters, as they are sent; secret ones are blotted out of what is told from now on.
+
+    Raises ConfigError with one line per mistake.
+    """
+    for known in row.parameters:
+        value = parameters.get(known.name)
+        # A shorter one would blot out words that are none of it.
+        if known.is_secret and isinstance(value, str) and len(value) >= SECRET_CHARACTERS_MIN:
+            register_secret(value)
     try:
         return coerce_parameters(row, parameters, product_endpoint=product_endpoint)
     except ValueError as error:

@@ -153,15 +153,15 @@ class Owner:
             threaded=self._threaded,
         )
         self._stack.callback(self.journal.close)
+        self.outgoing = Outgoing(self.journal)
+        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         clean_end = await self.journal.meta(CLEAN_END_KEY)
         await self.journal.start()
         if self.journal.unknown_calls:
             log.warning("calls_unsettled", calls=self.journal.unknown_calls)
         self.buckets = buckets_for(CATALOGUE.values(), self.clock, quotas)
         await self._restore_sends(clean_end)
-        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
-        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         self._stack.push_async_callback(self._remember_sends)
         if self._given_store is None:
             self.store = await open_store(settings)
@@ -170,7 +170,6 @@ class Owner:
             self.store = self._given_store
         if migrated:
             await migrate(self.store)
-        self.outgoing = Outgoing(self.journal)
         self.membership = JournalMembership(
             self.store,
             self.journal,

@@ -19,6 +19,7 @@ async def measured(owner: Owner) -> list[Gauge]:
         Gauge("build_info", 1, {"version": __version__}),
         Gauge("journal_bytes", depth.bytes),
         Gauge("journal_bytes_max", owner.settings.journal.bytes_max),
+        Gauge("journal_full", int(owner.room.is_full)),
         Gauge("journal_rows", depth.rows),
         Gauge("dead_letters", counters.get("dead_letters", 0)),
         Gauge("spend_month_cny", float(money.spent_cny)),

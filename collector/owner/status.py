@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
+from collections.abc import Set
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -10,11 +11,14 @@ from typing import Any
 from collector.api.operations import CATALOGUE
 from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
+from collector.model import StreamKey
 from collector.owner.instance import Owner
 from collector.pipeline.budget import budget_facts
-from collector.pipeline.facts import ServiceFacts
+from collector.pipeline.facts import ServiceFacts, told
 
 STREAMS_SHOWN_MAX = 10_000
+ENDED = "ended"
+"""State of a stream that the configuration does not ask for any more, or that nothing will come of."""
 
 
 async def status(owner: Owner) -> dict[str, Any]:
@@ -23,7 +27,9 @@ async def status(owner: Owner) -> dict[str, Any]:
     Times are ISO 8601 UTC, money is CNY in text, sizes are bytes.
     """
     now = owner.server_clock.now()
-    states = sorted((await owner.journal.streams()).values(), key=lambda state: state.key)
+    watched = await _watched(owner, now)
+    # What is not collected any more comes last, and nothing that it once failed with counts.
+    states = sorted((await owner.journal.streams()).values(), key=lambda state: (state.key not in watched, state.key))
     month = billing_month(now)
     prices = owner.prices()
     spend = {operation: (calls, cost) for operation, calls, cost in await owner.journal.spend(month)}
@@ -48,8 +54,10 @@ async def status(owner: Owner) -> dict[str, Any]:
     service = owner.service_running
     facts = service.facts() if service is not None else ServiceFacts((), ())
     tries = service.next_tries() if service is not None else {}
-    failing = sum(1 for state in states if state.error)
-    headline, is_well = _headline(owner, facts, len(states), failing)
+    failing = sum(1 for state in states if state.error and state.key in watched)
+    words = [_state(state, watched) for state in states]
+    told_states = Counter(words)
+    headline, is_well = _headline(owner, facts, len(states) - told_states[ENDED], failing)
     return {
         "headline": headline,
         "is_well": is_well,
@@ -69,9 +77,12 @@ async def status(owner: Owner) -> dict[str, Any]:
             for source in facts.sources
         ],
         "stops": [asdict(stop) | {"since": _iso(stop.since), "next_try": _iso(stop.next_try)} for stop in facts.stops],
-        "streams": [_stream(state, now, tries.get(state.key)) for state in states[:STREAMS_SHOWN_MAX]],
+        "streams": [
+            _stream(state, word, now, tries.get(state.key))
+            for state, word in zip(states[:STREAMS_SHOWN_MAX], words, strict=False)
+        ],
         "stream_count": len(states),
-        "states": dict(Counter(_state(state) for state in states)),
+        "states": dict(told_states),
         "operations": operations,
         "spend_cny": str(sum((cost for _, cost in spend.values()), start=0)),
         "budget": {
@@ -83,6 +94,7 @@ async def status(owner: Owner) -> dict[str, Any]:
         "journal": {
             "path": str(owner.journal.path),
             "bytes_max": owner.settings.journal.bytes_max,
+            "is_full": owner.room.is_full,
             "set_aside": str(owner.journal_set_aside) if owner.journal_set_aside else None,
             **asdict(depth),
         },
@@ -93,14 +105,30 @@ async def status(owner: Owner) -> dict[str, Any]:
     }
 
 
+async def _watched(owner: Owner, now: int) -> Set[StreamKey]:
+    """The streams that are collected, or would be if a service ran."""
+    if owner.service_running is not None:
+        return owner.service_running.watched()
+    states, region = await owner.journal.streams(), owner.settings.api.region
+    return {
+        key
+        for streams in await owner.streams()
+        for key in streams.keys(region)
+        if key in states and not streams.is_finished(states[key], now)
+    }
+
+
 def _headline(owner: Owner, facts: ServiceFacts, streams: int, failing: int) -> tuple[str, bool]:
     """In one sentence: is all well?"""
-    stopped = [f"{stop.what} {stop.operation}".rstrip() for stop in facts.stops]
+    stops = [told(stop) for stop in facts.stops]
     late = [s.source for s in facts.sources if (s.freshness_seconds or 0) > s.freshness_promise_seconds]
-    if stopped:
-        return f"Stopped: {', '.join(stopped)}. {failing} of {streams} streams fail.", False
+    if stops:
+        said = ", ".join(stops)
+        return f"{said[0].upper()}{said[1:]}. {failing} of {streams} streams fail.", False
     if owner.shipping_error is not None:
         return "The store does not take rows; they wait in the journal.", False
+    if owner.room.is_full:
+        return "The journal or its disk is full; collecting waits for room.", False
     if failing:
         return f"{failing} of {streams} streams fail.", False
     if late:
@@ -110,15 +138,15 @@ def _headline(owner: Owner, facts: ServiceFacts, streams: int, failing: int) -> 
     return f"{streams} streams, none fails; no service runs.", True
 
 
-def _stream(state: StreamState, now: int, next_try: int | None) -> dict[str, Any]:
+def _stream(state: StreamState, word: str, now: int, next_try: int | None) -> dict[str, Any]:
     return {
         "operation": state.key.operation,
         "region": state.key.region,
         "scope_id": state.key.scope_id,
-        "state": _state(state),
+        "state": word,
         "collected_from": _iso(state.collected_from),
         "watermark": _iso(state.watermark),
-        "freshness_seconds": None if state.watermark is None else max(0, now - state.watermark),
+        "freshness_seconds": None if state.watermark is None or word == ENDED else max(0, now - state.watermark),
         "pages_open": sum(window.pages for window in state.open.values()),
         "error": state.error or None,
         "error_at": _iso(state.error_at),
@@ -126,7 +154,9 @@ def _stream(state: StreamState, now: int, next_try: int | None) -> dict[str, Any
     }
 
 
-def _state(state: StreamState) -> str:
+def _state(state: StreamState, watched: Set[StreamKey]) -> str:
+    if state.key not in watched:
+        return ENDED
     if state.error:
         return "failing"
     return "collected" if state.watermark is not None else "new"

@@ -55,6 +55,11 @@ def phase_of(key: StreamKey, spread: int) -> int:
     return int.from_bytes(digest, "big") % max(1, spread)
 
 
+def look_spread(interval: int) -> int:
+    """Looks of ticks `interval` seconds apart are spread over so many: an answer is there before its tick ends."""
+    return max(1, interval // 2)
+
+
 def next_time(after: int, interval: int, phase: int) -> int:
     """The first time later than `after` that lies `phase` behind a multiple of `interval`; all in seconds."""
     return after + interval - (after - phase) % interval

@@ -16,6 +16,9 @@ from collector.sources.page import PageRows
 READINGS_MAX: Final = 3
 """A window, snapshot or list that changes while it is paged is read again from its start at most this often."""
 
+PATIENCE_SECONDS: Final = 60.0
+"""In a run that is to end, calls fail at once where their operation has been failing for longer than this."""
+
 CODE_NOT_USED: Final = "not_used"
 """Code of a call whose answer came too late to be used."""
 

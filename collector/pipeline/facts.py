@@ -30,7 +30,7 @@ class Stop:
     """Something that is not asked at present, because asking cannot work."""
 
     what: str
-    """`account`, `operation`, `scope` or `budget`."""
+    """`account`, `operation`, `budget`, or `circuit` for an operation that keeps failing and is probed."""
     operation: str
     """Empty for the account."""
     error: str
@@ -38,6 +38,13 @@ class Stop:
     """Server time, seconds since the epoch."""
     next_try: int | None
     """Server time, seconds since the epoch; None where nothing is tried by itself."""
+
+
+def told(stop: Stop) -> str:
+    """A stop in few words."""
+    if stop.what == "circuit":
+        return f"{stop.operation} keeps failing"
+    return f"{stop.what} {stop.operation}".rstrip() + " stopped"
 
 
 @dataclass(frozen=True, slots=True)

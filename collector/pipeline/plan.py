@@ -16,6 +16,7 @@ from fractions import Fraction
 from typing import Generic, TypeVar
 
 from collector.api.operation import Operation, Price
+from collector.pipeline.cadence import look_spread
 from collector.pipeline.windows import SPAN_SECONDS_MAX, gather_seconds
 
 DAY_SECONDS = 86_400
@@ -215,13 +216,16 @@ def _quota_use(demand: Demand, per_second: int, is_set: bool, flush_interval_sec
             middle = (low + high) // 2
             low, high = (low, middle) if needed(middle) <= usable else (middle, high)
         allowed = high
-    slowest = max(allowed, demand.interval_max)
-    behind = demand.settle + demand.step + 2 * flush_interval_seconds
+
+    def behind(interval: int) -> float:
+        late = 0 if demand.is_window else look_spread(interval)
+        return interval + late + demand.settle + demand.step + 2 * flush_interval_seconds
+
     return QuotaUse(
         demand=demand,
         per_second=per_second,
         documented=is_set or demand.operation.quota.documented,
         needed_per_second=Ends(float(needed(demand.interval_max)), float(needed(demand.interval))),
         interval_allowed=allowed,
-        freshness_seconds=Ends(allowed + behind, slowest + behind),
+        freshness_seconds=Ends(behind(allowed), behind(max(allowed, demand.interval_max))),
     )

@@ -14,7 +14,7 @@ from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
 from collector.model import StreamKey
 from collector.pipeline.adopt import adopt_spend
-from collector.pipeline.collecting import Collecting
+from collector.pipeline.collecting import PATIENCE_SECONDS, Collecting
 from collector.pipeline.membership import ALONE, Membership
 from collector.pipeline.ship import Shipped, Shipper
 from collector.pipeline.streams import Streams, catch_up
@@ -83,6 +83,8 @@ class OnceRunner:
         self._store = store
         self._journal = collecting.journal
         self._client = collecting.client
+        # Or each stream would wait for its own deadline while the service is away.
+        self._client.gate.patience_seconds = PATIENCE_SECONDS
         self._server_clock = collecting.server_clock
         self._collecting = replace(collecting, on_page=self.note)
         self._shipper = shipper

@@ -33,6 +33,8 @@ class Slot:
     failures: int = 0
     failed_at: float = 0.0
     """Monotonic time of the first failure in a row."""
+    is_told: bool = False
+    """The log has its failure."""
     is_refused: bool = False
     """The service refuses this scope, or does not know it (403, 404)."""
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -37,7 +37,7 @@ from collector.pipeline.facts import ServiceFacts, SourceFacts, Stop
 from collector.pipeline.membership import ALONE, Membership
 from collector.pipeline.schedule import Queue, Slot
 from collector.pipeline.ship import Shipped, Shipper
-from collector.pipeline.stops import ACCOUNT, BUDGET, OPERATION, Pause, Stops, pause_seconds
+from collector.pipeline.stops import ACCOUNT, BUDGET, CIRCUIT, OPERATION, Pause, Stops, pause_seconds
 from collector.pipeline.streams import Streams
 from collector.store.base import Store
 
@@ -72,7 +72,10 @@ class _Lane:
     waiting: set[Slot] = field(default_factory=set)
     """Slots that failed because the whole operation does."""
     ticks_missed: int = 0
-    is_late: bool = False
+    late_until: float = float("-inf")
+    """A tick that is missed before this, monotonic, is no news."""
+    is_short: bool = False
+    """It was told that the quota does not give the interval."""
 
     @property
     def operation(self) -> str:
@@ -247,7 +250,7 @@ class Service:
             lane = self._lane(streams)
             slot = self._slots.get(state.id)
             if slot is None:
-                if not streams.is_finished(state):
+                if not streams.is_finished(state, self._server_clock.now()):
                     self._enter(lane, streams, state)
                     added += 1
             elif slot.streams is not streams:
@@ -260,7 +263,7 @@ class Service:
             lane.queue.rebuild()
         if added or gone:
             log.info("streams_changed", added=added, removed=len(gone))
-            self._say_quotas()
+        self._say_quotas()
 
     def _lane(self, streams: Streams) -> _Lane:
         place = (streams.name, streams.operation.name)
@@ -305,7 +308,8 @@ class Service:
         for lane in self._lanes.values():
             interval, looks = lane.streams.cadence.interval, len(lane.slots) * lane.streams.calls_per_look
             capacity = self._capacity(lane.operation)
-            if looks > interval * capacity:
+            was_short, lane.is_short = lane.is_short, looks > interval * capacity
+            if lane.is_short and not was_short:
                 log.warning(
                     "quota_fell_short",
                     operation=lane.operation,
@@ -375,13 +379,12 @@ class Service:
             slot.state = self._newest(slot, after)
             self._stops.succeeded(lane.operation)
             if lane.waiting:
-                lane.queue.hasten(list(lane.waiting))
-                lane.waiting.clear()
+                self._hasten_waiting()
             if lane.streams.name == "inventory":
                 self._replan.set()
             slot.interval = self._interval(slot, before, after)
         self._well(slot)
-        if slot.streams.is_finished(slot.state):
+        if slot.streams.is_finished(slot.state, now):
             self._leave(slot)
             return
         if after is not None and slot.streams.is_behind(slot.state, now, slot.interval):
@@ -389,6 +392,12 @@ class Service:
         else:
             slot.due_at = self._clock.monotonic() + next_time(now, slot.interval, slot.phase) - now
             slot.is_regular = True
+
+    def _hasten_waiting(self) -> None:
+        """One operation is back; what failed with it may be, too."""
+        for lane in self._lanes.values():
+            lane.queue.hasten(list(lane.waiting))
+            lane.waiting.clear()
 
     def _interval(self, slot: Slot, before: StreamState, after: StreamState) -> int:
         if before.sealed_to is None or after.sealed_to is None or after.sealed_to <= before.sealed_to:
@@ -399,9 +408,10 @@ class Service:
     def _well(self, slot: Slot) -> None:
         if not slot.failures:
             return
-        failed_seconds = round(self._clock.monotonic() - slot.failed_at)
-        log.info("stream_recovered", stream=str(slot.state.key), failed_seconds=failed_seconds)
-        slot.failures, slot.is_refused = 0, False
+        if slot.is_told:
+            failed_seconds = round(self._clock.monotonic() - slot.failed_at)
+            log.info("stream_recovered", stream=str(slot.state.key), failed_seconds=failed_seconds)
+        slot.failures, slot.is_refused, slot.is_told = 0, False, False
 
     async def _set_back(self, lane: _Lane, slot: Slot, what: str, error: Exception) -> None:
         """The stream is well, but nothing of its operation or account can be asked at present."""
@@ -430,6 +440,9 @@ class Service:
         await self._journal.set_error(slot.state.id, str(error), self._server_clock.now())
         if slot.failures == 1:
             slot.failed_at = self._clock.monotonic()
+        if not slot.is_told and not gate.circuit_open(operation):
+            # An open circuit was told once, and its many streams need not say the same.
+            slot.is_told = True
             log.warning(
                 "stream_failed", stream=str(slot.state.key), error=str(error), next_try_seconds=round(seconds)
             )  # fmt: skip
@@ -438,9 +451,11 @@ class Service:
         """A tick that was missed is counted, and never made up for."""
         missed = ticks_missed(round(slot.due_at), round(self._clock.monotonic()), slot.interval)
         lane.ticks_missed += missed
-        if missed and not lane.is_late:
-            log.warning("ticks_missed", source=lane.streams.name, ticks=missed)
-        lane.is_late = bool(missed) or (lane.is_late and lane.queue.due() > 0)
+        if missed:
+            now = self._clock.monotonic()
+            if now >= lane.late_until:
+                log.warning("ticks_missed", source=lane.streams.name, ticks=missed)
+            lane.late_until = now + 2 * lane.streams.cadence.interval_max
 
     # What is told while a look is made, and by shipping
 
@@ -477,8 +492,21 @@ class Service:
                 int(now + max(0.0, pause.next_try - monotonic)),
             )
             for pause in self._stops.all()
+        ) + tuple(
+            Stop(
+                CIRCUIT,
+                circuit.operation,
+                str(circuit.error),
+                int(now - (monotonic - circuit.since)),
+                int(now + max(0.0, circuit.next_probe - monotonic)),
+            )
+            for circuit in self._client.gate.open_circuits()
         )
         return ServiceFacts(sources, stops)
+
+    def watched(self) -> Set[StreamKey]:
+        """The streams that are collected at present."""
+        return {slot.state.key for slot in self._slots.values()}
 
     def next_tries(self) -> Mapping[StreamKey, int]:
         """For each stream that fails: when it is tried again, server time in seconds since the epoch."""

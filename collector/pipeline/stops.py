@@ -23,6 +23,7 @@ BUDGET_PAUSE_SECONDS = 60.0
 ACCOUNT = "account"
 OPERATION = "operation"
 BUDGET = "budget"
+CIRCUIT = "circuit"
 
 
 def pause_seconds(tries: int) -> float:

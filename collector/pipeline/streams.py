@@ -10,7 +10,7 @@ from collector.journal.entries import StreamState
 from collector.journal.journal import Journal
 from collector.model import StreamKey, Window
 from collector.pipeline.adopt import adopt_states, adopt_streams
-from collector.pipeline.cadence import Cadence
+from collector.pipeline.cadence import Cadence, look_spread
 from collector.pipeline.collect_snapshots import collect_snapshot
 from collector.pipeline.collect_states import collect_states
 from collector.pipeline.collect_windows import collect_window, span_max
@@ -80,8 +80,8 @@ class Streams(Protocol):
     def is_behind(self, state: StreamState, now: int, interval: int) -> bool:
         """Whether a stream has something to collect at once, before its next regular look."""
 
-    def is_finished(self, state: StreamState) -> bool:
-        """Whether there will never be anything to collect any more."""
+    def is_finished(self, state: StreamState, now: int) -> bool:
+        """Whether there will never be anything to collect any more, as of server time `now`."""
 
     def probe(self, key: StreamKey, now: int) -> dict[str, Any]:
         """Parameters of a small call that shows whether the stream can be collected."""
@@ -155,8 +155,8 @@ class WindowStreams:
             return next_window(state, horizon, now) is not None
         return next_recheck(state, horizon, now) is not None
 
-    def is_finished(self, state: StreamState) -> bool:
-        return is_finished(state, self._horizon(state))
+    def is_finished(self, state: StreamState, now: int) -> bool:
+        return is_finished(state, self._horizon(state), now)
 
     async def collect(
         self, collecting: Collecting, state: StreamState, now: int, interval: int = 0
@@ -184,9 +184,9 @@ class _Looks:
 
     def __init__(self, interval: int) -> None:
         self.cadence = Cadence(interval, interval)
-        # The tick must not end before the answer is there.
-        self.spread = max(1, interval // 2)
-        self.settle = 0
+        self.spread = look_spread(interval)
+        # Up to so long after its tick a stream is looked at.
+        self.settle = self.spread
         self.calls_per_look = 1
         self._interval = interval
 
@@ -197,7 +197,7 @@ class _Looks:
         # What was missed is past; only a stream without any look yet cannot wait for its time.
         return state.sealed_to is None
 
-    def is_finished(self, state: StreamState) -> bool:
+    def is_finished(self, state: StreamState, now: int) -> bool:
         return False
 
 

@@ -85,13 +85,14 @@ def gather_seconds(delay: int, interval: int) -> int:
     return max(1, delay // RECHECK_SHARE, RECHECK_LOOKS * interval)
 
 
-def is_finished(state: StreamState, horizon: Horizon) -> bool:
-    """Whether a stream has ended and every look at it has been made."""
-    return (
-        horizon.until is not None
-        and not state.open
-        and (state.sealed_to or 0) >= horizon.until
-        and all(rechecked_to >= horizon.until for rechecked_to in state.rechecks.values())
+def is_finished(state: StreamState, horizon: Horizon, now: int) -> bool:
+    """Whether a stream has ended and every look at it has been made, or it ended too long ago to be looked at."""
+    if horizon.until is None or state.open:
+        return False
+    if state.sealed_to is None:
+        return horizon.until <= now - horizon.initial_lookback
+    return state.sealed_to >= horizon.until and all(
+        rechecked_to >= horizon.until for rechecked_to in state.rechecks.values()
     )
 
 

@@ -150,16 +150,21 @@ async def unready(owner: Owner) -> list[str]:
         reasons.append(f"the store does not take rows: {owner.shipping_error}")
     elif not await _answers(owner.store.fetch("SELECT 1")):
         reasons.append(f"the store does not answer within {ANSWER_SECONDS:g} s")
-    depth = await owner.journal.depth()
-    if depth.bytes >= owner.settings.journal.bytes_max:
-        reasons.append("the journal is full")
+    if owner.room.is_full:
+        reasons.append("the journal or its disk is full, and collecting waits")
     service = owner.service_running
     if service is None:
         return [*reasons, "not collecting yet"]
     facts = service.facts()
     reasons += [f"the account is stopped: {stop.error}" for stop in facts.stops if stop.what == "account"]
     streams = sum(sum(source.states.values()) for source in facts.sources)
-    ill = sum(source.states.get("failing", 0) + source.states.get("stopped", 0) for source in facts.sources)
+    down = {stop.operation for stop in facts.stops if stop.what in ("operation", "circuit")}
+    ill = sum(
+        sum(source.states.values())
+        if source.operation in down
+        else source.states.get("failing", 0) + source.states.get("stopped", 0)
+        for source in facts.sources
+    )
     if 0 < streams == ill:
         reasons.append("every stream fails")
     return reasons

@@ -44,7 +44,7 @@ def page(told: Mapping[str, Any]) -> str:
         ("store", f"fails: {told['store_error']}" if told["store_error"] else "takes rows"),
         ("SQL, for ClickHouse's clients", told["sql_address"] or "not served"),
     ]
-    worst = [stream for stream in told["streams"] if stream["error"]][:STREAMS_SHOWN_MAX]
+    worst = [stream for stream in told["streams"] if stream["error"] and stream["state"] != "ended"][:STREAMS_SHOWN_MAX]
     parts = [
         f'<h1 class="{"well" if well else "ill"}">{escape(told["headline"])}</h1>',
         _table(

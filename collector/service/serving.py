@@ -17,6 +17,7 @@ from collector.errors import ApiError, ConfigError
 from collector.owner.instance import Owner
 from collector.owner.reloading import changes
 from collector.owner.socket import listening
+from collector.pipeline.facts import told
 from collector.pipeline.service import Service
 from collector.service.http import TOKEN_VARIABLE, check_listener, serving_http
 from collector.service.sql.serving import KEY, serving_sql
@@ -147,5 +148,5 @@ async def _stay_alive(owner: Owner, service: Service, notifier: Notifier, clock:
 def _in_one_line(service: Service) -> str:
     facts = service.facts()
     failing = sum(source.states.get("failing", 0) + source.states.get("stopped", 0) for source in facts.sources)
-    stops = "".join(f"; {stop.what} {stop.operation}".rstrip() + " stopped" for stop in facts.stops)
+    stops = "".join(f"; {told(stop)}" for stop in facts.stops)
     return f"collecting {service.stream_count} streams, {failing} of them failing{stops}"

@@ -96,12 +96,13 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "source_skipped": ("A source has nothing to do in this run.", ("source", "reason")),
     # Streams
     "stream_failed": (
-        "A look failed; the stream is tried again by itself. Once until it recovers.",
+        "A look failed; the stream is tried again by itself. Once until it recovers; not while its circuit is open.",
         ("stream", "error", "next_try_seconds"),
     ),
     "stream_recovered": ("A stream that failed works again.", ("stream", "failed_seconds")),
     "look_failed_unexpectedly": ("A fault of this program; the stream counts as failed.", ("stream", "exc_info")),
-    "ticks_missed": ("Looks were not made, their time had passed. Once until none is late.", ("source", "ticks")),
+    "ticks_missed": ("Looks were not made, their time had passed. Once until none was late for two intervals.",
+                     ("source", "ticks")),
     "window_overflowed": ("A window has more pages than are read at once; shorter ones follow.",
                           ("stream", "window_seconds")),
     "cursor_died": ("The service does not know the cursor any more; the listing is begun again.",
@@ -121,7 +122,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "request_throttled": ("The service refused a call for its quota; the rate is halved.",
                           ("operation", "http_status", "code", "retry_after_seconds", "rate_per_second")),
     "quota_fell_short": (
-        "The quota does not allow the configured interval; all streams are looked at less often. Once at a start.",
+        "The quota does not allow the configured interval; all streams are looked at less often. Once until it does.",
         ("operation", "streams", "interval_seconds", "needed_per_second", "quota_per_second",
          "interval_possible_seconds"),
     ),

@@ -14,6 +14,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from collector.journal.inspect import contents
 from collector.settings import load
 from collector.simulator.process import SimulatorProcess, simulator_process
@@ -257,19 +259,20 @@ async def test_systemd_is_told_what_happens(tmp_path: Path) -> None:
     assert told["STOPPING=1"] == 1
 
 
-async def test_a_second_service_on_the_same_journal_is_refused(tmp_path: Path) -> None:
-    """And is told which process has it; the first goes on."""
+@pytest.mark.parametrize("journal", ["data/journal.db", "data/other.db"], ids=["one journal", "one store"])
+async def test_a_second_service_on_the_same_files_is_refused(tmp_path: Path, journal: str) -> None:
+    """And is told which process has the journal, or else the store; the first goes on."""
     async with simulated() as api:
         path = configured(tmp_path / "shared", api)
         async with serving(path) as service:
             await service.event("service_started")
             second = await asyncio.create_subprocess_exec(
                 sys.executable, "-m", "collector", "run", "--config", str(path),
-                env=os.environ | {"DASHSCOPE_API_KEY": SIMULATOR_KEY}, stdout=asyncio.subprocess.DEVNULL,
-                stderr=asyncio.subprocess.PIPE,
+                env=os.environ | {"DASHSCOPE_API_KEY": SIMULATOR_KEY, "PAI_COLLECTOR__JOURNAL__PATH": journal},
+                stdout=asyncio.subprocess.DEVNULL, stderr=asyncio.subprocess.PIPE,
             )  # fmt: skip
             _, said = await asyncio.wait_for(second.communicate(), PATIENCE_SECONDS)
-            assert second.returncode == 2
+            assert second.returncode == 2, said.decode()
             assert str(service.process.pid) in said.decode()
             assert service.process.returncode is None
             service.process.send_signal(signal.SIGTERM)

@@ -135,8 +135,24 @@ async def test_a_refused_account_is_told_on_every_way(tmp_path: Path) -> None:
         assert told["stops"][0]["next_try"] > told["now"]
         assert 'pai_collector_stopped{operation="",what="account"} 1.0' in (await text(client, "/metrics"))[1]
         page = (await text(client, "/"))[1]
-        assert "Stopped: account" in page
+        assert "Account stopped." in page
         assert "sk-wrong" not in page + body
+
+
+async def test_a_disk_without_room_is_told_on_every_way(tmp_path: Path) -> None:
+    """While collecting waits for room, the service is not ready; with room it is again."""
+    async with listening(tmp_path) as (run, client):
+        await collected(run)
+        free_bytes, run.owner.room._free_bytes = run.owner.room._free_bytes, lambda _: 0
+        await run.until(lambda: run.owner.room.is_full)
+        status, body = await text(client, "/readyz")
+        assert status == 503
+        assert "disk is full" in body
+        assert "pai_collector_journal_full 1.0" in (await text(client, "/metrics"))[1]
+        assert "collecting waits for room" in (await text(client, "/"))[1]
+        run.owner.room._free_bytes = free_bytes
+        await run.until(lambda: not run.owner.room.is_full)
+        assert (await text(client, "/readyz"))[0] == 200
 
 
 async def test_what_an_error_says_is_text_on_the_page(tmp_path: Path) -> None:

@@ -177,6 +177,14 @@ def test_a_wrong_value_is_named(operation: str, name: str, value: Any, said: str
     assert ", got " in line
 
 
+@pytest.mark.parametrize("value", ["tk-5d41402abc\n", 5041402, ["tk-5d41402abc"]])
+def test_a_wrong_value_that_is_secret_is_not_shown(value: Any) -> None:
+    """What is wrong with it is told, and nothing of it."""
+    with pytest.raises(ValueError, match="Token: expected text") as caught:
+        coerce_parameters(CATALOGUE["GetJobMetrics"], LEAST["GetJobMetrics"] | {"Token": value})
+    assert "41402" not in str(caught.value)
+
+
 @pytest.mark.parametrize(
     ("row", "parameter"),
     [(row, parameter) for row, parameter in PARAMETERS if parameter.required],

@@ -141,7 +141,7 @@ GET_JOB_METRICS = _roa(
         _START,
         _END,
         Parameter("TimeStep", Place.QUERY, "Averaging step, such as 5m.", form=Form.TIME_STEP),
-        Parameter("Token", Place.QUERY, "Token of a shared job."),
+        Parameter("Token", Place.QUERY, "Token of a shared job.", is_secret=True),
     ),
     GetJobMetricsAnswer,
     records_field="pod_metrics",

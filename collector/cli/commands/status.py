@@ -10,6 +10,7 @@ from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
 from collector.cli.running import run_to_end
 from collector.owner.access import access
+from collector.owner.status import ENDED
 from collector.settings import Settings
 from collector.units import rough_duration, rough_size
 
@@ -63,9 +64,13 @@ def _show(told: dict[str, Any]) -> None:
             ],
         )
     # What fails comes first, then what is furthest behind: that is what a person looks for.
-    streams = sorted(told["streams"], key=lambda s: (s["error"] is None, -(s["freshness_seconds"] or 0)))
+    streams = sorted(
+        (s for s in told["streams"] if s["state"] != ENDED),
+        key=lambda s: (s["error"] is None, -(s["freshness_seconds"] or 0)),
+    )
+    ended = told["states"].get(ENDED, 0)
     print_table(
-        f"Streams ({told['stream_count']})",
+        f"Streams ({told['stream_count'] - ended}" + (f", and {ended} that ended)" if ended else ")"),
         ["operation", "scope", "state", "watermark", "freshness", "next try", "error"],
         [
             (
@@ -80,8 +85,8 @@ def _show(told: dict[str, Any]) -> None:
             for s in streams[:STREAMS_SHOWN_MAX]
         ],
     )
-    if told["stream_count"] > STREAMS_SHOWN_MAX:
-        print_line(f"... {told['stream_count'] - STREAMS_SHOWN_MAX} more: --json shows all")
+    if len(streams) > STREAMS_SHOWN_MAX:
+        print_line(f"... {told['stream_count'] - ended - STREAMS_SHOWN_MAX} more: --json shows all")
     print_table(
         f"Calls in {told['month']} (billing month, UTC+8)",
         ["operation", "calls", "free", "price CNY", "spend CNY", "quota /s", "used now"],
