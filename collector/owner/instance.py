@@ -46,7 +46,8 @@ from collector.settings import Settings
 from collector.shares import Share
 from collector.sources.inventory import InventorySource
 from collector.store.embedded import EmbeddedStore
-from collector.store.migrate import migrate
+from collector.store.migrate import is_new, migrate
+from collector.store.shape import apply_shape
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.tracing import Tracing
 
@@ -164,7 +165,11 @@ class Owner:
         else:
             self.store = self._given_store
         if migrated:
-            await migrate(self.store)
+            applied = await migrate(self.store)
+            altered = await apply_shape(self.store, settings.store)
+            # A store that is new is altered as a matter of course.
+            for statement in () if is_new(applied) else altered:
+                log.info("table_altered", statement=statement)
         self.outgoing = Outgoing(self.journal)
         self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         self.membership = JournalMembership(

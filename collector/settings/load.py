@@ -72,7 +72,10 @@ def anchored(settings: Settings, folder: Path) -> Settings:
     """The same settings with every path absolute, relative ones taken from `folder`."""
     # Not resolved: a mounted configuration is often a link into a folder that comes and goes.
     root = folder.absolute()
-    store = settings.store.model_copy(update={"path": root / settings.store.path})
+    rules = settings.store.fault_rules
+    store = settings.store.model_copy(
+        update={"path": root / settings.store.path, "fault_rules": None if rules is None else root / rules}
+    )
     journal = settings.journal.model_copy(update={"path": root / settings.journal.path})
     return settings.model_copy(update={"store": store, "journal": journal})
 
