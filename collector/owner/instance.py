@@ -156,6 +156,8 @@ class Owner:
         if self.journal.unknown_calls:
             log.warning("calls_unsettled", calls=self.journal.unknown_calls)
         self.buckets = buckets_for(CATALOGUE.values(), self.clock, quotas)
+        # Before all that can fail from here on: it is shut at the end, however far the opening came.
+        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         await self._restore_sends(clean_end)
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
         self._stack.push_async_callback(self._remember_sends)
@@ -171,7 +173,6 @@ class Owner:
             for statement in () if is_new(applied) else altered:
                 log.info("table_altered", statement=statement)
         self.outgoing = Outgoing(self.journal)
-        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         self.membership = JournalMembership(
             self.store,
             self.journal,

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from collector.errors import ConfigError
+from collector.owner.instance import Owner
 from collector.settings.model import StoreSettings
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import check_rules, fault_rules, read_rules
@@ -16,6 +17,7 @@ from collector.store.faults import FaultRule, FaultRules
 from collector.store.migrate import migrate
 from collector.store.reclassify import DayClassified, reclassify
 from collector.store.shape import apply_shape
+from tests.support import settings
 
 START = 1_760_000_000
 CLASSES = ("sxid", "xid", "gpu_fallen_off_bus", "ecc", "nvlink", "nic", "nccl", "oom", "mce", "filesystem",
@@ -130,7 +132,7 @@ async def test_every_rule_knows_its_examples(store: EmbeddedStore) -> None:
 
 async def test_a_users_rule_classifies_new_lines_at_once(store: EmbeddedStore, tmp_path: Path) -> None:
     """With its number, before our rules; its meaning stands in `faults`, and a number without one means its class."""
-    settings = users_file(
+    configured = users_file(
         tmp_path,
         "[[rule]]\nclass='fan'\nmeaning='A fan is slow'\npatterns=['(?i)fan (stall|slow)', 'tach low']\n"
         "code='FAN#(\\d+)'\nexamples=['FAN SLOW: FAN#3']\n"
@@ -138,9 +140,9 @@ async def test_a_users_rule_classifies_new_lines_at_once(store: EmbeddedStore, t
         "[[code]]\nclass='xid'\ncode=79\nmeaning='Gone'\naction='Call us'\n",
     )
 
-    altered = await apply_shape(store, settings)
+    altered = await apply_shape(store, configured)
     assert len(altered) == 2
-    assert await apply_shape(store, settings) == []
+    assert await apply_shape(store, configured) == []
     await put(
         store, "Fan slow: FAN#3", "Tach Low: FAN#4", "tach low: FAN#4, ECC error",
         "NVRM: Xid (PCI:0000:3b:00): 79, pid=1, x", "NVRM: Xid (PCI:0000:3b:00): 9999, pid=1, x",
@@ -160,9 +162,9 @@ async def test_a_users_rule_classifies_new_lines_at_once(store: EmbeddedStore, t
 
 async def test_rules_that_are_taken_back_are_gone(store: EmbeddedStore, tmp_path: Path) -> None:
     """Without the user's file tables and meanings are as before it, however often it comes and goes."""
-    settings = users_file(tmp_path, "[[rule]]\nclass='fan'\npatterns=['fan']\n[[rule]]\nclass='oom'\npatterns=[]\n")
+    configured = users_file(tmp_path, "[[rule]]\nclass='fan'\npatterns=['fan']\n[[rule]]\nclass='oom'\npatterns=[]\n")
     for number in range(2):
-        await apply_shape(store, settings)
+        await apply_shape(store, configured)
         known = await store.fetch("SELECT fault_class FROM fault_codes WHERE fault_code = 0")
         assert {name for (name,) in known} == {"fan", *CLASSES} - {"oom"}
         await put(store, "fan", "invoked oom-killer", start=START + 10 * number, token=str(number))
@@ -200,6 +202,20 @@ async def test_a_rule_that_the_engine_does_not_take_is_named(
         await apply_shape(store, users_file(tmp_path, text))
 
     assert await apply_shape(store, StoreSettings()) == []
+
+
+async def test_wrong_rules_end_the_start_with_their_own_error(tmp_path: Path) -> None:
+    """Not with one of the parts that were not open yet; and once they are right, the same folder opens."""
+    rules = tmp_path / "mine.toml"
+    rules.write_text("[[rule]]\nclass='a'\npatterns=['x(']\n")
+    configuration = settings(tmp_path, "http://127.0.0.1:9", store={"fault_rules": rules})
+
+    with pytest.raises(ConfigError, match="rule 'a'"):
+        await Owner.open(configuration)
+
+    rules.write_text("[[rule]]\nclass='a'\npatterns=['x']\n")
+    async with await Owner.open(configuration) as owner:
+        assert (await owner.store.fetch("SELECT count() FROM fault_codes WHERE fault_class = 'a'")) == [[1]]
 
 
 async def test_no_rules_at_all_find_nothing(store: EmbeddedStore, tmp_path: Path) -> None:
