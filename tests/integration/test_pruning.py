@@ -93,7 +93,6 @@ async def test_a_question_reads_few_granules(
     [
         f"SELECT hour, sum(lines) FROM syslogs_hourly WHERE hour >= {START + 86_400} GROUP BY hour",
         "SELECT node_id, sum(lines) FROM syslogs_hourly WHERE fault_class != '' GROUP BY node_id",
-        "SELECT hour, sum(value_sum) / sum(points) FROM metric_points_hourly WHERE scope_id = 'g1' GROUP BY hour",
         "SELECT user_id, max(request_gpu_max) FROM user_metrics_hourly WHERE resource_group_id = 'g1' GROUP BY user_id",
         "SELECT toStartOfHour(time) AS hour, count() FROM syslogs GROUP BY hour",
     ],
