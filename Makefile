@@ -67,8 +67,9 @@ lock: ## Renew requirements/test.txt from pyproject.toml
 		pyproject.toml --output-file requirements/test.txt
 
 .PHONY: reference
-reference: $(READY) ## Renew docs/reference from the catalogues of operations, events, metrics and queries
+reference: $(READY) ## Renew docs/reference from the catalogues and the tables
 	$(BIN)/python -m collector.cli.reference
+	$(BIN)/python -m collector.cli.tables
 	$(BIN)/python -c "from collector.telemetry import events; print(events.reference(), end='')" > docs/reference/events.md
 	$(BIN)/python -c "from collector.telemetry import metrics; print(metrics.reference(), end='')" > docs/reference/metrics.md
 	$(BIN)/python -c "from collector.cli import query_reference; print(query_reference.reference(), end='')" > docs/reference/queries.md

@@ -7,7 +7,7 @@ import asyncio
 import sys
 from statistics import median
 
-from benchmarks import cost, idle, intervals, quota, soak
+from benchmarks import cost, idle, intervals, quota, soak, store
 
 
 def spread(values: list[float], form: str) -> str:
@@ -37,12 +37,17 @@ async def run_quota(rounds: int, seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "what", nargs="*", choices=["cost", "quota", "soak", "intervals", "idle"], default=["cost", "quota"]
+        "what", nargs="*", choices=["cost", "quota", "soak", "intervals", "idle", "store"], default=["cost", "quota"]
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of one quota run")
     parser.add_argument("--minutes", type=float, default=20.0, help="length of a soak")
+    parser.add_argument("--rows", type=int, default=1_000_000, help="log lines of the store")
+    parser.add_argument("--points", type=int, default=250_000, help="metric points of the store")
+    parser.add_argument("--latency", action="store_true", help="of the store, measure the latency of queries alone")
     arguments = parser.parse_args()
+    if "store" in arguments.what:
+        sys.exit(asyncio.run(store.measure(arguments.rows, arguments.points, latency_only=arguments.latency)))
     if "intervals" in arguments.what:
         sys.exit(intervals.report(intervals.measure("15m", 24.0), intervals.measure("30s", 1.0)))
     if "idle" in arguments.what:

@@ -46,8 +46,9 @@ from collector.settings import Settings
 from collector.shares import Share
 from collector.sources.inventory import InventorySource
 from collector.store.base import Store
-from collector.store.migrate import migrate
+from collector.store.migrate import is_new, migrate
 from collector.store.opening import is_exclusive, open_store
+from collector.store.shape import apply_shape
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.tracing import Tracing
 
@@ -160,6 +161,8 @@ class Owner:
         if self.journal.unknown_calls:
             log.warning("calls_unsettled", calls=self.journal.unknown_calls)
         self.buckets = buckets_for(CATALOGUE.values(), self.clock, quotas)
+        # Before all that can fail from here on: it is shut at the end, however far the opening came.
+        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         await self._restore_sends(clean_end)
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
         self._stack.push_async_callback(self._remember_sends)
@@ -169,7 +172,11 @@ class Owner:
         else:
             self.store = self._given_store
         if migrated:
-            await migrate(self.store)
+            applied = await migrate(self.store)
+            altered = await apply_shape(self.store, settings.store)
+            # A store that is new is altered as a matter of course.
+            for statement in () if is_new(applied) else altered:
+                log.info("table_altered", statement=statement)
         self.membership = JournalMembership(
             self.store,
             self.journal,

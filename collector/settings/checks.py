@@ -89,6 +89,36 @@ def _needs_tls(settings: Settings) -> Iterator[Mistake]:
         yield expected(("store", "ca_file"), str(store.ca_file), "nothing, or store.url with https://")
 
 
+def looks_back_seconds(settings: Settings, source: str) -> int:
+    """How long after its events a source may still ask for a window, s."""
+    section = getattr(settings.sources, source)
+    return int(section.initial_lookback_seconds + section.settle_seconds + max(section.recheck_seconds, default=0))
+
+
+def _retention(settings: Settings, table: str, sources: Sequence[str]) -> Iterator[Mistake]:
+    kept = getattr(settings.store.retention, f"{table}_seconds")
+    if not kept:
+        return
+    path: KeyPath = ("store", "retention", table)
+    if table == "api_calls" and kept < BILLING_SECONDS:
+        right = f"at least {format_duration(BILLING_SECONDS)}, since a month's spend is read from it"
+        yield expected(path, format_duration(kept), right)
+    # A recheck that asks for rows which are dropped already would buy them again, only for them to be dropped again.
+    least, source = max((looks_back_seconds(settings, source), source) for source in sources) if sources else (0, "")
+    if kept <= least:
+        least = -(-least // 3600) * 3600
+        why = f"for which sources.{source} looks back (initial_lookback, settle and recheck)"
+        right = f"longer than {format_duration(least)}, {why}"
+        yield expected(path, format_duration(kept), right)
+
+
+def _retention_check(table: str, sources: Sequence[str]) -> Check:
+    keys: list[KeyPath] = [("store", "retention", table)]
+    for source in sources:
+        keys += [("sources", source, key) for key in ("initial_lookback", "settle", "recheck")]
+    return Check(tuple(keys), lambda settings: _retention(settings, table, sources))
+
+
 def _target_check(name: str) -> Check:
     path: KeyPath = ("targets", name)
     return Check((path,), lambda settings: _repeated(path, getattr(settings.targets, name)))
@@ -103,6 +133,21 @@ def _metric_check(source: str) -> Check:
     return Check((("sources", source, "metric_types"),), lambda settings: _metric_types(settings, source))
 
 
+BILLING_SECONDS = 32 * 86_400
+"""The longest month, and a day for what comes late."""
+
+_WINDOWED = ("syslogs", "node_metrics", "job_metrics", "events")
+_FILLED_BY = {
+    "syslogs": ("syslogs",),
+    "metric_points": ("node_metrics", "job_metrics"),
+    "user_metrics": (),
+    "resource_group_metrics": (),
+    "events": ("events",),
+    # A record that is asked for again must find its dead letter.
+    "dead_letters": _WINDOWED,
+    "api_calls": (),
+}
+
 _INTERVAL: KeyPath = ("sources", "syslogs", "interval")
 _INTERVAL_MAX: KeyPath = ("sources", "syslogs", "interval_max")
 _JOURNAL: KeyPath = ("journal", "path")
@@ -110,7 +155,8 @@ _STORE: KeyPath = ("store", "path")
 
 CHECKS = (
     *(_target_check(name) for name in TargetSettings.model_fields),
-    *(_recheck_check(source) for source in ("syslogs", "node_metrics", "job_metrics", "events")),
+    *(_recheck_check(source) for source in _WINDOWED),
+    *(_retention_check(table, sources) for table, sources in _FILLED_BY.items()),
     *(_metric_check(source) for source in ("node_metrics", "job_metrics")),
     Check((_INTERVAL, _INTERVAL_MAX), _interval_max),
     Check((_JOURNAL, _STORE), _journal_apart),

@@ -206,6 +206,43 @@ def path() -> Kind:
     return Kind(read, {"type": "string", "minLength": 1}, check, str)
 
 
+def optional_path() -> Kind:
+    """A path, or nothing."""
+    named = path()
+
+    def read(value: object) -> Path | None:
+        try:
+            return None if value == "" else named.read(value)
+        except ValueError as right:
+            raise ValueError(f"nothing, or {right}") from None
+
+    def check(value: object) -> Path | None:
+        return value if value is None or isinstance(value, Path) else read(value)
+
+    return Kind(read, {"type": "string"}, check, lambda value: "" if value is None else str(value))
+
+
+def retention() -> Kind:
+    """How long something is kept, counted in seconds: from a day on, or 0 for ever."""
+    right = 'a duration from 1d to 36500d, such as "90d", or "0s" to keep everything'
+
+    def check(seconds: object) -> int:
+        if isinstance(seconds, bool) or not isinstance(seconds, int):
+            raise ValueError(right)
+        if seconds != 0 and not 86_400 <= seconds <= 36_500 * 86_400:
+            raise ValueError(right)
+        return seconds
+
+    def read(value: object) -> int:
+        try:
+            seconds = parse_duration(value) if isinstance(value, str) else None
+        except ValueError:
+            seconds = None
+        return check(int(seconds) if seconds is not None and seconds == int(seconds) else seconds)
+
+    return Kind(read, {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$"}, check, format_duration)
+
+
 def base_url(*, required: bool = False) -> Kind:
     """An HTTP address without credentials, or nothing. A slash at its end means nothing and is taken off."""
     right = f"{'' if required else 'nothing, or '}an address such as http://127.0.0.1:8080"
@@ -267,19 +304,6 @@ def cluster_name() -> Kind:
         return value
 
     return Kind(read, {"type": "string", "pattern": r"^[A-Za-z0-9_.-]{0,64}$"})
-
-
-def optional_path() -> Kind:
-    """A path, or nothing."""
-    named = path()
-
-    def read(value: object) -> Path | None:
-        return None if value == "" or value is None else named.read(value)
-
-    def check(value: object) -> Path | None:
-        return value if isinstance(value, Path) else read(value)
-
-    return Kind(read, {"type": "string"}, check, lambda value: "" if value is None else str(value))
 
 
 def shard() -> Kind:

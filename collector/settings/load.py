@@ -72,9 +72,10 @@ def anchored(settings: Settings, folder: Path) -> Settings:
     """The same settings with every path absolute, relative ones taken from `folder`."""
     # Not resolved: a mounted configuration is often a link into a folder that comes and goes.
     root = folder.absolute()
-    ca_file = settings.store.ca_file
+    paths = {"ca_file": settings.store.ca_file, "fault_rules": settings.store.fault_rules}
     store = settings.store.model_copy(
-        update={"path": root / settings.store.path, "ca_file": None if ca_file is None else root / ca_file}
+        update={"path": root / settings.store.path}
+        | {name: None if path is None else root / path for name, path in paths.items()}
     )
     journal = settings.journal.model_copy(update={"path": root / settings.journal.path})
     return settings.model_copy(update={"store": store, "journal": journal})

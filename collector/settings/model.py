@@ -100,6 +100,25 @@ class ApiSettings(Section):
     )
 
 
+def _kept(what: str) -> Any:
+    return Field(0, alias=what, description=f'How long rows of {what} are kept, such as "90d"; "0s": for ever.')
+
+
+Kept = Annotated[int, kinds.retention()]
+
+
+class RetentionSettings(Section):
+    """How long rows are kept. Dropped are whole days of syslogs and metric_points, and whole months of the others."""
+
+    syslogs_seconds: Kept = _kept("syslogs")
+    metric_points_seconds: Kept = _kept("metric_points")
+    user_metrics_seconds: Kept = _kept("user_metrics")
+    resource_group_metrics_seconds: Kept = _kept("resource_group_metrics")
+    events_seconds: Kept = _kept("events")
+    dead_letters_seconds: Kept = _kept("dead_letters")
+    api_calls_seconds: Kept = _kept("api_calls")
+
+
 class StoreSettings(Section):
     """Where history is kept."""
 
@@ -128,6 +147,17 @@ class StoreSettings(Section):
         alias="flush_interval",
         description="A row waits at most this long before it is sent to the store, a duration from 100ms to 1m.",
     )
+    fault_rules: Annotated[Path | None, kinds.optional_path()] = Field(
+        None,
+        description="TOML file with rules of your own for faults in log lines, relative to this file. Empty: only "
+        "those that the program has (sql/faults.toml shows the form).",
+    )
+    text_index: Annotated[bool, kinds.flag()] = Field(
+        False,
+        description="true keeps an index of the words of log messages: hasToken(msg, 'word') over all history answers "
+        "at once, and syslogs takes several times the disk.",
+    )
+    retention: RetentionSettings = Field(default_factory=RetentionSettings)
 
 
 class JournalSettings(Section):

@@ -114,6 +114,11 @@ def pending(migrations: Sequence[Migration], applied: Sequence[Applied]) -> tupl
     return tuple(missing)
 
 
+def is_new(applied: Sequence[Migration]) -> bool:
+    """Whether what was applied has made all tables."""
+    return any(migration.version == 1 for migration in applied)
+
+
 async def plan(store: Store, migrations: Sequence[Migration] | None = None) -> tuple[Migration, ...]:
     """What `migrate` would apply. Changes nothing. Raises as `migrate` does."""
     migrations = load_migrations() if migrations is None else migrations

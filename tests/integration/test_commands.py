@@ -576,6 +576,31 @@ async def test_a_dry_migration_applies_nothing(tmp_path: Path) -> None:
     assert (again.status, again.stdout) == (0, b"the store is up to date\n")
 
 
+async def test_migrate_classifies_stored_lines_anew(tmp_path: Path) -> None:
+    """A user's rule is refused with its name while it is wrong; right, it is applied, and to stored lines too."""
+    async with simulated() as api:
+        path = configured(tmp_path, api.base_url)
+        assert (await command("run", "--once", "--config", path)).status == 0
+    rules = path.parent / "mine.toml"
+    rules.write_text("[[rule]]\nclass = 'session'\npatterns = ['Started Session (']\n")
+    path.write_text(path.read_text().replace("[store]", '[store]\nfault_rules = "mine.toml"'))
+
+    wrong = await command("migrate", "--config", path, key=None)
+    rules.write_text("[[rule]]\nclass = 'session'\npatterns = ['Started Session']\n")
+    dry = await command("migrate", "--dry-run", "--reclassify", "--config", path, key=None)
+    done = await command("migrate", "--reclassify", "--config", path, key=None)
+    again = await command("migrate", "--reclassify", "--config", path, key=None)
+
+    assert wrong.status == 2
+    assert "store.fault_rules: rule 'session': patterns[0]: got 'Started Session ('" in wrong.stderr
+    assert dry.status == done.status == again.status == 0
+    assert b"MODIFY COLUMN fault_class" in done.stdout
+    assert b"the store is up to date" in again.stdout
+    changed = [int(out.stdout.split()[-1].replace(b",", b"")) for out in (dry, done, again)]
+    assert changed[0] == changed[1] > 0
+    assert changed[2] == 0
+
+
 def spoil_head(journal: Path) -> None:
     with journal.open("r+b") as file:
         file.write(b"this was a journal once")

@@ -1,0 +1,190 @@
+"""What the configuration decides about tables: fault rules, retention, the text index.
+
+Migrations make the tables; this brings what a user may change of them to what is configured, at every start where it
+differs. Each statement alters one table and may be repeated, so a crash between two is cured by the next start.
+"""
+
+from __future__ import annotations
+
+import re
+import uuid
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from types import MappingProxyType
+from typing import Final
+
+import msgspec
+
+from collector.settings.model import StoreSettings
+from collector.store.base import DATABASE, Store
+from collector.store.fault_rules import check_rules, fault_rules
+from collector.store.faults import FaultRules
+
+PROJECTION: Final = "hourly"
+TEXT_INDEX: Final = "msg_words"
+_TEXT_INDEX_TYPE: Final = "text(tokenizer = 'splitByNonAlpha')"
+
+KEPT: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
+    {
+        "syslogs": ("syslogs", "time"),
+        "metric_points": ("metric_points", "time"),
+        "user_metrics": ("user_metrics", "time"),
+        "resource_group_metrics": ("resource_group_metrics", "time"),
+        "events": ("events", "time"),
+        "dead_letters": ("dead_letters", "observed_at"),
+        "api_calls": ("api_call_parts", "minute"),
+    }
+)
+"""Keys of `store.retention`, with the table and the column of time. A table of states is none of them: its rows are the
+last that is known of something, however old they are."""
+
+_FAULT_COLUMNS: Final = ("fault_class", "fault_code")
+_TTL = re.compile(r" TTL (\w+) \+ toIntervalSecond\((\d+)\)")
+_DROPS_PARTS: Final = "ttl_only_drop_parts = 1"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Shape:
+    """What tables are to be like, or are."""
+
+    defaults: Mapping[str, str] = field(default_factory=dict)
+    """The expression of each fault column, as the engine writes it."""
+    kept_seconds: Mapping[str, int] = field(default_factory=dict)
+    """Of each table with a retention: how long its rows are kept."""
+    text_index: bool = False
+    broken: Sequence[str] = ()
+    """Found only: tables with a part whose hours were not whole on disk."""
+
+
+def statements(wanted: Shape, found: Shape, comment: str) -> list[str]:
+    """What makes the one of the other. Pure. `comment` is that of `fault_class`."""
+    made = []
+    for column in _FAULT_COLUMNS:
+        if wanted.defaults[column] != found.defaults.get(column):
+            told = f" COMMENT {_literal(comment)}" if column == "fault_class" else ""
+            made.append(
+                f"ALTER TABLE {DATABASE}.syslogs MODIFY COLUMN {column} DEFAULT {wanted.defaults[column]}{told}"
+            )
+    for table, time in KEPT.values():
+        kept = wanted.kept_seconds.get(table, 0)
+        if kept == found.kept_seconds.get(table, 0):
+            continue
+        if kept:
+            # Without the second, a changed retention would write every old part anew, only to note when it ends.
+            made.append(
+                f"ALTER TABLE {DATABASE}.{table} MODIFY SETTING {_DROPS_PARTS}, materialize_ttl_recalculate_only = 1"
+            )
+            made.append(f"ALTER TABLE {DATABASE}.{table} MODIFY TTL {time} + toIntervalSecond({kept})")
+        else:
+            made.append(f"ALTER TABLE {DATABASE}.{table} REMOVE TTL")
+    if wanted.text_index and not found.text_index:
+        made.append(f"ALTER TABLE {DATABASE}.syslogs ADD INDEX IF NOT EXISTS {TEXT_INDEX} msg TYPE {_TEXT_INDEX_TYPE}")
+        # The engine does it in the background, part by part, and goes on with it after a crash.
+        made.append(f"ALTER TABLE {DATABASE}.syslogs MATERIALIZE INDEX {TEXT_INDEX}")
+    if found.text_index and not wanted.text_index:
+        made.append(f"ALTER TABLE {DATABASE}.syslogs DROP INDEX IF EXISTS {TEXT_INDEX}")
+    # An insert waits until its rows are on disk, not their hours (the engine does that in merges only). After a power
+    # cut it finds those of the last seconds broken and reads the rows instead; here they are made again.
+    made += [f"ALTER TABLE {DATABASE}.{table} MATERIALIZE PROJECTION {PROJECTION}" for table in found.broken]
+    return made
+
+
+async def plan_shape(store: Store, settings: StoreSettings) -> list[str]:
+    """The statements that `apply_shape` would run. Changes nothing. Raises as `apply_shape` does."""
+    return await _plan(store, settings, fault_rules(settings.fault_rules))
+
+
+async def apply_shape(store: Store, settings: StoreSettings) -> list[str]:
+    """Bring the tables to what is configured, and return the statements that it took.
+
+    Raises ConfigError for fault rules that the engine does not take, and as `Store.execute` does.
+    """
+    rules = fault_rules(settings.fault_rules)
+    made = await _plan(store, settings, rules)
+    for statement in made:
+        await store.execute(statement)
+    await _tell_meanings(store, rules)
+    return made
+
+
+async def _plan(store: Store, settings: StoreSettings, rules: FaultRules) -> list[str]:
+    wanted = Shape(
+        defaults=await _written(store, rules),
+        kept_seconds={
+            table: kept for name, (table, _) in KEPT.items() if (kept := getattr(settings.retention, f"{name}_seconds"))
+        },
+        text_index=settings.text_index,
+    )
+    found = await _look(store)
+    if wanted.defaults != found.defaults:
+        await check_rules(store, rules)
+    names = ", ".join(rule.name for rule in rules.rules)
+    return statements(wanted, found, f"Kind of fault that the message reports, empty when none: {names}")
+
+
+async def _written(store: Store, rules: FaultRules) -> dict[str, str]:
+    """The expressions as the engine would write them, to compare with what it has."""
+    try:
+        ((name, code),) = await store.fetch(
+            "SELECT formatQuerySingleLine({name:String}), formatQuerySingleLine({code:String})",
+            {"name": f"SELECT {rules.class_expression}", "code": f"SELECT {rules.code_expression}"},
+        )
+    except Exception:
+        # Rules of a kind that cannot even be read: their own check says which.
+        await check_rules(store, rules)
+        raise
+    return dict(zip(_FAULT_COLUMNS, (name.removeprefix("SELECT "), code.removeprefix("SELECT ")), strict=True))
+
+
+async def _look(store: Store) -> Shape:
+    # On a cluster the rows are in tables of the same name with `_local` behind; they are what counts.
+    columns = await store.fetch(
+        "SELECT name, default_expression FROM system.columns"
+        f" WHERE database = '{DATABASE}' AND table IN ('syslogs', 'syslogs_local') AND name IN {{names:Array(String)}}"
+        " ORDER BY table",
+        {"names": list(_FAULT_COLUMNS)},
+    )
+    engines = await store.fetch(
+        f"SELECT name, engine_full FROM system.tables WHERE database = '{DATABASE}' AND engine LIKE '%MergeTree'"
+    )
+    kept = {}
+    for name, engine in engines:
+        found = _TTL.search(engine)
+        if found and _DROPS_PARTS in engine:
+            kept[name.removesuffix("_local")] = int(found[2])
+        elif " TTL " in engine:
+            # Some other lifetime, or one that was cut off before it was whole: neither is what anybody configured.
+            kept[name.removesuffix("_local")] = -1
+    indexes = await store.fetch(
+        f"SELECT name FROM system.data_skipping_indices WHERE database = '{DATABASE}'"
+        " AND table IN ('syslogs', 'syslogs_local') AND name = {name:String}",
+        {"name": TEXT_INDEX},
+    )
+    broken = await store.fetch(
+        f"SELECT DISTINCT table FROM system.projection_parts WHERE database = '{DATABASE}'"
+        " AND active AND is_broken AND name = {name:String} ORDER BY table",
+        {"name": PROJECTION},
+    )
+    return Shape(
+        defaults=dict(columns),
+        kept_seconds=kept,
+        text_index=bool(indexes),
+        broken=[table.removesuffix("_local") for (table,) in broken],
+    )
+
+
+async def _tell_meanings(store: Store, rules: FaultRules) -> None:
+    """Enter the meanings that are new or have changed, and take back those that the rules do not hold any more."""
+    rows = await store.fetch(f"SELECT fault_class, fault_code, meaning, action FROM {DATABASE}.fault_codes")
+    stored = {(name, code): (name, code, meaning, action) for name, code, meaning, action in rows}
+    wanted = {(meaning[0], meaning[1]): meaning for meaning in rules.meanings}
+    changed = [(*row, 1) for key, row in wanted.items() if stored.get(key) != row]
+    changed += [(*key, "", "", 0) for key in stored if key not in wanted]
+    if changed:
+        body = b"".join(msgspec.json.encode(row) + b"\n" for row in changed)
+        columns = ("fault_class", "fault_code", "meaning", "action", "is_known")
+        await store.insert("fault_code_states", columns, body, token=f"fault codes {uuid.uuid4()}")
+
+
+def _literal(text: str) -> str:
+    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
