@@ -25,6 +25,7 @@ from collector.journal.entries import KnownObject
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Limits, Outgoing
 from collector.model import StreamKey
+from collector.owner.at_work import AtWork
 from collector.owner.gateway import check_endpoints, gateway_of
 from collector.owner.lock import OwnerLock
 from collector.owner.observing import conclude
@@ -86,6 +87,8 @@ class Owner:
         self.runner: OnceRunner | None = None
         self.service_running: Service | None = None
         self.meter: JournalMeter
+        self.at_work = AtWork(self)
+        """What commands that collect work in."""
         self.metrics = Metrics()
         self.client: ApiClient | None = None
         self.gateway: Gateway | None = None

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from collector.api.operation import Operation
+from collector.journal.coverage import BACKFILL, Piece
 from collector.journal.entries import StreamState
 from collector.journal.journal import Journal
 from collector.model import StreamKey, Window
@@ -19,6 +20,7 @@ from collector.pipeline.windows import (
     SPAN_SECONDS_MAX,
     Horizon,
     is_finished,
+    next_backfill,
     next_recheck,
     next_window,
     seconds_due,
@@ -126,7 +128,7 @@ class WindowStreams:
         self.name = name
         self.operation = source.operation
         self.tables = source.tables
-        self._source = source
+        self.source = source
         self._scope_ids = tuple(scope_ids)
         self.settle = settle
         self.cadence = Cadence(interval, interval_max or interval)
@@ -147,11 +149,11 @@ class WindowStreams:
 
     def probe(self, key: StreamKey, now: int) -> dict[str, Any]:
         end = now - self.settle
-        return self._source.parameters(key, Window(end - PROBE_SECONDS, end), None)
+        return self.source.parameters(key, Window(end - PROBE_SECONDS, end), None)
 
     def is_behind(self, state: StreamState, now: int, interval: int) -> bool:
         horizon = self._horizon(state, interval=interval)
-        if state.open or state.sealed_to is None or horizon.end(now) - state.sealed_to >= interval:
+        if state.open.keys() - {BACKFILL} or state.sealed_to is None or horizon.end(now) - state.sealed_to >= interval:
             return next_window(state, horizon, now) is not None
         return next_recheck(state, horizon, now) is not None
 
@@ -167,12 +169,20 @@ class WindowStreams:
         planned = next_window(state, self._horizon(state, span, interval), reached)
         if planned is None:
             return None
-        after = await collect_window(collecting, self._source, state, planned, self.settle)
+        after = await collect_window(collecting, self.source, state, planned, self.settle)
         # Nothing of it could be sealed yet, and asking at once would bring the same, unless the answer has shown
         # that it is earlier than was thought (by more than the second that a Date is cut to).
         is_earlier = collecting.server_clock.now() < reached - 1
         is_unchanged = after == state and span_max(collecting, state) == span and not is_earlier
         return None if is_unchanged else after
+
+    async def fill(self, collecting: Collecting, state: StreamState, piece: Piece) -> StreamState:
+        """Read the next window of a piece of a backfill; the stream is unchanged where nothing could be sealed yet.
+
+        Raises ApiError; what was read stays in the journal.
+        """
+        planned = next_backfill(state, piece, span_max(collecting, state))
+        return await collect_window(collecting, self.source, state, planned, self.settle)
 
     def _horizon(self, state: StreamState, span: int = SPAN_SECONDS_MAX, interval: int = 0) -> Horizon:
         until = self._ends.get(state.key.scope_id)

@@ -8,8 +8,8 @@ import typer
 
 # The order in which `--help` lists them. `resource-log` is in `resource_log.py`.
 COMMANDS: tuple[str, ...] = (
-    "demo", "init", "check", "plan", "run", "status", "query", "call", "diagnostics", "resource-log", "xtrace",
-    "migrate", "journal", "simulate",
+    "demo", "init", "check", "plan", "run", "status", "query", "gaps", "backfill", "call", "diagnostics",
+    "resource-log", "xtrace", "migrate", "journal", "simulate",
 )  # fmt: skip
 
 
