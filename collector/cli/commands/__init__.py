@@ -8,7 +8,7 @@ import typer
 
 # The order in which `--help` lists them. `resource-log` is in `resource_log.py`.
 COMMANDS: tuple[str, ...] = (
-    "demo", "init", "check", "plan", "run", "status", "query", "gaps", "backfill", "call", "diagnostics",
+    "demo", "init", "check", "plan", "run", "status", "query", "gaps", "backfill", "verify", "call", "diagnostics",
     "resource-log", "xtrace", "migrate", "journal", "simulate",
 )  # fmt: skip
 
