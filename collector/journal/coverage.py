@@ -22,6 +22,12 @@ FILLED: Final = "filled"
 DIVIDED: Final = "divided"
 """State of a gap in whose place stand smaller ones, some of them filled."""
 
+GAP_MISSED: Final = "missed"
+GAP_BUDGET: Final = "budget"
+REASON_CHARACTERS_MAX: Final = 300
+BUDGET_REACHED_KEY: Final = "budget_reached_at"
+"""Under this name the journal keeps when (server time, s) the budget was reached last."""
+
 GAP_BETWEEN: Final = "not collected"
 """Reason of what lies between a range that was backfilled and the one that was collected already."""
 
@@ -76,6 +82,19 @@ def _put(db: sqlite3.Connection, stream_id: int, gaps: Iterable[Gap]) -> None:
         " WHERE state != excluded.state",
         [(stream_id, gap.window.start, gap.window.end, gap.reason, gap.state) for gap in gaps],
     )
+
+
+def told_why(db: sqlite3.Connection, stream_id: int, gaps: Iterable[tuple[Window, str]]) -> list[tuple[Window, str]]:
+    """The gaps of a window that is being sealed; of ticks that were missed with what was in the way."""
+    return [(window, _why(db, stream_id, window) if reason == GAP_MISSED else reason) for window, reason in gaps]
+
+
+def _why(db: sqlite3.Connection, stream_id: int, window: Window) -> str:
+    error, sealed_to = db.execute("SELECT error, sealed_to FROM streams WHERE id = ?", (stream_id,)).fetchone()
+    reached = db.execute("SELECT value FROM meta WHERE key = ?", (BUDGET_REACHED_KEY,)).fetchone()
+    if reached is not None and (sealed_to or 0) - 1 <= reached[0] < window.end:
+        return GAP_BUDGET
+    return f"{GAP_MISSED}: {error}"[:REASON_CHARACTERS_MAX] if error else GAP_MISSED
 
 
 def know_gaps(db: sqlite3.Connection, stream_id: int, gaps: Iterable[tuple[Window, str]]) -> None:

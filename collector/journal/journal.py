@@ -19,7 +19,7 @@ from collector.api.metering import Attempt
 from collector.clock import Signal
 from collector.errors import JournalCorrupt, JournalError, JournalFull, JournalTooNew
 from collector.journal import ledger
-from collector.journal.coverage import BACKFILL, add_gaps, know_gaps, note_read, settle_backfills
+from collector.journal.coverage import BACKFILL, add_gaps, know_gaps, note_read, settle_backfills, told_why
 from collector.journal.entries import Chunk, Depth, KnownObject, OpenWindow, PageCommit, StreamState
 from collector.journal.group_commit import GroupCommit
 from collector.journal.ledger import Allow, Prices
@@ -425,6 +425,7 @@ def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: f
     seal = page.seal
     assert seal is not None
     stream_id, start = page.stream_id, page.window.start
+    gaps = told_why(db, stream_id, seal.gaps)
     if seal.rewrite is not None:
         stored = db.execute(
             "SELECT reading, table_name, partition, rows, body, mode FROM chunks WHERE window_id = ? ORDER BY id",
@@ -467,10 +468,10 @@ def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: f
     )
     if page.delay == BACKFILL:
         # What it found missing counts once the rest of it is covered.
-        note_read(db, stream_id, Window(start, seal.end), seal.gaps)
+        note_read(db, stream_id, Window(start, seal.end), gaps)
     else:
         db.execute("UPDATE streams SET error = '', error_at = NULL WHERE id = ? AND error != ''", (stream_id,))
-        add_gaps(db, stream_id, seal.gaps)
+        add_gaps(db, stream_id, gaps)
     advance(db, stream_id)
 
 
