@@ -37,13 +37,14 @@ from collector.owner.streams import everything, stages
 from collector.pipeline.adopt import adopt_spend, stored_objects
 from collector.pipeline.budget import Budget, shared_prices
 from collector.pipeline.collecting import Collecting
+from collector.pipeline.lateness import Lateness
 from collector.pipeline.meter import JournalMeter
 from collector.pipeline.room import Room
 from collector.pipeline.run import OnceRunner
 from collector.pipeline.service import Service
 from collector.pipeline.ship import Shipper
 from collector.pipeline.streams import ACCOUNT_SCOPE, Streams
-from collector.settings import Settings
+from collector.settings import SETTLE_AUTO_SECONDS, Settings
 from collector.shares import Share
 from collector.sources.inventory import InventorySource
 from collector.store.embedded import EmbeddedStore
@@ -93,6 +94,7 @@ class Owner:
         self.client: ApiClient | None = None
         self.gateway: Gateway | None = None
         self.journal: Journal
+        self.lateness: Lateness
         self.store: EmbeddedStore
         self.outgoing: Outgoing
         self.room: Room
@@ -168,6 +170,7 @@ class Owner:
             self.store = self._given_store
         if migrated:
             await migrate(self.store)
+        self.lateness = Lateness(self.store, settings.api.region, self.clock, self.server_clock, SETTLE_AUTO_SECONDS)
         self.outgoing = Outgoing(self.journal)
         self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         self.membership = JournalMembership(
@@ -277,7 +280,7 @@ class Owner:
 
     async def streams(self) -> list[Streams]:
         """Every stream of the configuration, with what is discovered so far."""
-        return await everything(self.settings, self.journal, self._elsewhere)
+        return await everything(self.settings, self.journal, self._elsewhere, self.lateness)
 
     async def _elsewhere(self, source: InventorySource, key: StreamKey) -> list[KnownObject] | None:
         return None if self.settings.share.owns(key) else await stored_objects(self.store, source, key)
@@ -304,7 +307,7 @@ class Owner:
             shipper=self.shipper(),
             collecting=self.collecting(),
             workers_max=self.settings.api.concurrency_max,
-            stages=stages(self.settings, self.journal, only, self._elsewhere),
+            stages=stages(self.settings, self.journal, only, self._elsewhere, self.lateness),
             membership=self.membership,
         )
         return self.runner

@@ -68,6 +68,7 @@ async def status(owner: Owner) -> dict[str, Any]:
             }
             for source in facts.sources
         ],
+        "delays": await _delays(owner),
         "stops": [asdict(stop) | {"since": _iso(stop.since), "next_try": _iso(stop.next_try)} for stop in facts.stops],
         "streams": [_stream(state, now, tries.get(state.key)) for state in states[:STREAMS_SHOWN_MAX]],
         "stream_count": len(states),
@@ -90,6 +91,12 @@ async def status(owner: Owner) -> dict[str, Any]:
         "counters": await owner.journal.counters(),
         "store_error": owner.shipping_error,
     }
+
+
+async def _delays(owner: Owner) -> dict[str, Any]:
+    """How late the records of the last day arrived, seconds, by source; what is stored tells it."""
+    await owner.lateness.learn()
+    return {} if owner.lateness.all is None else {"syslogs": asdict(owner.lateness.all)}
 
 
 def _headline(owner: Owner, facts: ServiceFacts, streams: int, failing: int) -> tuple[str, bool]:

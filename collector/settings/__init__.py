@@ -4,6 +4,7 @@ from collector.settings.credentials import API_KEY_VARIABLE, api_key
 from collector.settings.document import example, json_schema
 from collector.settings.load import DEFAULT_FILE, FILE_VARIABLE, anchored, load, locate
 from collector.settings.model import (
+    SETTLE_AUTO_SECONDS,
     ApiSettings,
     JournalSettings,
     LogSettings,
@@ -20,6 +21,7 @@ __all__ = [
     "API_KEY_VARIABLE",
     "DEFAULT_FILE",
     "FILE_VARIABLE",
+    "SETTLE_AUTO_SECONDS",
     "ApiSettings",
     "JournalSettings",
     "LogSettings",
