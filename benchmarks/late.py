@@ -12,6 +12,7 @@ import tempfile
 from collections import Counter
 from dataclasses import dataclass
 from pathlib import Path
+from random import Random
 from typing import Final
 
 from collector.owner.instance import Owner
@@ -87,8 +88,9 @@ async def _live(folder: Path, store: EmbeddedStore, loop: VirtualLoop, case: Cas
     api = Simulator(world, now=lambda: START + loop.now, clock=clock, latency_seconds=(0.01, 0.02))
     Shop(store)
     async with await Owner.open(
-        settings, key=SIMULATOR_KEY, clock=clock, transport=Wire(api, 30.0), store=store, threaded=False
-    ) as owner:
+        settings, key=SIMULATOR_KEY, clock=clock, random=Random(6), transport=Wire(api, 30.0), store=store,
+        threaded=False,
+    ) as owner:  # fmt: skip
         owner.membership._is_exclusive = True
         service = owner.service()
         await service.start()

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from typing import TYPE_CHECKING
 
-from collector.errors import OwnedElsewhere
+from collector.errors import OwnedElsewhere, UsageError
+from collector.model import StreamKey
 
 if TYPE_CHECKING:
     from collector.owner.instance import Owner
@@ -22,6 +23,21 @@ class AtWork:
         self._stop = asyncio.Event()
         self._tasks: list[asyncio.Task[None]] = []
         self._beginning = asyncio.Lock()
+        self._backfilled: set[StreamKey] = set()
+
+    @contextmanager
+    def backfilling(self, keys: Iterable[StreamKey]) -> Iterator[None]:
+        """Keep other backfills away from these streams. Raises UsageError where one is at work already."""
+        wanted = set(keys)
+        if taken := sorted(wanted & self._backfilled):
+            raise UsageError(
+                f"a backfill of {taken[0]} is under way", hint="wait until it ends, or name other streams with --scope"
+            )
+        self._backfilled |= wanted
+        try:
+            yield
+        finally:
+            self._backfilled -= wanted
 
     @asynccontextmanager
     async def __call__(self) -> AsyncIterator[None]:

@@ -42,22 +42,21 @@ async def backfill(owner: Owner, asked: Mapping[str, Any]) -> AsyncGenerator[dic
     async with owner.at_work():
         streams, without = await asked_streams(owner, Range.of(asked), window)
         await claimed(owner, streams)
-        before = await owner.journal.counters()
-        work = Backfill(politely(owner.collecting(), owner.buckets), streams)
-        task = asyncio.create_task(work.run(), name="backfill")
-        try:
-            while not task.done():
-                yield {"seconds": work.outcome.seconds, "seconds_read": work.outcome.seconds_read}
-                await asyncio.wait({task}, timeout=0)
-                if not task.done():
+        with owner.at_work.backfilling(each.state.key for each in streams):
+            before = await owner.journal.counters()
+            work = Backfill(politely(owner.collecting(), owner.buckets), streams)
+            task = asyncio.create_task(work.run(), name="backfill")
+            try:
+                while not task.done():
+                    yield {"seconds": work.outcome.seconds, "seconds_read": work.outcome.seconds_read}
                     await owner.clock.sleep(TOLD_SECONDS)
-        finally:
-            task.cancel()
-            await asyncio.gather(task, return_exceptions=True)
-        outcome = _outcome(task)
-        waiting = await _acknowledged(owner, streams)
-        if not waiting:
-            await work.end()
+            finally:
+                task.cancel()
+                await asyncio.gather(task, return_exceptions=True)
+            outcome = _outcome(task)
+            waiting = await _acknowledged(owner, streams)
+            if not waiting:
+                await work.end()
         after = await owner.journal.counters()
     yield {"report": _report(streams, outcome, waiting, before, after) | {"left_out": len(without)}}
 

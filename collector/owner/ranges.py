@@ -9,7 +9,6 @@ from decimal import Decimal
 from typing import Any
 
 from collector.errors import OwnedElsewhere, UsageError
-from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
 from collector.model import StreamKey, Window
 from collector.owner.calls import refusal_to_call
@@ -63,13 +62,18 @@ async def asked_streams(owner: Owner, asked: Range, window: Window) -> tuple[lis
         raise UsageError(
             f"--scope: {strange[0]} is no target of {asked.source}", hint="pai-collector status lists the streams"
         )
+    states = await owner.journal.streams()
     found: list[Asked] = []
     without: list[tuple[StreamKey, str]] = []
     for each in streams:
         assert isinstance(each, WindowStreams)
-        keys = [key for key in each.keys(region) if not asked.scopes or key.scope_id in asked.scopes]
-        for key, state in (await _states(owner, each, keys)).items():
-            if state is None or state.sealed_to is None or state.collected_from is None:
+        for key in each.keys(region):
+            if asked.scopes and key.scope_id not in asked.scopes:
+                continue
+            state = states.get(key)
+            if not owner.settings.share.owns(key):
+                without.append((key, "another shard collects it"))
+            elif state is None or state.sealed_to is None or state.collected_from is None:
                 without.append((key, "nothing is collected yet"))
             elif state.sealed_to <= window.start:
                 without.append((key, f"it is collected up to {iso(state.sealed_to)}"))
@@ -95,16 +99,6 @@ def _refuse_unknown(owner: Owner, asked: Range, streams: Sequence[Any]) -> None:
         )
     if not streams:
         raise UsageError(f"{asked.source}: it has no targets, or is switched off")
-
-
-async def _states(
-    owner: Owner, streams: WindowStreams, keys: Sequence[StreamKey]
-) -> dict[StreamKey, StreamState | None]:
-    """The streams as the journal knows them; where no service does so, new ones are entered first."""
-    if owner.service_running is None and keys:
-        await streams.adopt(owner.journal, owner.store, keys)
-    known = await owner.journal.streams()
-    return {key: known.get(key) for key in keys}
 
 
 async def claimed(owner: Owner, asked: Sequence[Asked]) -> None:

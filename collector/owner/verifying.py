@@ -10,7 +10,15 @@ from functools import partial
 from random import Random
 from typing import Any, Final
 
-from collector.errors import ApiError, StoreError, UsageError
+from collector.errors import (
+    ApiError,
+    BudgetReached,
+    CollectorError,
+    CredentialsError,
+    Stopping,
+    StoreError,
+    UsageError,
+)
 from collector.journal.coverage import less, open_gaps
 from collector.model import StreamKey, Window
 from collector.owner.instance import Owner
@@ -97,18 +105,27 @@ async def _judge(
     verifier: Verifier, judged: Sequence[Asked], findings: list[Finding], failures: dict[StreamKey, str]
 ) -> None:
     queue = iter(judged)
+    stops: list[CollectorError] = []
 
     async def worker() -> None:
         for each in queue:
+            if stops:
+                return
             try:
                 async for finding in verifier.judge(each.streams.source, each.state, each.window):
                     if len(findings) < FINDINGS_TOLD_MAX:
                         findings.append(finding)
+            except (CredentialsError, BudgetReached, Stopping) as error:
+                stops.append(error)
             except (ApiError, StoreError) as error:
                 # What is left of the stream is not judged; the others are.
                 failures[each.state.key] = str(error)
 
-    await asyncio.gather(*(worker() for _ in range(min(WORKERS_MAX, len(judged)))))
+    async with asyncio.TaskGroup() as group:
+        for _ in range(min(WORKERS_MAX, len(judged))):
+            group.create_task(worker())
+    if stops:
+        raise stops[0]
 
 
 async def _judged(owner: Owner, asked: Mapping[str, Any], window: Window) -> tuple[list[Asked], int | None, int]:

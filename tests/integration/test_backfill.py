@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from collections import Counter
 from contextlib import aclosing
 from decimal import Decimal
 from pathlib import Path
@@ -10,15 +11,18 @@ from pathlib import Path
 import pytest
 
 from collector.errors import UsageError
+from collector.owner.access import access
 from collector.owner.backfilling import backfill
 from collector.owner.instance import Owner
 from collector.owner.ranges import iso
 from collector.owner.requests import ANSWERED
+from collector.owner.socket import listening
 from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import LateRows, World
+from tests.fast import PATIENCE_SECONDS, running
 from tests.ranges import asked, gaps, report, work
 from tests.support import (
     LOOKBACK,
@@ -292,7 +296,7 @@ async def test_gaps_tell_what_is_missing_and_why(tmp_path: Path) -> None:
 
 
 async def test_an_interrupted_backfill_leaves_nothing_running(tmp_path: Path) -> None:
-    """Who stops listening ends it: no call goes out any more."""
+    """Who stops listening ends it: no call goes out any more. Until then no other one touches its streams."""
     world = World(22, 4, 1, lines_per_second=0.5, bursts=False)
     async with simulator(world, latency_seconds=(0.01, 0.02)) as api:
         configuration = configured(tmp_path, api, world)
@@ -302,7 +306,41 @@ async def test_an_interrupted_backfill_leaves_nothing_running(tmp_path: Path) ->
             async for word in words:
                 if word.get("seconds"):
                     break
+            with pytest.raises(UsageError, match=r"a backfill of .* is under way"):
+                await work(owner, "backfill", asked("syslogs", BEGIN - HOUR, BEGIN))
             await words.aclose()
             before = calls(api, "ListSyslogs")
             await asyncio.sleep(0.1)
             assert calls(api, "ListSyslogs") == before
+
+
+async def test_a_service_does_the_work_of_a_command_beside_its_own(tmp_path: Path) -> None:
+    """Through the owner's socket; the live streams go on meanwhile, and nothing is stored twice."""
+    world = a_world()
+    async with running(tmp_path, world, targets={"nodes": tuple(world.node_ids)}) as run, listening(run.owner):
+        await run.until(lambda: run.source("ListSyslogs").states.get("collected") == 2)
+        marks = {key: state.watermark for key, state in (await run.owner.journal.streams()).items()}
+        start = min(state.collected_from or 0 for state in (await run.owner.journal.streams()).values()) - 7 * HOUR
+        async with access(run.owner.settings) as owner:
+            price = await owner.answer("backfill_price", asked("syslogs", start, 0))
+            assert price["calls_at_least"] == {"ListSyslogs": 4}
+            words = [word async for word in owner.follow("backfill", asked("syslogs", start, 0))]
+            async with asyncio.timeout(PATIENCE_SECONDS):
+                # The service may still be shipping what was read.
+                while (await owner.answer("gaps", asked("syslogs", start, None)))["gaps"]:
+                    await asyncio.sleep(0.05)
+            clean = [word async for word in owner.follow("verify", asked("syslogs", start, -300))][-1]["report"]
+        assert words[-1]["report"]["failures"] == []
+        assert (clean["missing"], clean["extra"], clean["different"]) == (0, 0, 0)
+        assert clean["records"] > 0
+
+        def has_moved() -> bool:
+            slots = run.service._slots.values()
+            return all((slot.state.watermark or 0) > (marks[slot.state.key] or 0) for slot in slots)
+
+        await run.until(has_moved)
+        configuration = run.owner.settings
+    ends = await fetch(configuration, "SELECT toUnixTimestamp(min(watermark)) FROM watermarks")
+    truth = true_syslogs(world, world.node_ids, start, ends[0][0])
+    stored = await stored_syslogs(configuration)
+    assert not differences(truth, Counter({row: n for row, n in stored.items() if row[0] < ends[0][0]}))

@@ -204,6 +204,8 @@ async def test_one_of_each_among_a_million_is_found(tmp_path: Path) -> None:
         )
         marks = [("ListSyslogs", REGION, node, START, END, NOW) for node in nodes]
         await owner.store.insert("watermark_states", WATERMARK_COLUMNS, lines(marks), token=str(uuid.uuid4()))
+        (streams,) = await owner.streams()
+        await streams.adopt(owner.journal, owner.store, streams.keys(REGION))
         for change in (
             "DELETE WHERE node_id = 'node-1' AND msg = 'line 123456'",
             "UPDATE severity = 'err' WHERE node_id = 'node-3' AND msg = 'line 77'",
