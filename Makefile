@@ -67,10 +67,18 @@ lock: ## Renew requirements/test.txt from pyproject.toml
 		pyproject.toml --output-file requirements/test.txt
 
 .PHONY: reference
-reference: $(READY) ## Renew docs/reference from the catalogues of operations, events and metrics
+reference: $(READY) ## Renew docs/reference from the catalogues of operations, events, metrics and queries
 	$(BIN)/python -m collector.cli.reference
 	$(BIN)/python -c "from collector.telemetry import events; print(events.reference(), end='')" > docs/reference/events.md
 	$(BIN)/python -c "from collector.telemetry import metrics; print(metrics.reference(), end='')" > docs/reference/metrics.md
+	$(BIN)/python -c "from collector.cli import query_reference; print(query_reference.reference(), end='')" > docs/reference/queries.md
+
+# In an environment of its own, so that what it needs is not part of what is looked at.
+.PHONY: audit
+audit: ## Ask for known weaknesses of the locked dependencies; needs the network
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	build/audit/bin/pip-audit --requirement requirements/test.txt --no-deps --disable-pip --strict
 
 .PHONY: clean
 clean: ## Remove what the other targets have made

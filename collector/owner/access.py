@@ -44,8 +44,11 @@ class Access(Protocol):
     async def call(self, operation: str, parameters: Mapping[str, Any]) -> CallResult:
         """See `owner.calls.call`."""
 
-    def query(self, sql: str, format_name: str) -> AsyncIterator[bytes]:
-        """The bytes of a result in ClickHouse's format of that name. Raises QueryError."""
+    def query(self, sql: str, format_name: str, parameters: Mapping[str, str] | None = None) -> AsyncIterator[bytes]:
+        """The bytes of a result in ClickHouse's format of that name; `parameters` as `Store.query` takes them.
+
+        Raises QueryError.
+        """
 
     async def answer(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """See `owner.requests.ANSWERED`."""
@@ -69,8 +72,10 @@ class _Local:
     async def call(self, operation: str, parameters: Mapping[str, Any]) -> CallResult:
         return await call(self._owner, operation, parameters)
 
-    async def query(self, sql: str, format_name: str) -> AsyncIterator[bytes]:
-        async with await self._owner.store.query(sql, format=format_name) as answer:
+    async def query(
+        self, sql: str, format_name: str, parameters: Mapping[str, str] | None = None
+    ) -> AsyncIterator[bytes]:
+        async with await self._owner.store.query(sql, format=format_name, parameters=parameters) as answer:
             async for piece in answer:
                 yield piece
 
@@ -120,13 +125,15 @@ class _Whoever:
     async def call(self, operation: str, parameters: Mapping[str, Any]) -> CallResult:
         return await self._ask(lambda side: side.call(operation, parameters))
 
-    async def query(self, sql: str, format_name: str) -> AsyncIterator[bytes]:
+    async def query(
+        self, sql: str, format_name: str, parameters: Mapping[str, str] | None = None
+    ) -> AsyncIterator[bytes]:
         deadline = self._deadline()
         started = False
         while True:
             side = await self._reach(deadline)
             try:
-                async for piece in side.query(sql, format_name):
+                async for piece in side.query(sql, format_name, parameters):
                     started = True
                     yield piece
                 return

@@ -126,7 +126,10 @@ def _application(owner: Owner) -> web.Application:
         response = web.StreamResponse()
         await response.prepare(request)
         try:
-            async with await owner.store.query(str(asked["sql"]), format=str(asked["format"])) as answer:
+            query = owner.store.query(
+                str(asked["sql"]), format=str(asked["format"]), parameters=asked.get("parameters") or {}
+            )
+            async with await query as answer:
                 async for piece in answer:
                     await response.write(_FRAME.pack(_DATA, len(piece)) + piece)
             await response.write(_FRAME.pack(_END, 0))
@@ -226,10 +229,17 @@ class OwnerClient:
                 scope_id=row.scope_id(parameters),
             ) from error
 
-    async def query(self, sql: str, format_name: str) -> AsyncIterator[bytes]:
-        """The bytes of a result in ClickHouse's format of that name. Raises QueryError."""
-        async for body in self._frames("/query", {"sql": sql, "format": format_name}):
-            yield body
+    async def query(
+        self, sql: str, format_name: str, parameters: Mapping[str, str] | None = None
+    ) -> AsyncIterator[bytes]:
+        """The bytes of a result in ClickHouse's format of that name; `parameters` as `Store.query` takes them.
+
+        Raises QueryError.
+        """
+        asked = {"sql": sql, "format": format_name, "parameters": dict(parameters or {})}
+        async with aclosing(self._frames("/query", asked)) as frames:
+            async for body in frames:
+                yield body
 
     async def answer(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         """See `owner.requests.ANSWERED`."""

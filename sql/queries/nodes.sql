@@ -1,4 +1,10 @@
--- purpose: nodes as last discovered, with their faults of the last day, those in trouble first
+-- purpose: nodes as last discovered, with their faults of the range, those in trouble first
+-- param: hours UInt16 = 24  length of the range, hours
+-- param: until Nullable(DateTime('UTC')) = NULL  end of the range, UTC; NULL is now
+-- param: rows UInt32 = 10000  rows at most
+WITH
+    coalesce({until:Nullable(DateTime('UTC'))}, now('UTC')) AS range_end,
+    range_end - toIntervalHour({hours:UInt16}) AS range_start
 SELECT
     known.node_id AS node_id,
     known.hostname AS hostname,
@@ -9,13 +15,18 @@ SELECT
     known.is_present AS is_present,
     faults.lines AS fault_lines,
     faults.classes AS fault_classes,
-    known.observed_at AS since
+    known.observed_at AS observed_at
 FROM nodes AS known
-LEFT JOIN
+GLOBAL LEFT JOIN
 (
-    SELECT node_id, region, count() AS lines, arraySort(groupUniqArray(toString(fault_class))) AS classes
-    FROM syslogs
-    WHERE time >= now() - INTERVAL 1 DAY AND fault_class != ''
+    SELECT
+        lines.node_id AS node_id,
+        lines.region AS region,
+        count() AS lines,
+        arraySort(groupUniqArray(toString(lines.fault_class))) AS classes
+    FROM syslogs AS lines
+    WHERE lines.time >= range_start AND lines.time < range_end AND lines.fault_class != ''
     GROUP BY node_id, region
-) AS faults USING (node_id, region)
-ORDER BY fault_lines DESC, is_present, node_id
+) AS faults ON known.node_id = faults.node_id AND known.region = faults.region
+ORDER BY fault_lines DESC, is_present, node_id, known.region
+LIMIT {rows:UInt32}

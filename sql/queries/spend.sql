@@ -1,6 +1,6 @@
--- purpose: calls and spend of each operation in each month, with how many failed
+-- purpose: calls and spend of each operation in each billing month (UTC+8), with how many failed
 SELECT
-    formatDateTime(meter.minute, '%Y-%m') AS month,
+    formatDateTime(meter.minute, '%Y-%m', 'Asia/Shanghai') AS month,
     meter.operation AS operation,
     sum(meter.calls) AS calls,
     sumIf(meter.calls, meter.http_status != 200 OR meter.code != '') AS failed,

@@ -1,15 +1,24 @@
 -- purpose: users of each resource group in its latest snapshot, by GPUs asked for, with how busy they are
+-- param: resource_group String = ''  resource group to look at; empty takes all
+-- param: rows UInt32 = 1000  rows at most
 SELECT
-    resource_group_id,
-    user_id,
-    job_type,
-    request_gpu,
-    gpu_usage_rate,
-    request_cpu,
-    cpu_usage_rate,
-    memory_usage_rate,
-    length(node_names) AS nodes,
-    time
-FROM user_metrics
-WHERE (resource_group_id, time) IN (SELECT resource_group_id, max(time) FROM user_metrics GROUP BY resource_group_id)
-ORDER BY resource_group_id, request_gpu DESC, user_id, job_type
+    usage.resource_group_id AS resource_group_id,
+    usage.user_id AS user_id,
+    usage.job_type AS job_type,
+    usage.request_gpu AS request_gpu,
+    usage.gpu_usage_rate AS gpu_usage_rate,
+    usage.request_cpu AS request_cpu,
+    usage.cpu_usage_rate AS cpu_usage_rate,
+    usage.memory_usage_rate AS memory_usage_rate,
+    length(usage.node_names) AS nodes,
+    usage.time AS time
+FROM user_metrics AS usage
+WHERE ({resource_group:String} = '' OR usage.resource_group_id = {resource_group:String})
+    AND (usage.region, usage.resource_group_id, usage.time) GLOBAL IN
+    (
+        SELECT groups.region, groups.resource_group_id, max(groups.time)
+        FROM resource_group_metrics AS groups
+        GROUP BY groups.region, groups.resource_group_id
+    )
+ORDER BY resource_group_id, request_gpu DESC NULLS LAST, user_id, job_type
+LIMIT {rows:UInt32}

@@ -86,7 +86,7 @@ def plan(folder: Path, *arguments: str) -> subprocess.CompletedProcess[str]:
     environ = {name: value for name, value in os.environ.items() if not name.startswith(("PAI_COLLECTOR", "DASHSCOPE"))}
     return subprocess.run(
         [sys.executable, "-m", "collector", "plan", *arguments],
-        cwd=folder, env=environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=60,
+        cwd=folder, env=environ | {"PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=180,
     )  # fmt: skip
 
 

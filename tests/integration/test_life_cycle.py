@@ -24,7 +24,7 @@ from tests.support import LOOKBACK, NOW, SETTLE, differences, stored_syslogs, tr
 SEED = 31
 NODES = 16
 WORLD = World(SEED, NODES, 1, lines_per_second=4.0)
-PATIENCE_SECONDS = 120.0
+PATIENCE_SECONDS = 180.0
 GRACE_SECONDS = 20
 
 
@@ -101,7 +101,8 @@ async def serving(path: Path, **variables: str) -> AsyncIterator[Service]:
     finally:
         if process.returncode is None:
             process.kill()
-            await process.wait()
+            # To the end of its pipe, or it would be closed after the event loop is.
+            await process.communicate()
 
 
 async def once(path: Path) -> None:

@@ -54,7 +54,7 @@ async def collected(run: Running) -> None:
 
 def promtool(*arguments: str, given: str = "") -> subprocess.CompletedProcess[str]:
     assert PROMTOOL is not None
-    return subprocess.run([PROMTOOL, *arguments], input=given, capture_output=True, text=True, timeout=60, check=False)
+    return subprocess.run([PROMTOOL, *arguments], input=given, capture_output=True, text=True, timeout=180, check=False)
 
 
 async def test_a_service_that_collects_is_alive_and_ready(tmp_path: Path) -> None:

@@ -103,7 +103,7 @@ def wires(world: World, node_id: str, start: int, end: int) -> list[dict[str, st
 
 async def until(condition: Callable[[], bool]) -> None:
     """Let the server's tasks run until a condition holds; fails when it never does."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(180):
         while not condition():
             await asyncio.sleep(0)
 

@@ -82,8 +82,9 @@ def raising(error: BaseException) -> Callable[[GlobalOptions], None]:
 def collector(*arguments: str, **more: Any) -> subprocess.CompletedProcess[str]:
     """Run the command in a process of its own."""
     return subprocess.run(
-        [sys.executable, "-m", "collector", *arguments], capture_output=True, text=True, timeout=60, check=False, **more
-    )
+        [sys.executable, "-m", "collector", *arguments],
+        capture_output=True, text=True, timeout=180, check=False, **more,
+    )  # fmt: skip
 
 
 @pytest.mark.parametrize(
@@ -504,7 +505,7 @@ def test_the_status_tells_where_nobody_reads_the_error(words: list[str]) -> None
     reader, writer = os.pipe()
     os.close(reader)
     ended = subprocess.run(
-        [sys.executable, "-m", "collector", *words], stdout=subprocess.PIPE, stderr=writer, timeout=60, check=False
+        [sys.executable, "-m", "collector", *words], stdout=subprocess.PIPE, stderr=writer, timeout=180, check=False
     )
     os.close(writer)
 
@@ -529,7 +530,7 @@ sys.modules["collector.cli.commands.work"] = Module
 commands.COMMANDS = (*commands.COMMANDS, "work")
 sys.exit(main(["work"]))
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=False)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
 
     assert (ended.returncode, ended.stderr) == (1, "error: Broken pipe\n")
 
@@ -562,7 +563,7 @@ from collector.cli.app import main
 main({words})
 print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)
 """
-    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=60, check=True)
+    ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=True)
 
     assert ended.stderr.split() == loaded
 
@@ -571,7 +572,7 @@ def test_help_starts_no_engine() -> None:
     """The command answers at once: the embedded store's library is not loaded for its help."""
     code = "import sys; from collector.cli.app import main; main(['--help']); sys.exit('chdb' in sys.modules)"
 
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=60, check=False).returncode == 0
+    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=180, check=False).returncode == 0
 
 
 def test_every_command_is_listed_and_loads(capsys: Capture) -> None:
@@ -636,7 +637,7 @@ def on_a_terminal(environ: dict[str, str]) -> str:
     ended = subprocess.run(
         [sys.executable, "-c", code],
         stdout=writer,
-        timeout=60,
+        timeout=180,
         check=True,
         env={**{k: v for k, v in os.environ.items() if k != "NO_COLOR"}, "TERM": "xterm-256color", **environ},
     )

@@ -43,7 +43,7 @@ def run(code: str, format: str) -> subprocess.CompletedProcess[str]:
     """Run a program of its own that logs in `format`."""
     head = f"from collector.telemetry import log\nlog.configure('info', {format!r})\n"
     return subprocess.run(
-        [sys.executable, "-c", head + textwrap.dedent(code)], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", head + textwrap.dedent(code)], capture_output=True, text=True, timeout=180, check=False
     )
 
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import re
-from collections import Counter
 from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 
@@ -16,7 +15,6 @@ from collector.sources.source import Observed
 from collector.sources.tables import TABLES, Row
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import Applied, Migration, SchemaMismatch, load_migrations, migrate, pending, plan
-from collector.store.named import named_queries, named_query
 from collector.store.statements import header, split_statements
 
 # Text
@@ -49,7 +47,7 @@ def test_a_header_names_what_a_file_is_for() -> None:
     """The comment lines at the top are read as names with values; a line without a name goes on with the last."""
     text = "-- purpose: one\n--   and more\n-- note: two\nSELECT 1 -- purpose: not this\n"
 
-    assert header(text) == {"purpose": "one and more", "note": "two"}
+    assert header(text) == [("purpose", "one and more"), ("note", "two")]
 
 
 # Plan
@@ -366,8 +364,6 @@ async def test_every_state_of_a_log_shipper_is_shown(store: EmbeddedStore) -> No
     shown = "SELECT toUnixTimestamp(observed_at), project_name, log_store, status FROM resource_logs ORDER BY 1"
     assert await store.fetch(shown) == [list(state) for state in states]
     assert await store.fetch("SELECT count() FROM resource_logs") == [[3]]
-    (now,) = await store.fetch(named_query("resource_logs").sql)
-    assert now == ["r", "c", "eas-r-1", "", "", "ResourceReady", "m", "1970-01-01 00:05:00", 2]
 
 
 def thing(kind: str, object_id: str, parent_id: str, state: str, observed_at: int, *, is_present: bool = True) -> Row:
@@ -428,54 +424,3 @@ async def test_a_node_that_moved_is_in_its_new_cluster(store: EmbeddedStore, see
         ["n2", "r", "c1", "name-n2", "efg1", "Unused", "z1", 0, 110],
     ]
     assert await store.fetch("SELECT count() FROM nodes") == [[2]]
-
-
-# Named queries
-
-
-async def test_every_named_query_runs_for_a_reader(store: EmbeddedStore) -> None:
-    """Each file under sql/queries says what it is for, passes the readers' gate, and runs on an empty store."""
-    await migrate(store)
-
-    assert len(named_queries()) >= 12
-    for query in named_queries():
-        async with await store.query(query.sql, format="JSONEachRow", columns=True) as answer:
-            assert len(answer.columns) > 2, query.name
-            assert len(query.purpose) > 20, query.name
-            _ = [chunk async for chunk in answer]
-
-
-async def test_named_queries_tell_what_happened_in_the_last_day(store: EmbeddedStore) -> None:
-    """Rows come out of their query: the last value, the event, the task, the node with its faults."""
-    await migrate(store)
-    ((now,),) = await store.fetch("SELECT toUnixTimestamp(now())")
-    points = [[now - 60 * age, "r", "node_metrics", "g", "n1", "m", "", value, "{}"] for age, value in [(1, 5), (2, 7)]]
-    await put(store, "metric_points", *points)
-    await put(store, "events", [now - 60, "r", "eas", "c/s", "s", "", "Warning", "Back", "", "text", "{}"])
-    await put(store, "diagnostic_states", diagnostic(now, "d1", "Fault", 1_760_000_060, '[{"Node":"n1"}]'))
-    await put(store, "inventory_states", *(thing("node", node, "c1", "Using", now) for node in ("n1", "n2")))
-    fault = json.dumps([now - 60, "r", "n1", "NVRM: Xid (PCI:0000:3b:00): 31, pid=9"]).encode() + b"\n"
-    await store.insert("syslogs", ("time", "region", "node_id", "msg"), fault, token="a")
-
-    found = {query.name: await store.fetch(query.sql) for query in named_queries()}
-
-    (metric,) = found["metrics"]
-    assert metric[:9] == ["node_metrics", "g", "n1", "", "m", 5, 6, 7, 2]
-    (event,) = found["events"]
-    assert event[1:] == ["eas", "s", "Warning", "Back", "", "text"]
-    (task,) = found["diagnostics"]
-    assert [task[0], task[3:6], task[8]] == ["d1", ["Fault", 2, 1], 60]
-    assert [[node[0], *node[7:9]] for node in found["nodes"]] == [["n1", 1, ["xid"]], ["n2", 0, []]]
-    by_source = Counter[str]()
-    for source, _, rows, _ in found["rows_by_source"]:
-        by_source[source] += rows
-    assert by_source == {"node_metrics": 2, "events": 1, "syslogs": 1}
-
-
-def test_an_unknown_named_query_is_answered_with_those_there_are() -> None:
-    """A slip of the pen gets a guess, and every name."""
-    with pytest.raises(UsageError, match="no query named 'fault'") as refusal:
-        named_query("fault")
-
-    assert "did you mean faults?" in refusal.value.hint
-    assert "spend" in refusal.value.hint

@@ -139,7 +139,7 @@ def started(ask: Any, clock: ManualClock, **options: Any) -> Tracing:
 
 async def until(condition: Callable[[], object]) -> None:
     """Let the tasks run until a condition holds; fails when it never does."""
-    async with asyncio.timeout(30):
+    async with asyncio.timeout(180):
         while not condition():
             await asyncio.sleep(0)
 

@@ -26,7 +26,7 @@ from collector.settings import load
 from collector.simulator.process import SimulatorProcess, simulator_process
 from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
-from collector.store.named import named_query
+from collector.store.named import NamedQuery, named_query
 
 SEED = 1
 GROUPS = 2
@@ -184,7 +184,7 @@ ROWS_SHOWN_MAX = 8
 
 async def _show(owner: Owner, api: SimulatorProcess, path: Path, minutes: int) -> None:
     for title, name, columns in SHOWN:
-        rows, names = await _rows(owner, named_query(name).sql)
+        rows, names = await _rows(owner, named_query(name))
         places = [names.index(column) for column in columns]
         shown = [[_short(row[place]) for place in places] for row in rows[:ROWS_SHOWN_MAX]]
         more = f", {ROWS_SHOWN_MAX} of {len(rows)}" if len(rows) > ROWS_SHOWN_MAX else ""
@@ -214,8 +214,9 @@ def _short(value: Any) -> Any:
     return ", ".join(map(str, value)) if isinstance(value, list) else value
 
 
-async def _rows(owner: Owner, sql: str) -> tuple[list[list[Any]], list[str]]:
-    async with await owner.store.query(sql, format="JSONCompactEachRowWithNames") as answer:
+async def _rows(owner: Owner, query: NamedQuery) -> tuple[list[list[Any]], list[str]]:
+    running = owner.store.query(query.sql, format="JSONCompactEachRowWithNames", parameters=query.bind())
+    async with await running as answer:
         body = b"".join([piece async for piece in answer])
     names, *rows = [msgspec.json.decode(line) for line in body.splitlines()]
     return rows, names

@@ -5,20 +5,21 @@ from __future__ import annotations
 import enum
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping, Sequence
+from dataclasses import asdict
 from typing import Annotated, Any
 
 import msgspec
 import typer
 
 from collector.cli.options import options_of
-from collector.cli.output import print_table
+from collector.cli.output import print_json, print_line, print_table
 from collector.cli.report import Reporter
 from collector.cli.running import run_to_end
 from collector.errors import UsageError
 from collector.owner.access import access
 from collector.settings import Settings
-from collector.store.named import named_queries, named_query
+from collector.store.named import bind_own, named_queries, named_query
 
 ROWS_SHOWN_MAX = 10_000
 """Rows that a table for people shows at most; the other formats give all."""
@@ -49,27 +50,69 @@ def register(app: typer.Typer) -> None:
         context: typer.Context,
         sql: Annotated[str | None, typer.Argument(metavar="SQL", help="One statement that reads.")] = None,
         name: Annotated[str | None, typer.Option(help="A named query instead; --list shows them.")] = None,
+        param: Annotated[
+            list[str] | None,
+            typer.Option(metavar="NAME=VALUE", help="A value for {NAME:Type} in the SQL; may be repeated."),
+        ] = None,
         listed: Annotated[bool, typer.Option("--list", help="List the named queries.")] = False,
+        show: Annotated[
+            bool, typer.Option("--show", help="Print the SQL of the named query, values in it, and run nothing.")
+        ] = False,
         output: Annotated[Format, typer.Option("--format", help="Form of the result.")] = Format.TABLE,
     ) -> None:
         """Ask the history, for example: query "SELECT node_id, count() FROM syslogs GROUP BY 1"."""
         if listed:
-            print_table("", ["name", "purpose"], [(q.name, q.purpose) for q in named_queries()])
+            _list(output)
             return
         if (sql is None) == (name is None):
             raise UsageError("give one SQL statement, or --name of a named query", hint="query --list shows the names")
+        given = _values(param or [])
+        if show:
+            if name is None:
+                raise UsageError("--show is for a named query", hint="query --list shows the names")
+            for line in named_query(name).standing_alone(given).splitlines():
+                print_line(line)
+            return
         if output is Format.PARQUET and sys.stdout.isatty():
             raise UsageError(
                 "parquet is no text for a terminal", hint="redirect it: ... --format parquet > rows.parquet"
             )
-        statement = sql if sql is not None else named_query(str(name)).sql
+        if sql is not None:
+            statement, values = sql, bind_own(sql, given)
+        else:
+            query = named_query(str(name))
+            statement, values = query.sql, query.bind(given)
         options = options_of(context)
-        run_to_end(_print(options.settings(), statement, output, options.reporter))
+        run_to_end(_print(options.settings(), statement, values, output, options.reporter))
 
 
-async def _print(settings: Settings, sql: str, output: Format, reporter: Reporter) -> None:
+def _list(output: Format) -> None:
+    if output not in (Format.TABLE, Format.JSON):
+        raise UsageError(f"the list is a table or json, not {output}", hint="query --list --format json")
+    queries = named_queries()
+    if output is Format.JSON:
+        print_json([asdict(query) for query in queries])
+        return
+    rows = [(query.name, query.purpose, ", ".join(known.shown() for known in query.parameters)) for query in queries]
+    print_table("", ["name", "purpose", "parameters"], rows)
+
+
+def _values(words: Sequence[str]) -> dict[str, str]:
+    """`NAME=VALUE` words. Raises UsageError."""
+    values: dict[str, str] = {}
+    for word in words:
+        name, equals, text = word.partition("=")
+        if not equals or not name:
+            raise UsageError(f"--param: expected NAME=VALUE, got {word!r}", hint="such as --param hours=48")
+        if name in values:
+            raise UsageError(f"--param {name} is given twice, as {values[name]!r} and {text!r}")
+        values[name] = text
+    return values
+
+
+async def _print(settings: Settings, sql: str, values: Mapping[str, str], output: Format, reporter: Reporter) -> None:
     async with access(settings) as owner:
-        pieces = owner.query(sql, ENGINE_FORMATS[output])
+        pieces = owner.query(sql, ENGINE_FORMATS[output], values)
         match output:
             case Format.TABLE:
                 if await _table(pieces):
