@@ -7,7 +7,7 @@ import asyncio
 import sys
 from statistics import median
 
-from benchmarks import cost, idle, intervals, quota, soak, store
+from benchmarks import cost, idle, intervals, late, quota, soak, store
 
 
 def spread(values: list[float], form: str) -> str:
@@ -37,7 +37,10 @@ async def run_quota(rounds: int, seconds: float) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument(
-        "what", nargs="*", choices=["cost", "quota", "soak", "intervals", "idle", "store"], default=["cost", "quota"]
+        "what",
+        nargs="*",
+        choices=["cost", "quota", "soak", "intervals", "idle", "late", "store"],
+        default=["cost", "quota"],
     )
     parser.add_argument("--rounds", type=int, default=5)
     parser.add_argument("--seconds", type=float, default=10.0, help="length of one quota run")
@@ -50,6 +53,8 @@ def main() -> None:
         sys.exit(asyncio.run(store.measure(arguments.rows, arguments.points, latency_only=arguments.latency)))
     if "intervals" in arguments.what:
         sys.exit(intervals.report(intervals.measure("15m", 24.0), intervals.measure("30s", 1.0)))
+    if "late" in arguments.what:
+        sys.exit(late.report())
     if "idle" in arguments.what:
         sys.exit(idle.report(asyncio.run(idle.measure())))
     if "soak" in arguments.what:

@@ -67,12 +67,16 @@ async def fetch(configuration: Settings, sql: str, parameters: Mapping[str, obje
         return await owner.store.fetch(sql, parameters)
 
 
+def stored_columns() -> str:
+    """Every field that the service sends of a log line, as SQL gives it like `as_row`."""
+    times = ("time", "receive_time")
+    return ", ".join(f"toUnixTimestamp({name})" if name in times else name for name in SYSLOG_COLUMNS)
+
+
 async def stored_syslogs(configuration: Settings, region: str = "cn-hangzhou") -> Counter[tuple[Any, ...]]:
     """All stored log lines, every field the service sent, as a multiset."""
-    columns = ", ".join(
-        f"toUnixTimestamp({name})" if name in ("time", "receive_time") else name for name in SYSLOG_COLUMNS
-    )
-    rows = await fetch(configuration, f"SELECT {columns} FROM syslogs WHERE region = {{r:String}}", {"r": region})
+    sql = f"SELECT {stored_columns()} FROM syslogs WHERE region = {{r:String}}"
+    rows = await fetch(configuration, sql, {"r": region})
     return Counter(tuple(row) for row in rows)
 
 

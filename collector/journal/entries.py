@@ -166,6 +166,8 @@ class Comparison:
     stream: StreamKey | None
     window: Window | None
     is_stray: bool
+    delay: int
+    """Of the window: 0 for the first look, the recheck's, or `coverage.BACKFILL`."""
     chunk_ids: tuple[int, ...]
     body: bytes
 
@@ -179,6 +181,8 @@ class Compared:
     """Lines that the store does not hold."""
     conflicts: int = 0
     """Seconds whose stored rows differ from what the service answers now."""
+    counter: str = ""
+    """Under this name the journal counts the missing rows too."""
 
 
 @dataclass(frozen=True, slots=True)

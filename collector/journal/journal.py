@@ -19,6 +19,7 @@ from collector.api.metering import Attempt
 from collector.clock import Signal
 from collector.errors import JournalCorrupt, JournalError, JournalFull, JournalTooNew
 from collector.journal import ledger
+from collector.journal.coverage import BACKFILL, add_gaps, know_gaps, note_read, settle_backfills, told_why
 from collector.journal.entries import Chunk, Depth, KnownObject, OpenWindow, PageCommit, StreamState
 from collector.journal.group_commit import GroupCommit
 from collector.journal.ledger import Allow, Prices
@@ -180,10 +181,12 @@ class Journal:
         watermark: int | None,
         held: Iterable[Window],
         rechecks: dict[int, int],
+        gaps: Iterable[tuple[Window, str]] = (),
     ) -> None:
         """Take over a stream that is new to this journal, with what the store knows of it.
 
-        `held` are the ranges of which the store may have rows: windows there are compared.
+        `held` are the ranges of which the store may have rows: windows there are compared. `gaps` are the open
+        ones that it shows.
         """
 
         def work(db: sqlite3.Connection) -> None:
@@ -195,6 +198,8 @@ class Journal:
             stream_id = cursor.lastrowid
             db.executemany("INSERT INTO held VALUES (?, ?, ?)", [(stream_id, w.start, w.end) for w in held])
             db.executemany("INSERT INTO rechecks VALUES (?, ?, ?)", [(stream_id, *item) for item in rechecks.items()])
+            assert stream_id is not None
+            know_gaps(db, stream_id, gaps)
 
         await self.run(work)
 
@@ -217,7 +222,7 @@ class Journal:
 
     async def add_gaps(self, stream_id: int, gaps: Iterable[tuple[Window, str]]) -> None:
         """Enter ranges that are not covered, with the reason."""
-        await self.run(lambda db: _add_gaps(db, stream_id, gaps))
+        await self.run(lambda db: add_gaps(db, stream_id, gaps))
 
     # Pages
 
@@ -377,6 +382,7 @@ def advance(db: sqlite3.Connection, stream_id: int) -> int | None:
             (done, stream_id),
         ).fetchone()
     db.execute("DELETE FROM windows WHERE stream_id = ? AND seal_number < ?", (stream_id, before))
+    settle_backfills(db, stream_id)
     return watermark
 
 
@@ -419,6 +425,7 @@ def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: f
     seal = page.seal
     assert seal is not None
     stream_id, start = page.stream_id, page.window.start
+    gaps = told_why(db, stream_id, seal.gaps)
     if seal.rewrite is not None:
         stored = db.execute(
             "SELECT reading, table_name, partition, rows, body, mode FROM chunks WHERE window_id = ? ORDER BY id",
@@ -431,6 +438,12 @@ def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: f
     number = next_number(db, "seal_number")
     db.execute("UPDATE windows SET end = ?, cursor = NULL, seal_number = ? WHERE id = ?", (seal.end, number, window_id))
     db.execute("UPDATE chunks SET seal_number = ? WHERE window_id = ?", (number, window_id))
+    # A stray of another look may have come to lie in this window since it was planned.
+    db.execute(
+        "UPDATE chunks SET mode = ? WHERE window_id = ? AND mode = ?"
+        " AND EXISTS (SELECT 1 FROM held WHERE stream_id = ? AND start < ? AND end > ?)",
+        (ShipMode.COMPARE, window_id, ShipMode.APPEND, stream_id, seal.end, start),
+    )
     if page.delay == 0:
         db.execute(
             "UPDATE streams SET collected_from = ifnull(collected_from, ?), sealed_to = ? WHERE id = ?",
@@ -447,22 +460,19 @@ def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: f
         db.execute(
             "UPDATE rechecks SET rechecked_to = ? WHERE stream_id = ? AND delay = ?", (seal.end, stream_id, page.delay)
         )
-    db.execute("UPDATE streams SET error = '', error_at = NULL WHERE id = ? AND error != ''", (stream_id,))
     # A look that was late enough for a longer delay is that recheck too.
     db.execute(
         "UPDATE rechecks SET rechecked_to = max(rechecked_to, min(?, ? - delay))"
         " WHERE stream_id = ? AND rechecked_to >= ? AND rechecked_to < ?",
         (seal.end, seal.date, stream_id, start, seal.end),
     )
-    _add_gaps(db, stream_id, seal.gaps)
+    if page.delay == BACKFILL:
+        # What it found missing counts once the rest of it is covered.
+        note_read(db, stream_id, Window(start, seal.end), gaps)
+    else:
+        db.execute("UPDATE streams SET error = '', error_at = NULL WHERE id = ? AND error != ''", (stream_id,))
+        add_gaps(db, stream_id, gaps)
     advance(db, stream_id)
-
-
-def _add_gaps(db: sqlite3.Connection, stream_id: int, gaps: Iterable[tuple[Window, str]]) -> None:
-    db.executemany(
-        "INSERT INTO gaps (stream_id, start, end, reason, state) VALUES (?, ?, ?, ?, 'open') ON CONFLICT DO NOTHING",
-        [(stream_id, window.start, window.end, reason) for window, reason in gaps],
-    )
 
 
 def _streams(db: sqlite3.Connection, only: int | None = None) -> dict[StreamKey, StreamState]:

@@ -12,7 +12,7 @@ from collector.clock import Signal
 from collector.errors import JournalCorrupt
 from collector.journal import ledger
 from collector.journal.entries import Chunk, Compared, Comparison, Segment
-from collector.journal.journal import Journal, add_to_counter, advance, next_number, put_chunk
+from collector.journal.journal import STRAY, Journal, add_to_counter, advance, next_number, put_chunk
 from collector.journal.packing import packed, unpacked
 from collector.model import ShipMode, StreamKey, Window
 from collector.sources.normalise import lines
@@ -154,6 +154,8 @@ class Outgoing:
             for one in compared:
                 add_to_counter(db, "conflicts", one.conflicts)
                 add_to_counter(db, "rows_added_by_compare", len(one.missing))
+                if one.counter:
+                    add_to_counter(db, one.counter, len(one.missing))
             chunk_ids = [chunk_id for one in compared for chunk_id in one.chunk_ids]
             return _freeze(db, table, chunk_ids, [line for one in compared for line in one.missing])
 
@@ -238,11 +240,15 @@ class Outgoing:
             ]
         )
 
-    async def watermarks_shipped(self, shown: list[tuple[int, int]]) -> None:
-        """The store shows these (stream row, watermark) now."""
+    async def watermarks_shipped(self, shown: list[tuple[int, int, int]]) -> None:
+        """The store shows these (stream row, collected_from, watermark) now."""
         await self._journal.run(
             lambda db: (
-                db.executemany("UPDATE streams SET watermark_shipped = ? WHERE id = ?", [(w, i) for i, w in shown])
+                db.executemany(
+                    # One whose range has grown meanwhile is shown once more.
+                    "UPDATE streams SET watermark_shipped = ? WHERE id = ? AND collected_from = ?",
+                    [(watermark, stream_id, collected_from) for stream_id, collected_from, watermark in shown],
+                )
                 and None
             )
         )
@@ -259,13 +265,13 @@ class Outgoing:
             ]
         )
 
-    async def gaps_shipped(self, shown: list[tuple[int, Window]]) -> None:
-        """The store shows these gaps now."""
+    async def gaps_shipped(self, shown: list[tuple[int, Window, str]]) -> None:
+        """The store shows these (stream row, range, state) now."""
         await self._journal.run(
             lambda db: (
                 db.executemany(
-                    "UPDATE gaps SET shipped = 1 WHERE stream_id = ? AND start = ? AND end = ?",
-                    [(stream_id, window.start, window.end) for stream_id, window in shown],
+                    "UPDATE gaps SET shipped = 1 WHERE stream_id = ? AND start = ? AND end = ? AND state = ?",
+                    [(stream_id, window.start, window.end, state) for stream_id, window, state in shown],
                 )
                 and None
             )
@@ -371,7 +377,8 @@ def _comparison(db: sqlite3.Connection, chunk_ids: list[int]) -> Comparison:
         window_id=window_id,
         stream=StreamKey(*stream) if stream else None,
         window=Window(window[0], window[1]) if window else None,
-        is_stray=window is not None and window[2] < 0,
+        is_stray=window is not None and window[2] == STRAY,
+        delay=0 if window is None else window[2],
         chunk_ids=tuple(chunk_ids),
         body=b"".join(_sound(*chunk[2:]) for chunk in chunks),
     )

@@ -38,7 +38,7 @@ CREATE TABLE IF NOT EXISTS set_apart (
     chunk_id INTEGER                  -- that chunk
 )
 """
-_STREAM_TABLES: Final = ("rechecks", "held", "windows", "observed", "gaps")
+_STREAM_TABLES: Final = ("rechecks", "held", "windows", "observed", "gaps", "backfills")
 
 
 def drop_drained(db: sqlite3.Connection, is_ours: Callable[[StreamKey], bool]) -> tuple[list[StreamKey], int]:

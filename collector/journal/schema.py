@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT = 3
+FORMAT = 4
 """Version of the file. Older ones are upgraded when opened, newer ones are refused."""
 
 _OBSERVED = """
@@ -34,12 +34,26 @@ ALTER TABLE reserved ADD COLUMN price_micro_cny INTEGER;
 ALTER TABLE reserved ADD COLUMN free_calls INTEGER;
 """
 
-UPGRADES: dict[int, str] = {1: _OBSERVED, 2: _TERMS + _SPEND_HOURS}
+_BACKFILLS = """
+-- Ranges that backfills read. Kept until a backfill is done, so that an interrupted one goes on where it was.
+CREATE TABLE backfills (
+    stream_id INTEGER NOT NULL,
+    start INTEGER NOT NULL,
+    end INTEGER NOT NULL,
+    sealed_to INTEGER NOT NULL,       -- read up to here
+    covered INTEGER NOT NULL DEFAULT 0, -- 1 once all of it is read and acknowledged
+    found TEXT NOT NULL DEFAULT '[]', -- what the answers did not cover: a JSON array of [start, end, reason]
+    PRIMARY KEY (stream_id, start)
+) WITHOUT ROWID;
+"""
+
+UPGRADES: dict[int, str] = {1: _OBSERVED, 2: _TERMS + _SPEND_HOURS, 3: _BACKFILLS}
 """For each older format: the statements that lead to the next one."""
 
 DDL = (
     _OBSERVED
     + _SPEND_HOURS
+    + _BACKFILLS
     + """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
@@ -78,7 +92,7 @@ CREATE TABLE held (
 CREATE TABLE windows (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     stream_id INTEGER NOT NULL,
-    delay INTEGER NOT NULL,           -- 0 for the first look, else the recheck that asked for it
+    delay INTEGER NOT NULL,           -- 0: first look, above: the recheck that asked for it; -1: strays, -2: backfill
     start INTEGER NOT NULL,
     end INTEGER NOT NULL,
     mode TEXT NOT NULL,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+import itertools
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import AsyncExitStack, aclosing, asynccontextmanager
 from typing import Any, Protocol, TypeVar
 
 import aiohttp
@@ -14,6 +15,7 @@ from collector.errors import OwnedElsewhere, QueryError
 from collector.owner.calls import CallResult, call, ship_calls
 from collector.owner.check import check_all
 from collector.owner.instance import Owner
+from collector.owner.requests import ANSWERED, FOLLOWED
 from collector.owner.socket import OwnerClient, listening, reachable, socket_path
 from collector.owner.status import status
 from collector.settings import Settings
@@ -26,6 +28,8 @@ GONE = (aiohttp.ClientError, OSError)
 OWNER_SECONDS_MAX = 15.0
 """So long may an owner take from its lock to its socket, or a short-lived one to its end."""
 ASK_AGAIN_SECONDS = 0.1
+BEGINNINGS_MAX = 3
+"""Work whose owner ends is begun so often by the next one: each of them may pay for calls."""
 
 
 class Access(Protocol):
@@ -45,6 +49,12 @@ class Access(Protocol):
 
         Raises QueryError.
         """
+
+    async def answer(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """See `owner.requests.ANSWERED`."""
+
+    def follow(self, name: str, asked: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """See `owner.requests.FOLLOWED`. Where the owner ends meanwhile, the next one begins it again."""
 
 
 class _Local:
@@ -68,6 +78,14 @@ class _Local:
         async with await self._owner.store.query(sql, format=format_name, parameters=parameters) as answer:
             async for piece in answer:
                 yield piece
+
+    async def answer(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        return await ANSWERED[name](self._owner, asked)
+
+    async def follow(self, name: str, asked: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        async with aclosing(FOLLOWED[name](self._owner, asked)) as words:
+            async for word in words:
+                yield word
 
 
 _Side = OwnerClient | _Local
@@ -123,6 +141,27 @@ class _Whoever:
                 if started:
                     raise QueryError("the owner ended before the result was complete") from error
                 self._look_again(side, error, deadline)
+
+    async def answer(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        return await self._ask(lambda side: side.answer(name, asked))
+
+    async def follow(self, name: str, asked: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        deadline = self._deadline()
+        for beginning in itertools.count(1):
+            side = await self._reach(deadline)
+            try:
+                async with aclosing(side.follow(name, asked)) as words:
+                    async for word in words:
+                        deadline = self._deadline()
+                        yield word
+                return
+            except GONE as error:
+                if beginning >= BEGINNINGS_MAX:
+                    raise
+                self._look_again(side, error, deadline)
+            except OwnedElsewhere as error:
+                self._look_again(side, error, deadline)
+                await self._clock.sleep(ASK_AGAIN_SECONDS)
 
     async def _ask(self, work: Callable[[_Side], Awaitable[T]]) -> T:
         deadline = self._deadline()

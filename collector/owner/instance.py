@@ -25,6 +25,7 @@ from collector.journal.entries import KnownObject
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Limits, Outgoing
 from collector.model import StreamKey
+from collector.owner.at_work import AtWork
 from collector.owner.gateway import check_endpoints, gateway_of
 from collector.owner.lock import OwnerLock
 from collector.owner.observing import conclude
@@ -36,13 +37,14 @@ from collector.owner.streams import everything, stages
 from collector.pipeline.adopt import adopt_spend, stored_objects
 from collector.pipeline.budget import Budget, shared_prices
 from collector.pipeline.collecting import Collecting
+from collector.pipeline.lateness import Lateness
 from collector.pipeline.meter import JournalMeter
 from collector.pipeline.room import Room
 from collector.pipeline.run import OnceRunner
 from collector.pipeline.service import Service
 from collector.pipeline.ship import Shipper
 from collector.pipeline.streams import ACCOUNT_SCOPE, Streams
-from collector.settings import Settings
+from collector.settings import SETTLE_AUTO_SECONDS, Settings
 from collector.shares import Share
 from collector.sources.inventory import InventorySource
 from collector.store.base import Store
@@ -90,10 +92,13 @@ class Owner:
         self.sql_address = ""
         """Where ClickHouse's clients are answered; empty where they are not."""
         self.meter: JournalMeter
+        self.at_work = AtWork(self)
+        """What commands that collect work in."""
         self.metrics = Metrics()
         self.client: ApiClient | None = None
         self.gateway: Gateway | None = None
         self.journal: Journal
+        self.lateness: Lateness
         self.store: Store
         self.outgoing: Outgoing
         self.room: Room
@@ -177,6 +182,7 @@ class Owner:
             # A store that is new is altered as a matter of course.
             for statement in () if is_new(applied) else altered:
                 log.info("table_altered", statement=statement)
+        self.lateness = Lateness(self.store, settings.api.region, self.clock, self.server_clock, SETTLE_AUTO_SECONDS)
         self.membership = JournalMembership(
             self.store,
             self.journal,
@@ -289,7 +295,7 @@ class Owner:
 
     async def streams(self) -> list[Streams]:
         """Every stream of the configuration, with what is discovered so far."""
-        return await everything(self.settings, self.journal, self._elsewhere)
+        return await everything(self.settings, self.journal, self._elsewhere, self.lateness)
 
     async def _elsewhere(self, source: InventorySource, key: StreamKey) -> list[KnownObject] | None:
         return None if self.settings.share.owns(key) else await stored_objects(self.store, source, key)
@@ -316,7 +322,7 @@ class Owner:
             shipper=self.shipper(),
             collecting=self.collecting(),
             workers_max=self.settings.api.concurrency_max,
-            stages=stages(self.settings, self.journal, only, self._elsewhere),
+            stages=stages(self.settings, self.journal, only, self._elsewhere, self.lateness),
             membership=self.membership,
         )
         return self.runner

@@ -26,6 +26,18 @@ async def measured(owner: Owner) -> list[Gauge]:
         Gauge("forecast_month_cny", float(money.forecast_cny)),
         Gauge("store_up", int(owner.shipping_error is None)),
     ]
+    for counter, name in (("recheck_calls", "recheck_calls"), ("recheck_rows", "late_rows")):
+        values += [
+            Gauge(name, count, {"operation": operation})
+            for key, count in counters.items()
+            if (operation := key.removeprefix(f"{counter}/")) != key
+        ]
+    await owner.lateness.learn()
+    if (delay := owner.lateness.all) is not None:
+        values += [
+            Gauge("arrival_delay_seconds", seconds, {"source": "syslogs", "quantile": quantile})
+            for quantile, seconds in (("0.5", delay.p50), ("0.99", delay.p99), ("0.999", delay.p999), ("1", delay.most))
+        ]
     if money.cap_cny is not None:
         values.append(Gauge("budget_cny", float(money.cap_cny)))
     for operation, _, cost in await owner.journal.spend(billing_month(now)):
@@ -57,6 +69,7 @@ def _of_sources(owner: Owner) -> list[Gauge]:
         if facts.freshness_seconds is not None:
             worst("freshness_seconds", facts.source, facts.freshness_seconds)
         worst("freshness_promise_seconds", facts.source, facts.freshness_promise_seconds)
+        worst("settle_seconds", facts.source, facts.settle_seconds)
         add("ticks_missed", facts.source, facts.ticks_missed)
         add("due_streams", facts.source, facts.due)
         for state in ("new", "collected", "failing", "stopped"):

@@ -9,7 +9,7 @@ from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
 from collector.errors import UsageError
 from collector.owner.streams import KIND_OF
 from collector.pipeline.plan import Asking, Demand
-from collector.settings import Settings
+from collector.settings import SETTLE_AUTO_SECONDS, Settings
 from collector.sources.inventory import InventorySource
 from collector.sources.registry import SPECS, Look, Spec
 from collector.telemetry.tracing import Limits
@@ -91,7 +91,7 @@ def _demands(spec: Spec, section: Any, streams: int, is_at_least: bool) -> list[
                 calls_per_look=max(1, source.pages_of_window),
                 rechecks=tuple(section.recheck_seconds),
                 step=getattr(section, "time_step_seconds", 0),
-                settle=section.settle_seconds,
+                settle=section.settle_seconds or SETTLE_AUTO_SECONDS[1],
             )
         ]
     asking = Asking.SNAPSHOTS if spec.look is Look.SNAPSHOT else Asking.LISTS

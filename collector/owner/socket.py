@@ -8,8 +8,8 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,6 +23,7 @@ from collector.owner.calls import CallResult, call, refusal_to_call, row_of
 from collector.owner.check import check_all
 from collector.owner.crossing import error_from, told
 from collector.owner.instance import Owner
+from collector.owner.requests import ANSWERED, FOLLOWED
 from collector.owner.status import status
 
 log = structlog.get_logger(__name__)
@@ -94,10 +95,13 @@ async def _telling_errors(
         raise
     except Exception as error:
         log.exception("request_of_a_command_failed", path=request.path)
-        fault = CollectorError(
-            f"the owner failed at this: {type(error).__name__}", hint="a fault of the program; the owner's log has more"
-        )
-        return web.json_response(told(fault), status=ERROR_STATUS)
+        return web.json_response(told(_fault(error)), status=ERROR_STATUS)
+
+
+def _fault(error: Exception) -> CollectorError:
+    return CollectorError(
+        f"the owner failed at this: {type(error).__name__}", hint="a fault of the program; the owner's log has more"
+    )
 
 
 def _application(owner: Owner) -> web.Application:
@@ -135,12 +139,40 @@ def _application(owner: Owner) -> web.Application:
         await response.write_eof()
         return response
 
+    async def answer_request(request: web.Request) -> web.StreamResponse:
+        return web.json_response(await ANSWERED[request.match_info["name"]](owner, await request.json()))
+
+    async def follow_request(request: web.Request) -> web.StreamResponse:
+        asked = await request.json()
+        response = web.StreamResponse()
+        await response.prepare(request)
+        try:
+            async with aclosing(FOLLOWED[request.match_info["name"]](owner, asked)) as words:
+                async for word in words:
+                    body = json.dumps(word).encode()
+                    await response.write(_FRAME.pack(_DATA, len(body)) + body)
+            await response.write(_FRAME.pack(_END, 0))
+        except CollectorError as error:
+            body = json.dumps(told(error)).encode()
+            await response.write(_FRAME.pack(_ERROR, len(body)) + body)
+        except ConnectionResetError:
+            # Nobody listens any more: what was done until now stays.
+            return response
+        except Exception as error:
+            log.exception("request_of_a_command_failed", path=request.path)
+            body = json.dumps(told(_fault(error))).encode()
+            await response.write(_FRAME.pack(_ERROR, len(body)) + body)
+        await response.write_eof()
+        return response
+
     application = web.Application(client_max_size=REQUEST_BYTES_MAX, middlewares=[_telling_errors])
     application.router.add_get("/ping", ping)
     application.router.add_get("/status", show_status)
     application.router.add_post("/check", run_check)
     application.router.add_post("/call", make_call)
     application.router.add_post("/query", run_query)
+    application.router.add_post(f"/answer/{{name:{'|'.join(ANSWERED)}}}", answer_request)
+    application.router.add_post(f"/follow/{{name:{'|'.join(FOLLOWED)}}}", follow_request)
     return application
 
 
@@ -205,7 +237,24 @@ class OwnerClient:
         Raises QueryError.
         """
         asked = {"sql": sql, "format": format_name, "parameters": dict(parameters or {})}
-        async with self._session.post("/query", json=asked) as response:
+        async with aclosing(self._frames("/query", asked)) as frames:
+            async for body in frames:
+                yield body
+
+    async def answer(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """See `owner.requests.ANSWERED`."""
+        async with self._session.post(f"/answer/{name}", json=dict(asked)) as response:
+            found: dict[str, Any] = await _result(response)
+            return found
+
+    async def follow(self, name: str, asked: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+        """See `owner.requests.FOLLOWED`."""
+        async with aclosing(self._frames(f"/follow/{name}", asked)) as frames:
+            async for body in frames:
+                yield json.loads(body)
+
+    async def _frames(self, path: str, asked: Mapping[str, Any]) -> AsyncGenerator[bytes, None]:
+        async with self._session.post(path, json=dict(asked)) as response:
             if response.status != 200:
                 await _result(response)
             while True:

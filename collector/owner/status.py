@@ -76,6 +76,7 @@ async def status(owner: Owner) -> dict[str, Any]:
             }
             for source in facts.sources
         ],
+        "delays": await _delays(owner),
         "stops": [asdict(stop) | {"since": _iso(stop.since), "next_try": _iso(stop.next_try)} for stop in facts.stops],
         "streams": [
             _stream(state, word, now, tries.get(state.key))
@@ -116,6 +117,12 @@ async def _watched(owner: Owner, now: int) -> Set[StreamKey]:
         for key in streams.keys(region)
         if key in states and not streams.is_finished(states[key], now)
     }
+
+
+async def _delays(owner: Owner) -> dict[str, Any]:
+    """How late the records of the last day arrived, seconds, by source; what is stored tells it."""
+    await owner.lateness.learn()
+    return {} if owner.lateness.all is None else {"syslogs": asdict(owner.lateness.all)}
 
 
 def _headline(owner: Owner, facts: ServiceFacts, streams: int, failing: int) -> tuple[str, bool]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterable, Sequence
+from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -11,6 +11,7 @@ from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
 from collector.journal.entries import KnownObject
 from collector.journal.journal import Journal
 from collector.model import StreamKey
+from collector.pipeline.lateness import SETTLE_FIRST_SECONDS, Lateness
 from collector.pipeline.run import Stage
 from collector.pipeline.streams import ACCOUNT_SCOPE, SnapshotStreams, StateStreams, Streams, WindowStreams
 from collector.settings import Settings
@@ -33,6 +34,10 @@ class Targets:
 
     ids: dict[str, list[str]] = field(default_factory=dict)
     ends: dict[str, int] = field(default_factory=dict)
+    settles: Mapping[str, int] = field(default_factory=dict)
+    """Node -> how far behind now its windows end, where that is learned."""
+    settle_first: int = SETTLE_FIRST_SECONDS
+    """Of a node that is not known yet."""
 
     def of(self, kind: str) -> list[str]:
         return self.ids.get(kind, [])
@@ -52,11 +57,16 @@ async def nowhere_else(source: InventorySource, key: StreamKey) -> list[KnownObj
 
 
 def stages(
-    settings: Settings, journal: Journal, only: Sequence[str] = (), elsewhere: Elsewhere = nowhere_else
+    settings: Settings,
+    journal: Journal,
+    only: Sequence[str] = (),
+    elsewhere: Elsewhere = nowhere_else,
+    lateness: Lateness | None = None,
 ) -> list[Stage]:
     """The parts of a run over every stream: lists, nodes of the clusters they name, then all other sources.
 
-    `only` narrows the sources by name; lists that name their targets are asked all the same.
+    `only` narrows the sources by name; lists that name their targets are asked all the same. `lateness` is what
+    nodes settle by where that is learned.
     """
 
     async def lists() -> list[Streams]:
@@ -66,16 +76,30 @@ def stages(
         return _cluster_nodes(settings, await discovered(settings, journal, elsewhere), only)
 
     async def rest() -> list[Streams]:
-        streams = sources(settings, await discovered(settings, journal, elsewhere))
+        targets = await discovered(settings, journal, elsewhere)
+        await _settled(settings, targets, lateness)
+        streams = sources(settings, targets)
         return [source for source in streams if not only or source.name in only]
 
     return [lists, nodes, rest]
 
 
-async def everything(settings: Settings, journal: Journal, elsewhere: Elsewhere = nowhere_else) -> list[Streams]:
+async def everything(
+    settings: Settings,
+    journal: Journal,
+    elsewhere: Elsewhere = nowhere_else,
+    lateness: Lateness | None = None,
+) -> list[Streams]:
     """All streams of the configuration, with what is discovered so far."""
     targets = await discovered(settings, journal, elsewhere)
+    await _settled(settings, targets, lateness)
     return [*_lists(settings, ()), *_cluster_nodes(settings, targets, ()), *sources(settings, targets)]
+
+
+async def _settled(settings: Settings, targets: Targets, lateness: Lateness | None) -> None:
+    if lateness is not None and not settings.sources.syslogs.settle_seconds:
+        await lateness.learn()
+        targets.settles, targets.settle_first = lateness.settles, lateness.first
 
 
 async def discovered(settings: Settings, journal: Journal, elsewhere: Elsewhere = nowhere_else) -> Targets:
@@ -151,7 +175,8 @@ def _streams(spec: Spec, section: Any, scope_ids: Sequence[str], targets: Target
             return StateStreams(spec.name, source, scope_ids, interval=section.interval_seconds)
     # A step that is still being filled would be stored with a value that it does not keep.
     step = getattr(section, "time_step_seconds", 0)
-    settle = section.settle_seconds + step
+    is_learned = not section.settle_seconds
+    settle = (targets.settle_first if is_learned else section.settle_seconds) + step
     return WindowStreams(
         spec.name,
         source,
@@ -163,6 +188,7 @@ def _streams(spec: Spec, section: Any, scope_ids: Sequence[str], targets: Target
         interval=section.interval_seconds,
         interval_max=max(section.interval_seconds, getattr(section, "interval_max_seconds", 0)),
         ends=targets.ends,
+        settles=targets.settles if is_learned else None,
     )
 
 

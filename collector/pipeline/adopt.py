@@ -42,6 +42,7 @@ async def adopt_streams(
         return
     marks = await _watermarks(store, new)
     newest = await _newest(store, new, tables)
+    gaps = await stored_gaps(store, new)
     for key in new:
         collected_from, watermark = marks.get(key.scope_id, (None, None))
         held = [Window(0, newest[key.scope_id] + 1)] if key.scope_id in newest else []
@@ -51,6 +52,7 @@ async def adopt_streams(
             watermark=watermark,
             held=held,
             rechecks={delay: _rechecked_to(collected_from, watermark, delay) for delay in rechecks},
+            gaps=gaps.get(key.scope_id, ()),
         )
 
 
@@ -105,6 +107,20 @@ async def _watermarks(store: Store, keys: Sequence[StreamKey]) -> dict[str, tupl
         {"operation": keys[0].operation, "region": keys[0].region, "scopes": [key.scope_id for key in keys]},
     )
     return {scope: (collected_from, watermark) for scope, collected_from, watermark in rows}
+
+
+async def stored_gaps(store: Store, keys: Sequence[StreamKey]) -> dict[str, list[tuple[Window, str]]]:
+    """The open gaps that the store shows of streams of one operation, by scope."""
+    rows = await store.fetch(
+        "SELECT scope_id, toUnixTimestamp(start), toUnixTimestamp(end), reason FROM gaps WHERE state = 'open'"
+        " AND operation = {operation:String} AND region = {region:String} AND scope_id IN {scopes:Array(String)}"
+        " ORDER BY scope_id, start, end",
+        {"operation": keys[0].operation, "region": keys[0].region, "scopes": [key.scope_id for key in keys]},
+    )
+    found: dict[str, list[tuple[Window, str]]] = {}
+    for scope, start, end, reason in rows:
+        found.setdefault(scope, []).append((Window(start, end), reason))
+    return found
 
 
 async def _newest(store: Store, keys: Sequence[StreamKey], tables: Iterable[Table]) -> Mapping[str, int]:

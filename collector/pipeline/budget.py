@@ -10,6 +10,7 @@ from typing import Literal, Protocol
 
 from collector.api.operation import Price
 from collector.errors import BudgetReached
+from collector.journal.coverage import BUDGET_REACHED_KEY
 from collector.journal.journal import Journal
 from collector.journal.money import billing_month, cny, micro_cny, month_end
 from collector.journal.spending import (
@@ -59,11 +60,12 @@ class Budget:
 NO_BUDGET = Budget()
 
 
-def note_told(db: sqlite3.Connection, told: str) -> bool:
-    """Remember that a budget was reached; False when the journal knows it already."""
+def note_told(db: sqlite3.Connection, told: str, now: int) -> bool:
+    """Remember that a budget was reached at `now` (server time, s); False when the journal knows it already."""
     (known,) = db.execute("SELECT count() FROM meta WHERE key = ? AND value = ?", (TOLD_KEY, told)).fetchone()
     if not known:
-        db.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (TOLD_KEY, told))
+        facts = [(TOLD_KEY, told), (BUDGET_REACHED_KEY, now)]
+        db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts)
     return not known
 
 

@@ -8,13 +8,13 @@ from typing import Any
 
 import structlog
 
+from collector.journal.coverage import GAP_MISSED
 from collector.journal.entries import Chunk, OpenWindow, PageCommit, Seal, StreamState
 from collector.model import ShipMode, Window
 from collector.pipeline.chunking import by_partition, chunks, dead_letter_chunks, decode_lines
 from collector.pipeline.collecting import (
     CODE_NOT_USED,
     GAP_CHANGED,
-    GAP_MISSED,
     GAP_PARTIAL,
     READINGS_MAX,
     Collecting,

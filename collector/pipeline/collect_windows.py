@@ -23,7 +23,7 @@ from collector.pipeline.collecting import (
     Collecting,
     counters,
 )
-from collector.pipeline.windows import FIRST_LOOK, SPAN_SECONDS_MAX, Planned
+from collector.pipeline.windows import SPAN_SECONDS_MAX, Planned, looked_again
 from collector.sources.page import PageRows
 from collector.sources.source import WindowSource
 from collector.telemetry import tracing
@@ -105,7 +105,8 @@ class _WindowReader:
                 log.info("cursor_died", stream=str(state.key), pages=here.pages, code=error.code)
                 return await journal.restart_window(state.id, here.id), False
             page = source.page(state.key, window, cursor, reply.answer)
-            if planned.delay == max(state.rechecks, default=FIRST_LOOK):
+            # A look that is late enough for the last recheck stands for it.
+            if reply.date - max(state.rechecks, default=0) >= window.end:
                 _take_unsure(page)
             in_order, last_time = _order(here, page.times)
             ending = self._ending(window, here, page, reply.date, following, in_order, last_time)
@@ -128,7 +129,7 @@ class _WindowReader:
                 in_order=in_order,
                 attempt=reply.attempt,
                 seal=ending.seal,
-                counters=counters(page),
+                counters=(*counters(page), *self._calls()),
             )
             if ending.seal is not None and here is None and ending.seal.rewrite is not None:
                 # The only page can be cut before it is written.
@@ -202,6 +203,11 @@ class _WindowReader:
             end = min(last_time, end)
             return _Ending(Seal(end, date, _rewrite(reading, end), gaps))
         return _Ending(is_dropped=True)
+
+    def _calls(self) -> tuple[tuple[str, int], ...]:
+        """What the page's call was for, where it was no first look."""
+        name = looked_again(self._planned.delay)
+        return ((f"{name}_calls/{self._source.operation.name}", 1),) if name else ()
 
     def _is_too_wide(self, here: OpenWindow | None, page: PageRows) -> bool:
         """Whether the first page shows that all pages together would outgrow a block."""

@@ -24,7 +24,6 @@ CODE_NOT_USED: Final = "not_used"
 
 GAP_CHANGED: Final = "changed while paging"
 GAP_CUT_OFF: Final = "cut off"
-GAP_MISSED: Final = "missed"
 GAP_PARTIAL: Final = "partial"
 
 

@@ -19,6 +19,8 @@ class SourceFacts:
     """Now less the watermark, of the stream furthest behind; None where no stream has a watermark."""
     freshness_promise_seconds: float
     """What it should stay below: `interval_max + settle + 2 x flush_interval`."""
+    settle_seconds: int
+    """How far behind now windows end, of the stream that stays back furthest."""
     ticks_missed: int
     """Since the start."""
     due: int

@@ -64,7 +64,7 @@ class JournalMeter:
             passing.append(spending)
             if budget.on_reached == "stop":
                 raise refusal(operation.name, spending, cap_cny)
-            if note_told(db, budget.told(spending.month)):
+            if note_told(db, budget.told(spending.month), now):
                 news.append(spending)
 
         try:
@@ -74,7 +74,7 @@ class JournalMeter:
             if self._told != told:
                 # What was written with the refused reservation is undone with it.
                 self._told = told
-                if await self._journal.run(lambda db: note_told(db, told)):
+                if await self._journal.run(lambda db: note_told(db, told, now)):
                     _tell("budget_reached", operation, passing[0], cap_cny)
             raise
         # Nothing is awaited here: who is cancelled now would leave a ticket that nobody settles.

@@ -527,6 +527,7 @@ class Service:
             states=Counter(_state(slot) for slot in slots),
             freshness_seconds=float(max(0, now - min(marks))) if marks else None,
             freshness_promise_seconds=cadence.interval_max + lane.streams.settle + 2 * self._flush_interval_seconds,
+            settle_seconds=lane.streams.settle,
             ticks_missed=lane.ticks_missed,
             due=lane.queue.due(),
         )

@@ -21,6 +21,7 @@ from collector.journal.outgoing import Limits, Outgoing, choose_append, choose_c
 from collector.model import ShipMode, Window
 from collector.pipeline.chunking import decode_lines, partition_of
 from collector.pipeline.compare import missing_rows
+from collector.pipeline.windows import looked_again
 from collector.sources.normalise import lines
 from collector.sources.tables import API_CALLS, DEAD_LETTERS, TABLES, Table
 from collector.store.base import Store
@@ -218,7 +219,9 @@ class Shipper:
         if conflicts:
             log.warning("answer_changed", table=table.name, stream=str(comparison.stream), conflicts=conflicts)
         bodies = comparison.body.splitlines(keepends=True)
-        return Compared(comparison.chunk_ids, tuple(bodies[index] for index in found), conflicts)
+        name = looked_again(comparison.delay)
+        counter = f"{name}_rows/{comparison.stream.operation}" if name and comparison.stream is not None else ""
+        return Compared(comparison.chunk_ids, tuple(bodies[index] for index in found), conflicts, counter)
 
     # State
 
@@ -232,7 +235,7 @@ class Shipper:
                 for _, key, collected_from, watermark in moved
             ]
             await self._store.insert("watermark_states", WATERMARK_COLUMNS, lines(rows), token=str(uuid.uuid4()))
-            await self._outgoing.watermarks_shipped([(row[0], row[3]) for row in moved])
+            await self._outgoing.watermarks_shipped([(row[0], row[2], row[3]) for row in moved])
         await ship_gaps(self._outgoing, self._store, self._clock)
 
 
@@ -247,7 +250,7 @@ async def ship_gaps(outgoing: Outgoing, store: Store, clock: Clock) -> None:
         for _, key, window, reason, state in changed
     ]
     await store.insert("gap_states", GAP_COLUMNS, lines(rows), token=str(uuid.uuid4()))
-    await outgoing.gaps_shipped([(row[0], row[2]) for row in changed])
+    await outgoing.gaps_shipped([(row[0], row[2], row[4]) for row in changed])
 
 
 async def stored_identities(

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from collector.api.operation import Operation
+from collector.journal.coverage import BACKFILL, Piece
 from collector.journal.entries import StreamState
 from collector.journal.journal import Journal
 from collector.model import StreamKey, Window
@@ -19,6 +20,7 @@ from collector.pipeline.windows import (
     SPAN_SECONDS_MAX,
     Horizon,
     is_finished,
+    next_backfill,
     next_recheck,
     next_window,
     seconds_due,
@@ -120,21 +122,29 @@ class WindowStreams:
         interval: int = 60,
         interval_max: int | None = None,
         ends: Mapping[str, int] | None = None,
+        settles: Mapping[str, int] | None = None,
     ) -> None:
         """All times in seconds. The interval is fixed without `interval_max`; `ends` are the moments
-        after which there is nothing of a scope, where that is known."""
+        after which there is nothing of a scope, where that is known; `settles` those of scopes that have their own."""
         self.name = name
         self.operation = source.operation
         self.tables = source.tables
-        self._source = source
+        self.source = source
         self._scope_ids = tuple(scope_ids)
-        self.settle = settle
+        self._settle = settle
+        self._settles = settles if settles is not None else {}
         self.cadence = Cadence(interval, interval_max or interval)
         self.spread = interval
         self.calls_per_look = source.pages_of_window
         self._initial_lookback = initial_lookback
         self._rechecks = tuple(rechecks)
         self._ends = ends or {}
+
+    @property
+    def settle(self) -> int:
+        if not self._settles:
+            return self._settle
+        return max((self._settles.get(scope_id, self._settle) for scope_id in self._scope_ids), default=self._settle)
 
     def keys(self, region: str) -> list[StreamKey]:
         return [StreamKey(self.operation.name, region, scope_id) for scope_id in self._scope_ids]
@@ -147,11 +157,11 @@ class WindowStreams:
 
     def probe(self, key: StreamKey, now: int) -> dict[str, Any]:
         end = now - self.settle
-        return self._source.parameters(key, Window(end - PROBE_SECONDS, end), None)
+        return self.source.parameters(key, Window(end - PROBE_SECONDS, end), None)
 
     def is_behind(self, state: StreamState, now: int, interval: int) -> bool:
         horizon = self._horizon(state, interval=interval)
-        if state.open or state.sealed_to is None or horizon.end(now) - state.sealed_to >= interval:
+        if state.open.keys() - {BACKFILL} or state.sealed_to is None or horizon.end(now) - state.sealed_to >= interval:
             return next_window(state, horizon, now) is not None
         return next_recheck(state, horizon, now) is not None
 
@@ -167,16 +177,27 @@ class WindowStreams:
         planned = next_window(state, self._horizon(state, span, interval), reached)
         if planned is None:
             return None
-        after = await collect_window(collecting, self._source, state, planned, self.settle)
+        after = await collect_window(collecting, self.source, state, planned, self._settle_of(state))
         # Nothing of it could be sealed yet, and asking at once would bring the same, unless the answer has shown
         # that it is earlier than was thought (by more than the second that a Date is cut to).
         is_earlier = collecting.server_clock.now() < reached - 1
         is_unchanged = after == state and span_max(collecting, state) == span and not is_earlier
         return None if is_unchanged else after
 
+    async def fill(self, collecting: Collecting, state: StreamState, piece: Piece) -> StreamState:
+        """Read the next window of a piece of a backfill; the stream is unchanged where nothing could be sealed yet.
+
+        Raises ApiError; what was read stays in the journal.
+        """
+        planned = next_backfill(state, piece, span_max(collecting, state))
+        return await collect_window(collecting, self.source, state, planned, self._settle_of(state))
+
+    def _settle_of(self, state: StreamState) -> int:
+        return self._settles.get(state.key.scope_id, self._settle)
+
     def _horizon(self, state: StreamState, span: int = SPAN_SECONDS_MAX, interval: int = 0) -> Horizon:
         until = self._ends.get(state.key.scope_id)
-        return Horizon(self.settle, self._initial_lookback, span, until, interval)
+        return Horizon(self._settle_of(state), self._initial_lookback, span, until, interval)
 
 
 class _Looks:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
+from collector.journal.coverage import BACKFILL, Piece
 from collector.journal.entries import StreamState
 from collector.model import ShipMode, Window
 
@@ -51,7 +52,9 @@ class Horizon:
 def next_window(state: StreamState, horizon: Horizon, now: int) -> Planned | None:
     """The next window of a stream at server time `now`: an open one, else new time, else a recheck."""
     for delay, open_window in state.open.items():
-        return Planned(open_window.window, open_window.mode, delay)
+        # A backfill goes on with its own.
+        if delay != BACKFILL:
+            return Planned(open_window.window, open_window.mode, delay)
     return first_look(state, horizon, now) or next_recheck(state, horizon, now)
 
 
@@ -80,6 +83,22 @@ def next_recheck(state: StreamState, horizon: Horizon, now: int) -> Planned | No
     return None
 
 
+def looked_again(delay: int) -> str:
+    """What a window is for that is no first look, as the journal's counters name it; empty for all others."""
+    if delay == BACKFILL:
+        return "backfill"
+    return "recheck" if delay > FIRST_LOOK else ""
+
+
+def next_backfill(state: StreamState, piece: Piece, span_max: int) -> Planned:
+    """The next window of a piece of a backfill that is not read yet; all of it is compared."""
+    reading = state.open.get(BACKFILL)
+    if reading is not None:
+        return Planned(reading.window, reading.mode, BACKFILL)
+    start = piece.sealed_to
+    return Planned(Window(start, min(piece.window.end, start + span_max)), ShipMode.COMPARE, BACKFILL)
+
+
 def gather_seconds(delay: int, interval: int) -> int:
     """How much has to gather before a recheck of `delay` asks, where looks are `interval` apart; all in seconds."""
     return max(1, delay // RECHECK_SHARE, RECHECK_LOOKS * interval)
@@ -87,7 +106,7 @@ def gather_seconds(delay: int, interval: int) -> int:
 
 def is_finished(state: StreamState, horizon: Horizon, now: int) -> bool:
     """Whether a stream has ended and every look at it has been made, or it ended too long ago to be looked at."""
-    if horizon.until is None or state.open:
+    if horizon.until is None or state.open.keys() - {BACKFILL}:
         return False
     if state.sealed_to is None:
         return horizon.until <= now - horizon.initial_lookback

@@ -66,6 +66,7 @@ async def serve(
                 serving_sql(owner, listen=settings.service.sql_listen, token=token),
                 _beside(_follow_reloads(owner, service, notifier, reloads, reload)),
                 _beside(_stay_alive(owner, service, notifier, clock)),
+                _beside(owner.lateness.follow()),
             ):
                 log.info("service_started", streams=service.stream_count, sources=len(service.facts().sources))
                 notifier.ready(_in_one_line(service))

@@ -10,6 +10,7 @@ from collector.settings.credentials import (
 from collector.settings.document import example, json_schema
 from collector.settings.load import DEFAULT_FILE, FILE_VARIABLE, anchored, load, locate
 from collector.settings.model import (
+    SETTLE_AUTO_SECONDS,
     ApiSettings,
     JournalSettings,
     LogSettings,
@@ -26,6 +27,7 @@ __all__ = [
     "API_KEY_VARIABLE",
     "DEFAULT_FILE",
     "FILE_VARIABLE",
+    "SETTLE_AUTO_SECONDS",
     "STORE_PASSWORD_VARIABLE",
     "STORE_TOKEN_VARIABLE",
     "ApiSettings",

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from collector.settings.model import Settings, TargetSettings
+from collector.settings.model import SETTLE_AUTO_SECONDS, Settings, TargetSettings
 from collector.settings.reading import KeyPath, Mistake, expected, show
 from collector.units import format_duration
 
@@ -44,8 +44,9 @@ def _recheck(settings: Settings, source: str) -> Iterator[Mistake]:
     shown = [format_duration(seconds) for seconds in recheck]
     if list(recheck) != sorted(set(recheck)):
         yield expected(path, shown, "durations that ascend, each once")
-    elif recheck and recheck[0] <= section.settle_seconds:
-        settle = format_duration(section.settle_seconds)
+    elif recheck and recheck[0] <= (most := section.settle_seconds or SETTLE_AUTO_SECONDS[1]):
+        is_auto = "at most " if not section.settle_seconds else ""
+        settle = f"{is_auto}{format_duration(most)}"
         yield expected(path, shown, f"durations longer than sources.{source}.settle, which is {settle}")
 
 

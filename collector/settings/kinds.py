@@ -120,6 +120,33 @@ def duration(low: str, high: str, *, fraction: bool = False, divides_day: bool =
     return Kind(read, {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$"}, check, format_duration)
 
 
+def duration_or_auto(low: str, high: str) -> Kind:
+    """A duration of whole seconds, or `auto`, which is read as 0."""
+    fixed = duration(low, high)
+
+    def right(error: ValueError) -> ValueError:
+        return ValueError(f'{error}, or "auto"')
+
+    def read(value: object) -> int:
+        if value == "auto":
+            return 0
+        try:
+            return int(fixed.read(value))
+        except ValueError as error:
+            raise right(error) from None
+
+    def check(value: object) -> int:
+        if value == 0 and not isinstance(value, bool):
+            return 0
+        try:
+            return int(fixed.take(value))
+        except ValueError as error:
+            raise right(error) from None
+
+    schema = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d)|auto)$"}
+    return Kind(read, schema, check, lambda seconds: format_duration(seconds) if seconds else "auto")
+
+
 def size(low: str, high: str) -> Kind:
     """A number of bytes, written as `64MiB`."""
     low_bytes, high_bytes = parse_size(low), parse_size(high)

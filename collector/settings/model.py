@@ -25,6 +25,9 @@ LogFormat = Literal["auto", "console", "json"]
 
 RECHECKS_MAX = 10
 
+SETTLE_AUTO_SECONDS = (15, 300)
+"""Bounds of a settle that is learned from how late records arrive."""
+
 
 def _empty() -> Mapping[str, Any]:
     return MappingProxyType({})
@@ -239,6 +242,7 @@ Flag = Annotated[bool, kinds.flag()]
 Interval = Annotated[int, kinds.duration("1s", "1d")]
 Tick = Annotated[int, kinds.duration("1s", "1d", divides_day=True)]
 Settle = Annotated[int, kinds.duration("1s", "1d")]
+SettleOrAuto = Annotated[int, kinds.duration_or_auto("1s", "1d")]
 Lookback = Annotated[int, kinds.duration("0s", "365d")]
 Rechecks = tuple[Annotated[int, kinds.duration("1s", "30d")], ...]
 
@@ -255,7 +259,12 @@ class SyslogsSettings(Section):
         alias="interval_max",
         description="A node that logs little is looked at less often, down to this; equal to interval: always alike.",
     )
-    settle_seconds: Settle = _settle(60)
+    settle_seconds: SettleOrAuto = Field(
+        60,
+        alias="settle",
+        description="Stay this far behind now, so that what is on its way can arrive: a duration from 1s to 1d, or "
+        '"auto": learned for each node from how late its lines arrive, 15s to 5m.',
+    )
     initial_lookback_seconds: Lookback = _initial_lookback("a node that is new here")
     recheck_seconds: Rechecks = _recheck()
 

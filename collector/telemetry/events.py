@@ -100,6 +100,8 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         "A look failed; the stream is tried again by itself. Once until it recovers; not while its circuit is open.",
         ("stream", "error", "next_try_seconds"),
     ),
+    "delays_not_learned": ("The store did not tell how late records arrive; what was known stays.", ("error",)),
+    "backfill_failed": ("A backfill has read a part of a stream; the same command goes on there.", ("stream", "error")),
     "stream_recovered": ("A stream that failed works again.", ("stream", "failed_seconds")),
     "look_failed_unexpectedly": ("A fault of this program; the stream counts as failed.", ("stream", "exc_info")),
     "ticks_missed": ("Looks were not made, their time had passed. Once until none was late for two intervals.",

@@ -51,6 +51,11 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         ("what", "operation"),
     ),
     "store_up": ("1 while the store takes rows, 0 since the last try failed.", ()),
+    "arrival_delay_seconds": (
+        "Within this time so large a part of the last day's records has arrived.",
+        ("source", "quantile"),
+    ),
+    "settle_seconds": ("How far behind now windows end, of the stream that stays back furthest.", ("source",)),
     "build_info": ("1, with the version.", ("version",)),
 }
 """Name -> what it says, and its labels."""
@@ -59,6 +64,8 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "rows": ("Rows that the store has taken.", ("table",)),
     "ticks_missed": ("Looks that were not made because their time had passed.", ("source",)),
     "dead_letters": ("Records that could not be placed or stored, since the journal was made.", ()),
+    "recheck_calls": ("Answers to looks for late records, since the journal was made.", ("operation",)),
+    "late_rows": ("Rows that rechecks have found, since the journal was made.", ("operation",)),
     "cost_cny": ("CNY that calls of this billing month have cost after the free ones.", ("operation",)),
 }
 """Name without `_total` -> what it says, and its labels."""

@@ -404,6 +404,7 @@ async def test_a_journal_of_the_format_before_prices_its_calls(tmp_path: Path) -
         "ALTER TABLE reserved DROP COLUMN price_micro_cny",
         "ALTER TABLE reserved DROP COLUMN free_calls",
         "DROP TABLE spend_hours",
+        "DROP TABLE backfills",
         "PRAGMA user_version = 2",
     ):
         old.execute(statement)

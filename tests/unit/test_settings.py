@@ -24,9 +24,9 @@ CONFIG = Path(__file__).parents[1] / "testdata" / "config"
 # One file each, `<name>.bad.toml`, and the one line that it gives. `{folder}` stands for the files' folder.
 BAD = [
     ("duration_unit", 'sources.syslogs.interval: got "5x"; expected a duration such as 30s, 5m, 6h or 7d'),
-    ("duration_number", "sources.syslogs.settle: got 60; expected a duration such as 30s, 5m, 6h or 7d"),
+    ("duration_number", 'sources.syslogs.settle: got 60; expected a duration such as 30s, 5m, 6h or 7d, or "auto"'),
     ("duration_too_long", 'api.timeout: got "1h"; expected a duration from 1s to 10m'),
-    ("duration_too_short", 'sources.syslogs.settle: got "0s"; expected a duration from 1s to 1d'),
+    ("duration_too_short", 'sources.syslogs.settle: got "0s"; expected a duration from 1s to 1d, or "auto"'),
     (
         "duration_not_whole",
         'sources.syslogs.interval: got "1500ms"; expected a duration of whole seconds, such as 30s',
@@ -292,7 +292,8 @@ def test_a_check_between_values_waits_until_each_is_right(tmp_path: Path) -> Non
     """A wrong settle is one mistake, and not a second one of recheck against its default."""
     path = written(tmp_path, '[sources.syslogs]\nsettle = "x"\nrecheck = ["30s"]\n')
 
-    assert mistakes_of(path) == ['sources.syslogs.settle: got "x"; expected a duration such as 30s, 5m, 6h or 7d']
+    right = 'expected a duration such as 30s, 5m, 6h or 7d, or "auto"'
+    assert mistakes_of(path) == [f'sources.syslogs.settle: got "x"; {right}']
 
 
 def test_a_long_value_is_cut(tmp_path: Path) -> None:
@@ -658,3 +659,18 @@ def test_what_is_no_size_is_told_with_an_example(text: str) -> None:
     """Units are the binary ones, spelled as such."""
     with pytest.raises(ValueError, match="is not a size: write a number and B, KiB, MiB, GiB or TiB, such as 64MiB"):
         parse_size(text)
+
+
+def test_a_settle_may_be_learned(tmp_path: Path) -> None:
+    """`auto` is a settle of its own, its rechecks are later than its upper bound, and it is written as it was read."""
+    path = written(tmp_path, '[sources.syslogs]\nsettle = "auto"\n')
+    found = load(path, {})
+    assert found.sources.syslogs.settle_seconds == 0
+    assert found.model_dump(mode="json", by_alias=True)["sources"]["syslogs"]["settle"] == "auto"
+    path = written(tmp_path, '[sources.syslogs]\nsettle = "auto"\nrecheck = ["5m"]\n')
+    assert mistakes_of(path) == [
+        'sources.syslogs.recheck: got ["5m"]; expected durations longer than sources.syslogs.settle, '
+        "which is at most 5m"
+    ]
+    path = written(tmp_path, '[sources.events]\nsettle = "auto"\n')
+    assert len(mistakes_of(path)) == 1

@@ -9,8 +9,8 @@ import typer
 
 # The order in which `--help` lists them. `resource-log` is in `resource_log.py`, `import` in `import_.py`.
 COMMANDS: tuple[str, ...] = (
-    "demo", "init", "check", "plan", "run", "status", "query", "call", "diagnostics", "resource-log", "xtrace",
-    "migrate", "export", "import", "journal", "simulate",
+    "demo", "init", "check", "plan", "run", "status", "query", "gaps", "backfill", "verify", "call", "diagnostics",
+    "resource-log", "xtrace", "migrate", "export", "import", "journal", "simulate",
 )  # fmt: skip
 
 

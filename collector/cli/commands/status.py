@@ -63,6 +63,15 @@ def _show(told: dict[str, Any]) -> None:
                 for s in told["sources"]
             ],
         )
+    if told["delays"]:
+        print_table(
+            "Arrival of records in the last day",
+            ["source", "half within", "99 % within", "99.9 % within", "latest"],
+            [
+                (source, *(_ago(delay[name]) for name in ("p50", "p99", "p999", "most")))
+                for source, delay in told["delays"].items()
+            ],
+        )
     # What fails comes first, then what is furthest behind: that is what a person looks for.
     streams = sorted(
         (s for s in told["streams"] if s["state"] != ENDED),

@@ -1,0 +1,96 @@
+"""`gaps`: what is not covered, as the journal and the store know it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from collector.errors import UsageError
+from collector.journal.coverage import Gap, open_gaps
+from collector.model import StreamKey, Window
+from collector.owner.instance import Owner
+from collector.owner.ranges import iso
+from collector.pipeline.coverage import Coverage, missing
+from collector.sources.inventory import InventorySource
+from collector.sources.registry import SPECS
+
+
+async def gaps(owner: Owner, asked: Mapping[str, Any]) -> dict[str, Any]:
+    """What is missing of the streams of a source (None: of all), of a range or of all that was begun."""
+    now = owner.server_clock.now()
+    start, end = (None if t is None else (int(t) if t > 0 else now + int(t)) for t in (asked["start"], asked["end"]))
+    if start is not None and end is not None and start >= end:
+        raise UsageError(f"--from {iso(start)} is not before --to {iso(end)}")
+    source, scopes = asked["source"], set(asked["scopes"])
+    names = list(type(owner.settings.sources).model_fields)
+    if source is not None and source not in names:
+        raise UsageError(f"got source {source!r}; expected one of {', '.join(names)}")
+    streams = await _coverages(owner)
+    source_of = _sources(owner)
+    configured = {key for each in await owner.streams() for key in each.keys(owner.settings.api.region)}
+    for key in configured:
+        if owner.settings.share.owns(key):
+            streams.setdefault(key, Coverage(key, None, None))
+    if scopes and (strange := sorted(scopes - {key.scope_id for key in streams})):
+        raise UsageError(f"--scope: no stream is about {strange[0]}", hint="pai-collector status lists the streams")
+    earliest: dict[str, int] = {}
+    for each in streams.values():
+        if each.collected_from is not None:
+            name = each.key.operation
+            earliest[name] = min(earliest.get(name, each.collected_from), each.collected_from)
+    chosen = [
+        each
+        for key, each in sorted(streams.items())
+        if (source is None or source_of.get(key.operation) == source)
+        and (not scopes or key.scope_id in scopes)
+        # What is not watched any more is not expected to go on.
+        and (key in configured or each.gaps)
+    ]
+    found = [one for each in chosen for one in missing(each, start, end, earliest.get(each.key.operation))]
+    return {
+        "streams": len(chosen),
+        "gaps": [
+            {
+                "source": source_of.get(one.key.operation, ""),
+                "operation": one.key.operation,
+                "scope_id": one.key.scope_id,
+                "from": None if one.window is None else iso(one.window.start),
+                "to": None if one.window is None else iso(one.window.end),
+                "seconds": None if one.window is None else one.window.seconds,
+                "reason": one.reason,
+            }
+            for one in found
+        ],
+    }
+
+
+async def _coverages(owner: Owner) -> dict[StreamKey, Coverage]:
+    """Every stream, as the journal has it, else as the store shows it."""
+    region = {"region": owner.settings.api.region}
+    found: dict[StreamKey, Coverage] = {}
+    marks = await owner.store.fetch(
+        "SELECT operation, region, scope_id, toUnixTimestamp(collected_from), toUnixTimestamp(watermark)"
+        " FROM watermarks WHERE region = {region:String}",
+        region,
+    )
+    shown: dict[StreamKey, list[Gap]] = {}
+    for *names, start, end, reason in await owner.store.fetch(
+        "SELECT operation, region, scope_id, toUnixTimestamp(start), toUnixTimestamp(end), reason FROM gaps"
+        " WHERE region = {region:String} AND state = 'open' ORDER BY start, end",
+        region,
+    ):
+        shown.setdefault(StreamKey(*names), []).append(Gap(Window(start, end), reason))
+    for *names, collected_from, watermark in marks:
+        key = StreamKey(*names)
+        found[key] = Coverage(key, collected_from, watermark, tuple(shown.get(key, ())))
+    known = await owner.journal.run(open_gaps)
+    for key, state in (await owner.journal.streams()).items():
+        found[key] = Coverage(key, state.collected_from, state.watermark, tuple(known.get(key, ())))
+    return found
+
+
+def _sources(owner: Owner) -> dict[str, str]:
+    """Operation -> the source that asks it."""
+    found = {spec.make(getattr(owner.settings.sources, spec.name)).operation.name: spec.name for spec in SPECS}
+    kinds = ("cluster", "resource_group", "job", "instance", "service", "eas_resource", "node")
+    return {InventorySource(kind).operation.name: "inventory" for kind in kinds} | found
