@@ -150,6 +150,7 @@ class Owner:
             threaded=self._threaded,
         )
         self._stack.callback(self.journal.close)
+        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         clean_end = await self.journal.meta(CLEAN_END_KEY)
         await self.journal.start()
         if self.journal.unknown_calls:
@@ -166,7 +167,6 @@ class Owner:
         if migrated:
             await migrate(self.store)
         self.outgoing = Outgoing(self.journal)
-        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         self.membership = JournalMembership(
             self.store,
             self.journal,
