@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from random import Random
 
@@ -9,10 +10,28 @@ import pytest
 
 from collector.errors import StoreUnavailable
 from collector.owner.instance import Owner
+from tests.simulation.history import History, Incident, Kind, draw
 from tests.simulation.machine import Shop
+from tests.simulation.shrink import played
 from tests.simulation.twin import Twin
 from tests.simulation.virtual import VirtualClock, VirtualLoop, run
 from tests.support import NOW, settings
+
+
+def history(*incidents: tuple[Kind, float, float]) -> History:
+    """One node, one group, a few minutes, and these incidents: kind, second, how long."""
+    return replace(
+        draw(5), minutes=4, nodes=1, groups=1, interval=40, flush_seconds=5.0, lines_per_second=0.15, rechecks=(90,),
+        incidents=tuple(
+            Incident(number, kind, at, seconds, 1, 0) for number, (kind, at, seconds) in enumerate(incidents, start=1)
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("at", [60.0, 90.0])
+def test_parts_of_the_meter_outlive_a_long_outage(at: float) -> None:
+    """One whose answer was lost for longer than its token is trusted is sent again: nothing could be compared."""
+    assert not played(history((Kind.TOKENS_FORGOTTEN, at, 20.0))).broken
 
 
 def test_a_start_without_its_store_says_so(tmp_path: Path) -> None:
