@@ -34,6 +34,14 @@ def test_parts_of_the_meter_outlive_a_long_outage(at: float) -> None:
     assert not played(history((Kind.TOKENS_FORGOTTEN, at, 20.0))).broken
 
 
+@pytest.mark.parametrize("seed", [3, 18, 36])
+def test_a_watermark_waits_for_refused_rows(seed: int) -> None:
+    """A row that the store refuses is not stored before its dead letter is: only then may the watermark pass it."""
+    crashes = [(Kind.CRASH_AFTER_INSERT, 100.0, 1.0), (Kind.CRASH_AFTER_INSERT, 150.0, 1.0)]
+    refused = history((Kind.POISON, 0.0, 0.0), *crashes)
+    assert not played(replace(refused, seed=seed, flush_seconds=15.0)).broken
+
+
 def test_a_start_without_its_store_says_so(tmp_path: Path) -> None:
     """Whatever keeps an owner from opening is what its caller is told."""
     loop = VirtualLoop()
