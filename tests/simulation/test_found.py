@@ -42,6 +42,15 @@ def test_a_watermark_waits_for_refused_rows(seed: int) -> None:
     assert not played(replace(refused, seed=seed, flush_seconds=15.0)).broken
 
 
+@pytest.mark.parametrize("seed", [7, 15])
+def test_rechecks_are_owed_though_the_journal_is_lost(seed: int) -> None:
+    """A recheck waits until it spans some looks: one that was still due is made by the new journal."""
+    lost = history((Kind.LATE_ROWS, 200.0 + seed * 10 % 90, 0.0), (Kind.JOURNAL_LOST, 430.0, 5.0))
+    late = replace(lost.incidents[0], count=40)
+    lost = replace(lost, seed=seed, begins=NOW, minutes=9, interval=90, settle=25, rechecks=(120,))
+    assert not played(replace(lost, incidents=(late, lost.incidents[1]))).broken
+
+
 def test_a_start_without_its_store_says_so(tmp_path: Path) -> None:
     """Whatever keeps an owner from opening is what its caller is told."""
     loop = VirtualLoop()
