@@ -194,6 +194,8 @@ async def test_gaps_show_their_last_state(stores: Stores) -> None:
 
     shown = await same(stores, "SELECT scope_id, toUnixTimestamp(start), toUnixTimestamp(end), reason, state FROM gaps")
     assert shown == [["g1", NOW, NOW + 60, "missed", "filled"]]
+    for state, count in (("filled", 1), ("open", 0)):
+        assert len(await same(stores, f"SELECT scope_id FROM gaps WHERE state = '{state}'")) == count
 
 
 async def test_journals_are_known_alike(stores: Stores) -> None:

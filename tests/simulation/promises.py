@@ -34,6 +34,9 @@ REGION = "cn-hangzhou"
 LATE_SEQUENCE_MIN = 1_000_000
 """Sequence numbers of late rows begin here."""
 
+TOKENS_ENOUGH = 1000
+"""More than are sent in any history."""
+
 _TIME, _NODE, _MSG = (SYSLOG_COLUMNS.index(name) for name in ("time", "node_id", "msg"))
 _SYSLOGS_SHOWN = ", ".join(
     f"toUnixTimestamp({name})" if name in ("time", "receive_time") else name for name in SYSLOG_COLUMNS
@@ -66,7 +69,10 @@ class Facts:
         """Of these, where more has happened than the service's own change."""
         self.is_journal_lost = False
         self.is_quota_cut = False
-        self.is_token_forgotten = any(one.kind is Kind.TOKENS_FORGOTTEN for one in history.incidents)
+        kinds = {one.kind for one in history.incidents}
+        # While another journal ships in its place, a returning one's tokens may be pushed out of a small memory.
+        is_pushed_out = Kind.OLD_JOURNAL in kinds and history.tokens_max < TOKENS_ENOUGH
+        self.is_token_forgotten = Kind.TOKENS_FORGOTTEN in kinds or is_pushed_out
         self._asked: dict[int, set[str]] = {}
 
     def add_late(self, rows: LateRows) -> None:

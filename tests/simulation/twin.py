@@ -206,6 +206,7 @@ _CONDITION = re.compile(
     r"IN \{(?P<among>\w+):Array\(String\)\}"
     r"|IN \(SELECT arrayJoin\(\{(?P<times>\w+):Array\(UInt32\)\}\)::DateTime\('UTC'\)\)"
     r"|= \{(?P<equal>\w+):String\}"
+    r"|= '(?P<literal>\w+)'"
     r"|>= \{(?P<least>\w+):UInt32\}"
     r"|BETWEEN \{(?P<first>\w+):UInt32\} AND \{(?P<last>\w+):UInt32\}"
     r")(?: AND |$)"
@@ -227,8 +228,8 @@ def _conditions(text: str, parameters: Mapping[str, Any]) -> list[tuple[str, Con
 def _test(match: re.Match[str], parameters: Mapping[str, Any]) -> Condition:
     if several := match["among"] or match["times"]:
         return frozenset(parameters[several]).__contains__
-    if match["equal"]:
-        value = parameters[match["equal"]]
+    if match["equal"] or match["literal"]:
+        value = parameters[match["equal"]] if match["equal"] else match["literal"]
         return lambda seen: seen == value
     low = parameters[match["least"] or match["first"]]
     high = parameters[match["last"]] if match["last"] else 2**63
