@@ -242,6 +242,9 @@ class Run:
         self._in(crash.down_seconds, lambda: self._begin(index))
 
     async def _begin(self, index: int) -> None:
+        if index and self.shares[0] == "0/1":
+            # It crashed before one process took the place of two.
+            return
         if not self.machines[index].is_on:
             self.machines[index].begin(self.settings_of(index))
 
@@ -398,6 +401,9 @@ class Run:
         second = self.machines[1]
         pause = max(SWITCH_SECONDS_MIN, incident.seconds)
         is_two = self.shares[0] == "0/2"
+        if is_two and not second.is_up:
+            # It crashed before, and is given up with the calls that it has not shipped.
+            self.facts.is_journal_lost = True
         for machine in self.machines:
             if machine.is_on and not machine.power.is_out:
                 if is_two and machine is second and incident.count % 2:
