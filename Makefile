@@ -10,7 +10,7 @@ CODE := collector tests $(wildcard benchmarks contrib)
 
 .PHONY: help
 help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## / { printf "  make %-8s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): requirements/test.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("pai-collector needs Python 3.11 or later: make PYTHON=...") if sys.version_info < (3, 11) else None'
@@ -30,6 +30,17 @@ test: $(READY) ## Run the tests; choose some with ARGS
 .PHONY: week
 week: $(READY) ## A simulated week of incidents, with what happens when; another length with SIMULATED_DAYS=30
 	$(BIN)/python -m pytest tests/simulation -s -k leaves_the_truth $(ARGS)
+
+SEEDS ?= 200
+FROM ?= 0
+
+.PHONY: simulate-faults
+simulate-faults: $(READY) ## Live through SEEDS=200 seeded histories of faults, from FROM=0, on all cores; options in ARGS
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) $(ARGS)
+
+.PHONY: simulate-breakages
+simulate-breakages: $(READY) ## Break the program on purpose, and see at which seed the simulation notices
+	$(BIN)/python -m tests.simulation.breakages $(ARGS)
 
 .PHONY: lint
 lint: $(READY) ## Check style and formatting

@@ -8,6 +8,8 @@ import zlib
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
+
 from collector.clock import Signal
 from collector.errors import JournalCorrupt
 from collector.journal import ledger
@@ -201,10 +203,14 @@ class Outgoing:
         await self._journal.run(work)
 
     async def bury(self, segment: Segment, letter: Chunk, monotonic: float) -> None:
-        """A refused row becomes a dead letter, and its segment is done."""
+        """A refused row becomes a dead letter, and its segment is done.
+
+        The letter takes the row's place in its stream, whose watermark waits for it too.
+        """
 
         def work(db: sqlite3.Connection) -> None:
-            put_chunk(db, letter, monotonic, seal_number=next_number(db, "seal_number"))
+            stream_id, number = _place(db, segment, letter)
+            put_chunk(db, letter, monotonic, stream_id=stream_id, seal_number=number)
             add_to_counter(db, "dead_letters", 1)
             _acknowledge(db, segment.id, segment.parent_id)
 
@@ -321,6 +327,17 @@ def _freeze(db: sqlite3.Connection, table: str, chunk_ids: list[int], left: list
     segment_id = _put_segment(db, table, partition, mode, body, rows if left is None else len(left), None)
     db.execute(f"UPDATE chunks SET segment_id = ? WHERE id IN ({_marks(len(chunk_ids))})", [segment_id, *chunk_ids])
     return _segment(db, segment_id)
+
+
+def _place(db: sqlite3.Connection, segment: Segment, letter: Chunk) -> tuple[int | None, int]:
+    """Stream and seal number of the first rows in a refused segment that are of the letter's stream."""
+    row = msgspec.json.decode(letter.body)
+    place = db.execute(
+        "SELECT s.id, min(c.seal_number) FROM chunks c JOIN streams s ON s.id = c.stream_id"
+        " WHERE c.segment_id = ? AND s.operation = ? AND s.region = ? AND s.scope_id = ? GROUP BY s.id",
+        (segment.parent_id or segment.id, *row[1:4]),
+    ).fetchone()
+    return (None, next_number(db, "seal_number")) if place is None else (place[0], place[1])
 
 
 def _put_segment(

@@ -13,7 +13,7 @@ from collector.journal.entries import KnownObject
 from collector.journal.journal import Journal
 from collector.journal.ledger import billing_month, load_month, month_start
 from collector.model import StreamKey, Window
-from collector.pipeline.windows import RECHECK_SHARE
+from collector.pipeline.windows import gather_seconds
 from collector.sources.normalise import as_json
 from collector.sources.source import StateSource
 from collector.sources.tables import Table
@@ -26,10 +26,12 @@ async def adopt_streams(
     keys: Sequence[StreamKey],
     tables: Sequence[Table],
     rechecks: Sequence[int],
+    interval_max: int = 0,
 ) -> None:
     """Enter the streams of one source that the journal does not know, and bring its recheck delays up to date.
 
-    `tables` are those that the source fills, `rechecks` its delays in seconds.
+    `tables` are those that the source fills, `rechecks` its delays in seconds, and `interval_max` what may lie
+    between two looks.
     """
     known = await journal.streams()
     new = [key for key in keys if key not in known]
@@ -51,7 +53,7 @@ async def adopt_streams(
             collected_from=collected_from,
             watermark=watermark,
             held=held,
-            rechecks={delay: _rechecked_to(collected_from, watermark, delay) for delay in rechecks},
+            rechecks={delay: _rechecked_to(collected_from, watermark, delay, interval_max) for delay in rechecks},
             gaps=gaps.get(key.scope_id, ()),
         )
 
@@ -93,11 +95,11 @@ async def stored_objects(store: Store, source: StateSource, key: StreamKey) -> l
     ]
 
 
-def _rechecked_to(collected_from: int | None, watermark: int | None, delay: int) -> int:
+def _rechecked_to(collected_from: int | None, watermark: int | None, delay: int, interval_max: int) -> int:
     """From where windows have to be looked at again: the lost journal had done so before the watermark by then."""
     if collected_from is None or watermark is None:
         return 0
-    return max(collected_from, watermark - delay - delay // RECHECK_SHARE)
+    return max(collected_from, watermark - delay - gather_seconds(delay, interval_max))
 
 
 async def _watermarks(store: Store, keys: Sequence[StreamKey]) -> dict[str, tuple[int, int]]:

@@ -150,7 +150,7 @@ class WindowStreams:
         return [StreamKey(self.operation.name, region, scope_id) for scope_id in self._scope_ids]
 
     async def adopt(self, journal: Journal, store: Store, keys: Sequence[StreamKey]) -> None:
-        await adopt_streams(journal, store, keys, self.tables, self._rechecks)
+        await adopt_streams(journal, store, keys, self.tables, self._rechecks, self.cadence.interval_max)
 
     def due(self, state: StreamState, now: int) -> int:
         return seconds_due(state, self._horizon(state), now)

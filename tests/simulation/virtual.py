@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextvars
 import selectors
-from collections.abc import Coroutine
+from collections.abc import Callable, Coroutine
 from typing import Any, TypeVar
+from weakref import WeakKeyDictionary
 
 T = TypeVar("T")
 
@@ -13,15 +15,46 @@ STUCK_SECONDS = 30.0
 """Of the machine: so long may everything wait for something that is no timer."""
 
 
+class EndlessTurning(RuntimeError):
+    """Something is done again and again without getting anywhere."""
+
+
 class VirtualLoop(asyncio.SelectorEventLoop):
     """An event loop whose time is simulated: `asyncio.timeout` and `asyncio.sleep` take no time of the machine."""
 
-    def __init__(self) -> None:
+    def __init__(self, steps_max: int | None = None) -> None:
+        """After `steps_max` rounds it ends with EndlessTurning."""
         self.now = 0.0
+        self._steps_max = steps_max
+        self.steps = 0
+        """Rounds of the loop so far. Between two rounds every task stands at an await."""
+        self.contexts: WeakKeyDictionary[asyncio.Task[Any], contextvars.Context] = WeakKeyDictionary()
+        """Of each task. Before Python 3.12 a task does not tell it."""
+        self._alarm: tuple[int, Callable[[], None]] | None = None
         super().__init__(_Jumping(self))
+        self.set_task_factory(_remembering)
 
     def time(self) -> float:
         return self.now
+
+    def at_step(self, step: int, what: Callable[[], None]) -> None:
+        """Call `what` between two rounds, once, when so many have been made. One alarm at a time."""
+        self._alarm = (step, what)
+
+    def _note_step(self) -> None:
+        self.steps += 1
+        if self._steps_max is not None and self.steps > self._steps_max:
+            raise EndlessTurning(f"{self.steps} rounds of the loop, at {self.now:.0f} s")
+        if self._alarm is not None and self.steps >= self._alarm[0]:
+            (_, what), self._alarm = self._alarm, None
+            what()
+
+
+def _remembering(loop: Any, work: Any, context: contextvars.Context | None = None) -> asyncio.Task[Any]:
+    context = contextvars.copy_context() if context is None else context
+    task: asyncio.Task[Any] = asyncio.Task(work, loop=loop, context=context)
+    loop.contexts[task] = context
+    return task
 
 
 class _Jumping(selectors.DefaultSelector):
@@ -30,6 +63,9 @@ class _Jumping(selectors.DefaultSelector):
         self._loop = loop
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        self._loop._note_step()
+        if self._loop._ready:  # type: ignore[attr-defined]
+            timeout = 0.0
         found = super().select(0.0 if timeout is not None else STUCK_SECONDS)
         if not found and timeout is None:
             raise RuntimeError("everything waits, and no timer runs")

@@ -172,7 +172,9 @@ async def test_a_backfills_window_is_not_the_live_streams(journal: Journal) -> N
     planned = next_window(state, Horizon(settle=60, initial_lookback=900), 2200)
     assert planned is not None
     assert planned.window == Window(2000, 2140)
-    assert is_finished(StreamState(1, KEY, 0, 2000, 2000, "", None, open=state.open), Horizon(60, 900, until=2000), 3000)
+    assert is_finished(
+        StreamState(1, KEY, 0, 2000, 2000, "", None, open=state.open), Horizon(60, 900, until=2000), 3000
+    )
 
 
 async def test_a_journal_of_the_format_before_learns_of_backfills(tmp_path: Path) -> None:

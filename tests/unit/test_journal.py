@@ -49,6 +49,12 @@ def chunk(
     return Chunk(table, partition, rows, b"".join(b"[%d]\n" % i for i in range(rows)), mode)
 
 
+def letter_of(key: StreamKey) -> Chunk:
+    """A row of a stream that the store refused."""
+    row = f'[{T},"{key.operation}","{key.region}","{key.scope_id}","a reason","{{}}"]\n'
+    return Chunk("dead_letters", "202510", 1, row.encode(), ShipMode.COMPARE)
+
+
 async def commit(
     journal: Journal,
     state: StreamState,
@@ -200,7 +206,7 @@ async def test_a_segment_keeps_its_id_and_bytes(journal: Journal) -> None:
 
 
 async def test_parts_of_a_refused_segment_acknowledge_it_together(journal: Journal) -> None:
-    """The watermark waits until every part is stored or buried."""
+    """The watermark waits until every part is stored, or its dead letter is."""
     await commit(journal, await stream(journal), T, T + 10, chunk(2))
     outgoing = Outgoing(journal)
     whole = await outgoing.freeze("syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS))
@@ -212,9 +218,12 @@ async def test_parts_of_a_refused_segment_acknowledge_it_together(journal: Journ
     assert (await stream(journal)).watermark is None
     second = await outgoing.unsent("syslogs")
     assert second is not None
-    await outgoing.bury(second, chunk(1, "dead_letters", "202510", ShipMode.COMPARE), 0.0)
-    assert (await stream(journal)).watermark == T + 10
+    await outgoing.bury(second, letter_of(KEY), 0.0)
+    assert (await stream(journal)).watermark is None
     assert await outgoing.tables() == ["dead_letters"]
+    letter = await outgoing.freeze("dead_letters", [p.id for p in await outgoing.pending("dead_letters")])
+    await outgoing.acknowledge(letter)
+    assert (await stream(journal)).watermark == T + 10
 
 
 async def test_what_a_comparison_leaves_is_frozen(journal: Journal) -> None:

@@ -1,0 +1,167 @@
+"""What a seed means: a small account, a service or several, an hour or less, and what goes wrong in it. Pure."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, replace
+from enum import StrEnum
+from random import Random
+
+
+class Kind(StrEnum):
+    """What can go wrong."""
+
+    CRASH_AT_AWAIT = "crash at any await"
+    CRASH_BEFORE_COMMIT = "crash before a commit"
+    CRASH_AFTER_COMMIT = "crash after a commit"
+    CRASH_BEFORE_INSERT = "crash before an insert"
+    CRASH_AFTER_INSERT = "crash after an insert"
+    TORN_TAIL = "torn journal tail"
+    CRASH_AT_START = "crash while starting"
+    RESTART = "restart"
+    JOURNAL_LOST = "journal lost"
+    OLD_JOURNAL = "old journal returns"
+    SHARDS = "shards change"
+    STORE_AWAY = "store away"
+    STORE_SLOW = "store slow"
+    LOST_ANSWER = "lost acknowledgement"
+    DOUBLE_DELIVERY = "duplicate delivery"
+    TOKENS_FORGOTTEN = "store forgets a token"
+    POISON = "row that the store refuses for ever"
+    DISK_FULL = "disk full"
+    API_AWAY = "service out of reach"
+    API_ERRORS = "errors and broken answers"
+    API_SLOW = "slow answers"
+    CURSOR_EXPIRED = "cursor expires"
+    CURSOR_REPEATED = "cursor repeats"
+    DISORDER = "rows out of order"
+    LATE_ROWS = "late rows"
+    ANSWER_CHANGED = "answer changes between two reads"
+    QUOTA_CUT = "quota cut"
+    KEY_REVOKED = "credentials expire"
+    CLOCK_STEP = "clock step"
+
+
+CRASHES = frozenset(
+    {
+        Kind.CRASH_AT_AWAIT, Kind.CRASH_BEFORE_COMMIT, Kind.CRASH_AFTER_COMMIT, Kind.CRASH_BEFORE_INSERT,
+        Kind.CRASH_AFTER_INSERT, Kind.TORN_TAIL, Kind.CRASH_AT_START, Kind.JOURNAL_LOST, Kind.OLD_JOURNAL,
+    }
+)  # fmt: skip
+
+
+@dataclass(frozen=True, slots=True)
+class Incident:
+    """One thing that goes wrong."""
+
+    number: int
+    """Its place in the seed's list, which names it."""
+    kind: Kind
+    at: float
+    """Seconds from the start."""
+    seconds: float
+    """How long it lasts, or how long the machine is down after it."""
+    count: int
+    """Which step, commit, insert or answer it hits."""
+    machine: int
+    """Which of the processes, where there are several."""
+
+
+@dataclass(frozen=True, slots=True)
+class History:
+    """Everything that a seed decides."""
+
+    seed: int
+    begins: int
+    """Server time, s since the epoch."""
+    minutes: int
+    nodes: int
+    groups: int
+    page_size: int
+    users_page_size: int
+    interval: int
+    settle: int
+    rechecks: tuple[int, ...]
+    flush_seconds: float
+    lines_per_second: float
+    tokens_max: int
+    """Tokens that the store remembers."""
+    incidents: tuple[Incident, ...]
+
+    @property
+    def seconds(self) -> float:
+        return self.minutes * 60.0
+
+    def only(self, numbers: tuple[int, ...]) -> History:
+        """The history with these incidents alone."""
+        return replace(self, incidents=tuple(one for one in self.incidents if one.number in numbers))
+
+    @property
+    def has_shards(self) -> bool:
+        return any(one.kind is Kind.SHARDS for one in self.incidents)
+
+
+INCIDENTS_MAX = 6
+BEGINNINGS = (1_760_000_000, 1_759_968_000, 1_761_955_200, 1_761_926_400)
+"""Some time before: a plain morning, midnight UTC, a new month in UTC, a new billing month (UTC+8)."""
+SHARDED_SHARE = 0.12
+"""Of the histories, so many have several processes."""
+
+
+def draw(seed: int) -> History:
+    """The history of a seed."""
+    random = Random(seed)
+    minutes = random.choice((2, 3, 5, 8))
+    has_shards = random.random() < SHARDED_SHARE
+    kinds = [kind for kind in Kind if kind is not Kind.SHARDS]
+    if has_shards:
+        # Journals that are lost are a person's affair there: the history of the shards holds it.
+        kinds = [kind for kind in kinds if kind not in (Kind.JOURNAL_LOST, Kind.OLD_JOURNAL)]
+    count = random.randint(1, INCIDENTS_MAX)
+    drawn = [random.choice(kinds) for _ in range(count)]
+    if has_shards:
+        drawn += [Kind.SHARDS] * random.randint(1, 2)
+        minutes = max(minutes, 10)
+    times = sorted(random.uniform(0, minutes * 60) for _ in drawn)
+    incidents = tuple(
+        Incident(number, kind, at, _lasts(kind, random), _hits(kind, random), random.randrange(2))
+        for number, (kind, at) in enumerate(zip(random.sample(drawn, len(drawn)), times, strict=True), start=1)
+    )
+    return History(
+        seed=seed,
+        begins=random.choice(BEGINNINGS) - random.randrange(minutes * 60),
+        minutes=minutes,
+        nodes=random.choice((1, 1, 2, 3)),
+        groups=random.choice((1, 1, 2)),
+        page_size=random.choice((6, 12, 40)),
+        users_page_size=random.choice((4, 50)),
+        interval=random.choice((40, 60, 90)),
+        settle=random.choice((25, 40, 60)),
+        rechecks=random.choice(((), (90,), (60, 180), (150,))),
+        flush_seconds=random.choice((5.0, 15.0, 45.0)),
+        lines_per_second=random.choice((0.02, 0.06, 0.15)),
+        tokens_max=random.choice((1, 3, 1000)) if not has_shards else 1000,
+        incidents=incidents,
+    )
+
+
+def _lasts(kind: Kind, random: Random) -> float:
+    if kind in (Kind.JOURNAL_LOST, Kind.OLD_JOURNAL):
+        # Nobody puts a machine in another's place within a second.
+        return random.uniform(5, 120)
+    if kind in CRASHES or kind in (Kind.RESTART, Kind.SHARDS):
+        return random.choice((0.0, 0.3, 5.0, random.uniform(10, 200)))
+    return random.choice((2.0, random.uniform(5, 60), random.uniform(60, 240)))
+
+
+def _hits(kind: Kind, random: Random) -> int:
+    match kind:
+        case Kind.CRASH_AT_AWAIT:
+            return random.randint(1, 400)
+        case Kind.CRASH_BEFORE_COMMIT | Kind.CRASH_AFTER_COMMIT | Kind.TORN_TAIL:
+            return random.randint(1, 30)
+        case Kind.CRASH_AT_START:
+            return random.randint(1, 40)
+        case Kind.LATE_ROWS:
+            return random.randint(1, 12)
+        case _:
+            return random.randint(1, 4)

@@ -1,0 +1,67 @@
+"""What simulations have found, each as the shortest history that showed it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from collector.errors import StoreUnavailable
+from collector.owner.instance import Owner
+from tests.simulation.history import History, Incident, Kind, draw
+from tests.simulation.machine import Shop
+from tests.simulation.shrink import played
+from tests.simulation.twin import Twin
+from tests.simulation.virtual import VirtualClock, VirtualLoop, run
+from tests.support import NOW, settings
+
+
+def history(*incidents: tuple[Kind, float, float]) -> History:
+    """One node, one group, a few minutes, and these incidents: kind, second, how long."""
+    return replace(
+        draw(5), minutes=4, nodes=1, groups=1, interval=40, flush_seconds=5.0, lines_per_second=0.15, rechecks=(90,),
+        incidents=tuple(
+            Incident(number, kind, at, seconds, 1, 0) for number, (kind, at, seconds) in enumerate(incidents, start=1)
+        ),
+    )  # fmt: skip
+
+
+@pytest.mark.parametrize("at", [60.0, 90.0])
+def test_parts_of_the_meter_outlive_a_long_outage(at: float) -> None:
+    """One whose answer was lost for longer than its token is trusted is sent again: nothing could be compared."""
+    assert not played(history((Kind.TOKENS_FORGOTTEN, at, 20.0))).broken
+
+
+@pytest.mark.parametrize("seed", [3, 18, 36])
+def test_a_watermark_waits_for_refused_rows(seed: int) -> None:
+    """A row that the store refuses is not stored before its dead letter is: only then may the watermark pass it."""
+    crashes = [(Kind.CRASH_AFTER_INSERT, 100.0, 1.0), (Kind.CRASH_AFTER_INSERT, 150.0, 1.0)]
+    refused = history((Kind.POISON, 0.0, 0.0), *crashes)
+    assert not played(replace(refused, seed=seed, flush_seconds=15.0)).broken
+
+
+@pytest.mark.parametrize("seed", [7, 15])
+def test_rechecks_are_owed_though_the_journal_is_lost(seed: int) -> None:
+    """A recheck waits until it spans some looks: one that was still due is made by the new journal."""
+    lost = history((Kind.LATE_ROWS, 200.0 + seed * 10 % 90, 0.0), (Kind.JOURNAL_LOST, 430.0, 5.0))
+    late = replace(lost.incidents[0], count=40)
+    lost = replace(lost, seed=seed, begins=NOW, minutes=9, interval=90, settle=25, rechecks=(120,))
+    assert not played(replace(lost, incidents=(late, lost.incidents[1]))).broken
+
+
+def test_a_start_without_its_store_says_so(tmp_path: Path) -> None:
+    """Whatever keeps an owner from opening is what its caller is told."""
+    loop = VirtualLoop()
+
+    async def start() -> None:
+        shop = Shop(Twin())
+        shop.is_away = True
+        await Owner.open(
+            settings(tmp_path, "http://127.0.0.1:1"), clock=VirtualClock(loop, NOW), random=Random(1),
+            store=shop, threaded=False,  # type: ignore[arg-type]
+        )  # fmt: skip
+
+    with pytest.raises(StoreUnavailable):
+        run(start(), loop)
