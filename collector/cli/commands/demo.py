@@ -192,7 +192,7 @@ async def _show(owner: Owner, api: SimulatorProcess, path: Path, minutes: int) -
         print_table(title + more, columns, shown)
     stats: dict[str, dict[str, Any]] = await api.told("stats")
     told = await status(owner)
-    late = told["counters"].get("rows_added_by_compare", 0)
+    late = told["counters"].get("recheck_rows/ListSyslogs", 0)
     refused = sum(s["refused"] for s in stats.values())
     metered = sum(operation["calls_this_month"] for operation in told["operations"])
     print_line()
