@@ -1,6 +1,8 @@
 # Every target makes what it needs in .venv, from requirements/test.txt. Only Python 3.11 or later is assumed.
 PYTHON ?= python3
 ARGS ?=
+# Most tests wait more than they compute.
+JOBS ?= 3
 
 BIN := .venv/bin
 READY := .venv/.ready
@@ -24,8 +26,8 @@ demo: $(READY) ## Collect a simulated history into an embedded store; options in
 	$(BIN)/pai-collector demo $(ARGS)
 
 .PHONY: test
-test: $(READY) ## Run the tests; choose some with ARGS
-	$(BIN)/python -m pytest $(ARGS)
+test: $(READY) ## Run the tests, JOBS=3 files at a time; choose some with ARGS
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
 
 .PHONY: week
 week: $(READY) ## A simulated week of incidents, with what happens when; another length with SIMULATED_DAYS=30
