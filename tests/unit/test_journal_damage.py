@@ -1,0 +1,148 @@
+"""A journal that was damaged anywhere: told, set aside, or read as it was written; never rows that nobody wrote."""
+
+from __future__ import annotations
+
+import contextlib
+import sqlite3
+from decimal import Decimal
+from pathlib import Path
+from random import Random
+
+import pytest
+
+from collector.api.operation import Price
+from collector.errors import CollectorError, JournalCorrupt
+from collector.journal.entries import Chunk, PageCommit, Seal
+from collector.journal.inspect import contents, verify
+from collector.journal.journal import Journal
+from collector.journal.outgoing import Limits, Outgoing, choose_append
+from collector.model import ShipMode, StreamKey, Window
+from collector.owner.set_aside import open_journal
+
+T = 1_760_000_000
+PRICES = {"ListSyslogs": Price(Decimal("0.01"), free_calls_per_month=2)}
+LIMITS = Limits(flush_interval_seconds=5)
+STREAMS, PAGES = 3, 8
+SEEDS = 120
+
+
+def lines(stream: int, page: int) -> bytes:
+    """Rows that tell apart every row of every page."""
+    return b"".join(b'[%d,"%d of page %d of stream %d %s"]\n' % (T + i, i, page, stream, b"x" * 40) for i in range(60))
+
+
+WRITTEN = {line for stream in range(STREAMS) for page in range(PAGES) for line in lines(stream, page).splitlines()}
+
+
+async def written(path: Path) -> bytes:
+    """The bytes of a journal with sealed windows, open ones, a segment, and calls that are not settled."""
+    journal = Journal(path, PRICES, region="r", threaded=False)
+    await journal.start()
+    for stream in range(STREAMS):
+        key = StreamKey("ListSyslogs", "r", f"node-{stream}")
+        await journal.adopt(key, collected_from=None, watermark=None, held=(), rechecks={900: 0})
+        for page in range(PAGES):
+            state = (await journal.streams())[key]
+            start, last = T + page * 100, page == PAGES - 1
+            await journal.commit_page(
+                state,
+                PageCommit(
+                    stream_id=state.id, delay=0, window=Window(start, start + 100), mode=ShipMode.APPEND, open_id=None,
+                    chunks=(Chunk("syslogs", "20251009", 60, lines(stream, page)),), strays=(),
+                    cursor="next" if last else None, cursor_used=b"", last_time=None, in_order=True, attempt=None,
+                    seal=None if last else Seal(start + 100, start + 200),
+                ),
+                monotonic=0.0,
+            )  # fmt: skip
+    outgoing = Outgoing(journal)
+    await outgoing.freeze("syslogs", choose_append((await outgoing.pending("syslogs"))[:4], LIMITS))
+    await journal.reserve("ListSyslogs", T)
+    journal.close()
+    with sqlite3.connect(path) as db:
+        # All in one file, so that it can be damaged there.
+        db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+    db.close()
+    return path.read_bytes()
+
+
+def damaged(sound: bytes, random: Random) -> bytes:
+    """The file after something happened to it."""
+    data = bytearray(sound)
+    place = random.randrange(len(data))
+    match random.randrange(6):
+        case 0:
+            data[place] ^= 1 << random.randrange(8)
+        case 1:
+            length = random.randrange(1, 5000)
+            data[place : place + length] = random.randbytes(min(length, len(data) - place))
+        case 2:
+            data[place // 4096 * 4096 : place // 4096 * 4096 + 4096] = bytes(4096)
+        case 3:
+            del data[place:]
+        case 4:
+            page, other = place // 4096 * 4096, random.randrange(len(data)) // 4096 * 4096
+            data[page : page + 4096] = data[other : other + 4096]
+        case 5:
+            data += random.randbytes(random.randrange(1, 9000))
+    return bytes(data)
+
+
+async def rows_of(journal: Journal) -> set[bytes]:
+    """Every row that would be shipped."""
+    outgoing, rows = Outgoing(journal), set()
+    for table in await outgoing.tables():
+        while (segment := await outgoing.unsent(table)) is not None:
+            rows |= set(segment.body.splitlines())
+            await outgoing.acknowledge(segment)
+        while pending := await outgoing.pending(table):
+            segment = await outgoing.freeze(table, choose_append(pending, LIMITS))
+            rows |= set(segment.body.splitlines())
+            await outgoing.acknowledge(segment)
+    return rows
+
+
+async def test_no_damage_makes_rows_that_nobody_wrote(tmp_path: Path) -> None:
+    """Each seed damages the file in another way; what can be read is what was written, the rest is told."""
+    sound = await written(tmp_path / "sound.db")
+    outcomes = {"set aside": 0, "corrupt": 0, "read": 0}
+    for seed in range(SEEDS):
+        path = tmp_path / f"{seed}.db"
+        path.write_bytes(damaged(sound, Random(seed)))
+        with contextlib.suppress(CollectorError):
+            contents(path)
+        assert isinstance(verify(path), list)
+        journal, aside = open_journal(path, PRICES, region="r", now=T, threaded=False)
+        try:
+            rows = await rows_of(journal)
+            assert rows <= WRITTEN, seed
+            outcomes["read" if aside is None else "set aside"] += 1
+        except JournalCorrupt:
+            outcomes["corrupt"] += 1
+        finally:
+            journal.close()
+    # The damage is real, and not all of it is.
+    assert outcomes["set aside"] > SEEDS // 4, outcomes
+    assert outcomes["read"] > 0, outcomes
+
+
+async def test_an_undamaged_journal_gives_every_sealed_row(tmp_path: Path) -> None:
+    """The same reading, of the file as it was: all rows of the sealed windows, and nothing set aside."""
+    path = tmp_path / "journal.db"
+    await written(path)
+    assert verify(path) == []
+    journal, aside = open_journal(path, PRICES, region="r", now=T, threaded=False)
+    rows = await rows_of(journal)
+    journal.close()
+    assert aside is None
+    assert rows == {line for s in range(STREAMS) for p in range(PAGES - 1) for line in lines(s, p).splitlines()}
+
+
+@pytest.mark.parametrize("content", [b"", b"\0" * 8192, b"SQLite format 3\0" + b"\xff" * 5000])
+async def test_what_never_was_a_journal_is_no_journal(tmp_path: Path, content: bytes) -> None:
+    """An empty file is a new journal; anything else is set aside whole."""
+    path = tmp_path / "journal.db"
+    path.write_bytes(content)
+    journal, aside = open_journal(path, PRICES, region="r", now=T, threaded=False)
+    journal.close()
+    assert (aside is None) == (content == b"")
+    assert aside is None or aside.read_bytes() == content
