@@ -132,3 +132,12 @@ async def test_a_fault_is_one_row_with_its_meaning(store: EmbeddedStore) -> None
 async def test_the_reference_of_tables_is_made_from_a_store(store: EmbeddedStore) -> None:
     """Make it anew with `make reference`."""
     assert (ROOT / "docs/reference/tables.md").read_text() == await tables.document(store)
+
+
+async def test_every_view_gives_plain_types(store: EmbeddedStore) -> None:
+    """No client has to know states of aggregate functions."""
+    views = await store.fetch("SELECT name FROM system.tables WHERE database = 'pai' AND engine = 'View'")
+    assert len(views) > 10
+    for (view,) in views:
+        columns = await store.fetch(f"DESCRIBE TABLE (SELECT * FROM {view})")
+        assert [(view, *column[:2]) for column in columns if "AggregateFunction" in column[1]] == []
