@@ -7,6 +7,7 @@ from typing import Any
 
 from collector.api.answers import Answer
 from collector.api.client import Reply
+from collector.api.gate import Gate
 from collector.api.metering import Attempt
 from collector.api.operation import Operation
 from collector.clock import ServerClock
@@ -23,6 +24,7 @@ class ScriptedClient:
     """Answers calls as the test says, reserving and handing over attempts as the real one does."""
 
     def __init__(self, owner: Owner, script: Script, date: int | None) -> None:
+        self.gate = Gate(owner.clock)
         self._owner = owner
         self._script = script
         self._date = date

@@ -35,8 +35,8 @@ async def measured(owner: Owner) -> list[Gauge]:
     await owner.lateness.learn()
     if (delay := owner.lateness.all) is not None:
         values += [
-            Gauge("arrival_delay_seconds", seconds, {"source": "syslogs", "quantile": quantile})
-            for quantile, seconds in (("0.5", delay.p50), ("0.99", delay.p99), ("0.999", delay.p999), ("1", delay.most))
+            Gauge("arrival_delay_seconds", seconds, {"source": "syslogs", "fraction": fraction})
+            for fraction, seconds in (("0.5", delay.p50), ("0.99", delay.p99), ("0.999", delay.p999), ("1", delay.most))
         ]
     if money.cap_cny is not None:
         values.append(Gauge("budget_cny", float(money.cap_cny)))

@@ -28,9 +28,13 @@ from collector.store.history import (
 )
 from collector.store.inserts import quoted_name
 from collector.store.migrate import TABLE as MIGRATIONS
+from collector.store.shape import MEANINGS
 
 LIMITS: Final = QueryLimits(seconds_max=86_400.0, rows_max=1 << 40, bytes_max=1 << 50, memory_bytes_max=1 << 30)
 """A partition is read as a whole, however large it is; it is streamed."""
+
+NOT_HISTORY: Final = frozenset({MIGRATIONS, MEANINGS})
+"""Tables that tell what a store has had done to it, and what its configuration says; the target's own hold there."""
 
 OnFile = Callable[[str, int], None]
 """Told the table and the rows of each file that is done."""
@@ -47,7 +51,7 @@ class StoredTable:
 
 
 async def stored_tables(store: Store) -> list[StoredTable]:
-    """Every table that holds history. What a store has had done to it, its migrations, is not history."""
+    """Every table that holds history."""
     bound = {"database": DATABASE}
     engines = {
         name: engine
@@ -66,7 +70,8 @@ async def stored_tables(store: Store) -> list[StoredTable]:
         columns.setdefault(table, []).append(column)
     found = []
     for name, engine in engines.items():
-        if name == MIGRATIONS or name.removesuffix(LOCAL_SUFFIX) in engines.keys() - {name}:
+        base = name.removesuffix(LOCAL_SUFFIX)
+        if base in NOT_HISTORY or base in engines.keys() - {name}:
             # On a cluster the table that spreads over the machines stands for its local ones.
             continue
         kept_by = engines.get(name + LOCAL_SUFFIX, engine)

@@ -21,6 +21,7 @@ from collector.store.fault_rules import check_rules, fault_rules
 from collector.store.faults import FaultRules
 
 PROJECTION: Final = "hourly"
+MEANINGS: Final = "fault_code_states"
 TEXT_INDEX: Final = "msg_words"
 _TEXT_INDEX_TYPE: Final = "text(tokenizer = 'splitByNonAlpha')"
 
@@ -183,7 +184,7 @@ async def _tell_meanings(store: Store, rules: FaultRules) -> None:
     if changed:
         body = b"".join(msgspec.json.encode(row) + b"\n" for row in changed)
         columns = ("fault_class", "fault_code", "meaning", "action", "is_known")
-        await store.insert("fault_code_states", columns, body, token=f"fault codes {uuid.uuid4()}")
+        await store.insert(MEANINGS, columns, body, token=f"fault codes {uuid.uuid4()}")
 
 
 def _literal(text: str) -> str:

@@ -52,8 +52,8 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     ),
     "store_up": ("1 while the store takes rows, 0 since the last try failed.", ()),
     "arrival_delay_seconds": (
-        "Within this time so large a part of the last day's records has arrived.",
-        ("source", "quantile"),
+        "Within this time such a fraction of the last day's records has arrived.",
+        ("source", "fraction"),
     ),
     "settle_seconds": ("How far behind now windows end, of the stream that stays back furthest.", ("source",)),
     "build_info": ("1, with the version.", ("version",)),

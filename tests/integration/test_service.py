@@ -111,7 +111,7 @@ async def test_an_unknown_node_stops_alone(tmp_path: Path) -> None:
         await run.until(lambda: calls(run.api, "ListSyslogs") > before + 30)
         assert run.source("ListSyslogs").states == {"collected": 3, "stopped": 1}
         key = StreamKey("ListSyslogs", "cn-hangzhou", gone)
-        assert run.service.next_tries()[key] > run.api.now()
+        assert run.service.next_tries()[key] > run.api.now() - 1
         state = (await run.owner.journal.streams())[key]
         assert "InvalidScope.NotFound" in state.error
         run.api.faults = []

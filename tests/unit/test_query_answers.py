@@ -59,10 +59,17 @@ OOM = "Out of memory: Killed process 9"
 
 
 def line(
-    time: int, node: str, msg: str = "all is well", tag: str = "kernel", hostname: str = "", region: str = "r"
+    time: int,
+    node: str,
+    msg: str = "all is well",
+    tag: str = "kernel",
+    hostname: str = "",
+    region: str = "r",
+    delay: int | None = None,
 ) -> list[Any]:
-    """A log line; the host of node n1 is h1."""
-    return [time, region, node, hostname or node.replace("n", "h"), tag, msg]
+    """A log line; the host of node n1 is h1. Without a delay the log service did not tell when it received it."""
+    received = None if delay is None else time + delay
+    return [time, region, node, hostname or node.replace("n", "h"), tag, msg, received]
 
 
 def usage(
@@ -200,6 +207,24 @@ def faults(now: int) -> list[Case]:
             "xids",
             FAULTS,
             [(UNTIL, timeline), (UNTIL | {"code": "31"}, timeline[3:]), (UNTIL | {"node": "n2"}, timeline[:1])],
+        ),
+        Case(
+            "delays",
+            {
+                "syslogs": [
+                    *(line(at(END, 10), "n1", delay=seconds) for seconds in (9, 1, 2)),
+                    line(at(END, 10), "n1"),
+                    line(at(END, 10), "n2", delay=20),
+                    line(at(END, DAY), "n2", delay=30),
+                    line(at(END, 10), "n3", delay=-3),
+                    line(at(END, 0), "n4", delay=5),
+                    line(at(END, 10), "n5"),
+                ]
+            },
+            [
+                (UNTIL, [["n2", 2, 30, 30, 30, 30], ["n1", 3, 2, 9, 9, 9], ["n3", 1, 0, 0, 0, -3]]),
+                (UNTIL | {"hours": "1", "rows": "2"}, [["n2", 1, 20, 20, 20, 20], ["n1", 3, 2, 9, 9, 9]]),
+            ],
         ),
         Case(
             "log_storms",
@@ -677,7 +702,7 @@ def sizes(now: int) -> list[Case]:
 
 FAMILIES: tuple[Callable[[int], list[Case]], ...] = (faults, jobs, silence, of_usage, series, money, shippers, sizes)
 COLUMNS = {
-    "syslogs": ("time", "region", "node_id", "hostname", "syslogtag", "msg"),
+    "syslogs": ("time", "region", "node_id", "hostname", "syslogtag", "msg", "receive_time"),
     "watermark_states": WATERMARK_COLUMNS,
     "gap_states": GAP_COLUMNS,
 }
