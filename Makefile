@@ -26,8 +26,8 @@ demo: $(READY) ## Collect a simulated history into an embedded store; options in
 	$(BIN)/pai-collector demo $(ARGS)
 
 .PHONY: test
-test: $(READY) ## Run the tests, JOBS=3 files at a time; choose some with ARGS
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist loadfile $(ARGS)
+test: $(READY) ## Run the tests, JOBS=3 at a time; choose some with ARGS
+	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal $(ARGS)
 
 .PHONY: week
 week: $(READY) ## A simulated week of incidents, with what happens when; another length with SIMULATED_DAYS=30
