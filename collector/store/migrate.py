@@ -134,17 +134,24 @@ async def migrate(store: Store, migrations: Sequence[Migration] | None = None) -
     missing = await plan(store, migrations)
     if missing:
         await store.execute(_CREATE_TABLE)
-    for migration in missing:
-        for statement in migration.statements:
-            await store.execute(statement)
-        row = json.dumps([migration.version, migration.name, migration.checksum])
-        await store.insert(
-            TABLE,
-            ("version", "name", "checksum"),
-            row.encode() + b"\n",
-            token=f"migration {migration} {migration.checksum}",
-        )
+    done: list[Migration] = []
+    try:
+        for migration in missing:
+            for statement in migration.statements:
+                await store.execute(statement)
+            done.append(migration)
+    finally:
+        # All at once: an insert costs more than most statements. What a crash keeps from being entered is repeated.
+        if done:
+            await _enter(store, done)
     return missing
+
+
+async def _enter(store: Store, migrations: Sequence[Migration]) -> None:
+    rows = [json.dumps([migration.version, migration.name, migration.checksum]) for migration in migrations]
+    body = "".join(f"{row}\n" for row in rows).encode()
+    token = f"migrations {hashlib.sha256(body).hexdigest()}"
+    await store.insert(TABLE, ("version", "name", "checksum"), body, token=token)
 
 
 async def _applied(store: Store) -> list[Applied]:

@@ -136,6 +136,8 @@ async def assert_exact(path: Path) -> None:
     assert contents(path.parent / "data" / "journal.db")["chunks"] == []
 
 
+# On a busy machine a process takes seconds to its first window, which then begins and ends elsewhere.
+@pytest.mark.alone
 async def test_sigterm_under_load_ends_well_and_costs_nothing_later(tmp_path: Path) -> None:
     """Requests under way finish, exit 0 within the grace period; what follows buys only what was never bought."""
     async with simulated() as api:

@@ -114,6 +114,7 @@ class Shop:
         self.double_inserts = 0
         """So many of the next inserts arrive twice."""
         self.inserts = 0
+        self.location = "simulated"
         if isinstance(store, EmbeddedStore):
             for lane in (store._writer, store._fetcher):
                 lane.run = self._inline(lane)  # type: ignore[method-assign]
