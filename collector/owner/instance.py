@@ -160,14 +160,13 @@ class Owner:
         )
         self._stack.callback(self.journal.close)
         self.outgoing = Outgoing(self.journal)
+        # Before all that can fail from here on: it is shut at the end, however far the opening came.
         self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         clean_end = await self.journal.meta(CLEAN_END_KEY)
         await self.journal.start()
         if self.journal.unknown_calls:
             log.warning("calls_unsettled", calls=self.journal.unknown_calls)
         self.buckets = buckets_for(CATALOGUE.values(), self.clock, quotas)
-        # Before all that can fail from here on: it is shut at the end, however far the opening came.
-        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
         await self._restore_sends(clean_end)
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
         self._stack.push_async_callback(self._remember_sends)
