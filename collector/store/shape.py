@@ -19,6 +19,7 @@ from collector.settings.model import StoreSettings
 from collector.store.base import DATABASE, Store
 from collector.store.fault_rules import check_rules, fault_rules
 from collector.store.faults import FaultRules
+from collector.store.inserts import literal
 
 PROJECTION: Final = "hourly"
 MEANINGS: Final = "fault_code_states"
@@ -62,7 +63,7 @@ def statements(wanted: Shape, found: Shape, comment: str) -> list[str]:
     made = []
     for column in _FAULT_COLUMNS:
         if wanted.defaults[column] != found.defaults.get(column):
-            told = f" COMMENT {_literal(comment)}" if column == "fault_class" else ""
+            told = f" COMMENT {literal(comment)}" if column == "fault_class" else ""
             made.append(
                 f"ALTER TABLE {DATABASE}.syslogs MODIFY COLUMN {column} DEFAULT {wanted.defaults[column]}{told}"
             )
@@ -186,7 +187,3 @@ async def _tell_meanings(store: Store, rules: FaultRules) -> None:
         body = b"".join(msgspec.json.encode(row) + b"\n" for row in changed)
         columns = ("fault_class", "fault_code", "meaning", "action", "is_known")
         await store.insert(MEANINGS, columns, body, token=f"fault codes {uuid.uuid4()}")
-
-
-def _literal(text: str) -> str:
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"
