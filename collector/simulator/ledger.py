@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from array import array
 from collections import Counter, deque
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
@@ -18,6 +18,26 @@ class Arrival(NamedTuple):
 
     ordinal: int
     over_quota: bool
+
+
+class BusiestSecond:
+    """The most of ascending times that any half-open span of one second held.
+
+    Kept as they come: looking through a long history when asked would hold up the calls that arrive meanwhile.
+    """
+
+    __slots__ = ("_recent", "most")
+
+    def __init__(self) -> None:
+        self.most = 0
+        self._recent: deque[float] = deque()
+
+    def add(self, at: float) -> None:
+        """Count a time, monotonic seconds, never before the last."""
+        self._recent.append(at)
+        while at - self._recent[0] >= 1.0:
+            self._recent.popleft()
+        self.most = max(self.most, len(self._recent))
 
 
 @dataclass(slots=True)
@@ -41,6 +61,7 @@ class OperationStats:
     in_flight_max: int = 0
     arrivals: array[float] = field(default_factory=lambda: array("d"))
     """Monotonic seconds of every arrival, ascending."""
+    busiest: BusiestSecond = field(default_factory=BusiestSecond)
 
     @property
     def cost_cny(self) -> Decimal | None:
@@ -61,7 +82,7 @@ class OperationStats:
             "cost_cny": None if self.cost_cny is None else str(self.cost_cny),
             "in_flight": self.in_flight,
             "in_flight_max": self.in_flight_max,
-            "max_in_any_second": max_in_any_second(self.arrivals),
+            "max_in_any_second": self.busiest.most,
         }
 
 
@@ -86,6 +107,7 @@ class Ledger:
         stats = self.stats[operation.name]
         stats.calls += 1
         stats.arrivals.append(at)
+        stats.busiest.add(at)
         stats.in_flight += 1
         stats.in_flight_max = max(stats.in_flight_max, stats.in_flight)
         last = self._last[operation.name]
@@ -104,15 +126,4 @@ class Ledger:
 
     def max_in_any_second(self, operation: str) -> int:
         """The most arrivals of the operation in any sliding second `[t, t + 1)`."""
-        return max_in_any_second(self.stats[operation].arrivals)
-
-
-def max_in_any_second(arrivals: Iterable[float]) -> int:
-    """The most of ascending times that any half-open span of one second holds."""
-    times = list(arrivals)
-    first = most = 0
-    for count, at in enumerate(times, start=1):
-        while at - times[first] >= 1.0:
-            first += 1
-        most = max(most, count - first)
-    return most
+        return self.stats[operation].busiest.most

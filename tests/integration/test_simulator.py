@@ -25,7 +25,7 @@ from collector.clock import ManualClock
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.drift import PLACEABLE, UNPLACEABLE, Shape, drift_syslog, drift_user
 from collector.simulator.faults import Fault, FaultKind, FaultPlan
-from collector.simulator.ledger import Ledger, max_in_any_second
+from collector.simulator.ledger import BusiestSecond, Ledger
 from collector.simulator.nodes import Profile
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.tokens import Position, TokenMint
@@ -462,7 +462,10 @@ async def test_quotas_refuse_the_101st_call_of_a_second(start: Start) -> None:
 )
 def test_the_most_in_any_second_is_over_sliding_seconds(arrivals: list[float], most: int) -> None:
     """Seconds begin at any arrival, not at whole ones, and do not hold the instant they end."""
-    assert max_in_any_second(arrivals) == most
+    busiest = BusiestSecond()
+    for at in arrivals:
+        busiest.add(at)
+    assert busiest.most == most
 
 
 def test_refused_calls_fill_the_quota_too() -> None:
