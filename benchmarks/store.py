@@ -350,14 +350,7 @@ async def measure_history(bench: Bench, pool: Pool, rows_wanted: int, points: in
             for what, (view, base) in ROLLUPS.items()
         ],
     )
-    named = []
-    for query in named_queries():
-        try:
-            named.append((query.name, bench.timed(query.sql)))
-        except Exception as error:
-            bench.handle.query("SELECT 1")
-            named.append((query.name, f"not run: {str(error)[:60]}"))
-    report("Named queries in ms:", named)
+    report("Named queries in ms, with their defaults, and over the last hour where they take a range:", named(bench))
 
     rare = rare_word(pool)
     searches = {
@@ -391,6 +384,17 @@ async def measure_history(bench: Bench, pool: Pool, rows_wanted: int, points: in
     report("Bytes a row on disk:", sizes)
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"\nmost memory of the process: {peak:.0f} MiB")
+
+
+def named(bench: Bench) -> list[tuple[str, str, str]]:
+    """Name, time with the defaults, and time over an hour."""
+    found = []
+    for query in named_queries():
+        required = {known.name: "dlc-none" for known in query.parameters if known.default is None}
+        has_range = any(known.name == "hours" for known in query.parameters)
+        hour = bench.timed(query.standing_alone(required | {"hours": "1"})) if has_range else ""
+        found.append((query.name, bench.timed(query.standing_alone(required)), hour))
+    return found
 
 
 def rare_word(pool: Pool) -> str:
