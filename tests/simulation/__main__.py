@@ -10,10 +10,14 @@ import time
 from collections import Counter
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from tempfile import TemporaryDirectory
 
+from tests.simulation.engine import played_on_engine
 from tests.simulation.harness import Outcome
 from tests.simulation.history import History, Kind, draw
-from tests.simulation.shrink import command, played, played_briefly, shrunk
+from tests.simulation.shrink import command, memory, played, shrunk
 
 PROGRESS_SECONDS = 5.0
 
@@ -47,11 +51,14 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"{kind:40} {drawn[kind]:7} {hits[kind]:9}")
     print(f"{done} seeds from {options.first}, {len(broken)} broken")
     if broken:
-        _explain(broken[0])
+        _explain(broken[0], is_on_engine=options.engine)
     return int(bool(broken))
 
 
-def _explain(outcome: Outcome) -> None:
+def _explain(outcome: Outcome, *, is_on_engine: bool) -> None:
+    if is_on_engine:
+        print(f"\nagain:  make simulate-faults FROM={outcome.history.seed} SEEDS=1 ARGS='--engine --log'")
+        return
     print(f"\nlooking for a shorter history of seed {outcome.history.seed} ...", flush=True)
     short = shrunk(outcome, print)
     print(f"\n{short.broken}\n\n{short.history}\n\nagain:  {command(short.history)}")
@@ -59,11 +66,21 @@ def _explain(outcome: Outcome) -> None:
 
 def _outcomes(options: argparse.Namespace) -> Iterator[Outcome]:
     histories = [_history(seed, options) for seed in range(options.first, options.first + options.seeds)]
-    if len(histories) == 1 or options.jobs == 1:
-        yield from map(played, histories)
-        return
-    with multiprocessing.get_context("spawn").Pool(options.jobs) as pool:
-        yield from pool.imap_unordered(played_briefly, histories, chunksize=4)
+    with TemporaryDirectory(dir=memory()) as folder:
+        live = partial(_played, folder=Path(folder) if options.engine else None, keeps_log=options.log)
+        jobs = min(options.jobs, len(histories))
+        if jobs == 1 and not options.engine:
+            yield from map(live, histories)
+            return
+        # An engine ends with its process.
+        with multiprocessing.get_context("spawn").Pool(jobs) as pool:
+            yield from pool.imap_unordered(live, histories, chunksize=4)
+
+
+def _played(history: History, *, folder: Path | None, keeps_log: bool) -> Outcome:
+    outcome = played(history) if folder is None else played_on_engine(history, folder)
+    # What was logged is long, and handed from one process to another.
+    return outcome if keeps_log else replace(outcome, log=[])
 
 
 def _history(seed: int, options: argparse.Namespace) -> History:
@@ -91,6 +108,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--nodes", type=int)
     parser.add_argument("--groups", type=int)
     parser.add_argument("--rechecks", type=_numbers)
+    parser.add_argument("--engine", action="store_true", help="with the embedded engine in the place of its twin")
     parser.add_argument("--log", action="store_true", help="print everything that was logged")
     return parser
 

@@ -7,6 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
+from collector.store.embedded import EmbeddedStore
 from tests.simulation.harness import Outcome, play
 from tests.simulation.history import History
 
@@ -45,15 +46,10 @@ def _smaller(history: History) -> Iterator[History]:
         yield replace(history, rechecks=history.rechecks[:-1])
 
 
-def played(history: History) -> Outcome:
+def played(history: History, store: EmbeddedStore | None = None) -> Outcome:
     """A history in a folder of its own, in memory where there is such a place."""
     with TemporaryDirectory(dir=memory()) as folder:
-        return play(history, Path(folder))
-
-
-def played_briefly(history: History) -> Outcome:
-    """As `played`, without what was logged: for a process that hands it to another."""
-    return replace(played(history), log=[])
+        return play(history, Path(folder), store)
 
 
 def memory() -> Path | None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 from collections.abc import Iterator
 from dataclasses import replace
@@ -10,12 +9,10 @@ from pathlib import Path
 
 import pytest
 
-from collector.store.embedded import EmbeddedStore
 from tests.simulation.breakages import BREAKAGES, first_failure
-from tests.simulation.harness import play
+from tests.simulation.engine import close_engine, played_on_engine
 from tests.simulation.history import Kind, draw
 from tests.simulation.shrink import command, memory, played, shrunk
-from tests.simulation.twin import schema
 
 SEEDS = int(os.environ.get("SIMULATED_SEEDS", "200"))
 BLOCKS = 4
@@ -31,24 +28,17 @@ def test_every_promise_is_kept(block: int) -> None:
 
 
 @pytest.fixture(scope="module")
-def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[EmbeddedStore]:
-    store = asyncio.run(EmbeddedStore.open(tmp_path_factory.mktemp("engine") / "store"))
-    yield store
-    asyncio.run(store.close())
+def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
+    folder = tmp_path_factory.mktemp("engine")
+    yield folder
+    close_engine(folder)
 
 
 @pytest.mark.parametrize("seed", range(ENGINE_SEEDS))
-def test_every_promise_is_kept_on_the_engine_too(engine: EmbeddedStore, tmp_path: Path, seed: int) -> None:
+def test_every_promise_is_kept_on_the_engine_too(engine: Path, seed: int) -> None:
     """The same histories, with the embedded engine in the place of its twin."""
-
-    async def emptied() -> None:
-        for table in schema():
-            await engine.execute(f"TRUNCATE TABLE IF EXISTS pai.{table}")
-
-    outcome = play(draw(seed), tmp_path, engine)
-    # Not before: the lanes of the engine answer in the story's loop only once the story has them.
-    asyncio.run(emptied())
-    assert not outcome.broken
+    outcome = played_on_engine(draw(seed), engine)
+    assert not outcome.broken, f"{outcome.broken}\n\nmake simulate-faults FROM={seed} SEEDS=1 ARGS=--engine"
 
 
 def test_the_same_seed_gives_the_same_run() -> None:
