@@ -8,6 +8,7 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+from collector.errors import StoreUnavailable
 from collector.owner.instance import Owner
 from collector.pipeline.run import RunReport
 from collector.settings import Settings
@@ -15,6 +16,7 @@ from collector.simulator.clock import SimulatorClock
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from collector.sources.tables import SYSLOGS
+from collector.store.embedded import EmbeddedStore
 
 NOW = 1_760_000_000
 """2025-10-09T08:53:20Z: where the simulators' clocks stand."""
@@ -104,6 +106,32 @@ def as_row(wire: Mapping[str, Any], node_id: str, region: str = "cn-hangzhou") -
         else:
             values.append(wire.get(_WIRE[column]) or "")
     return tuple(values)
+
+
+class Unreliable:
+    """The real store, whose answers are lost or that is away, as the test says."""
+
+    def __init__(self, store: EmbeddedStore, *, lose_answers: int = 0, away: int = 0) -> None:
+        self._store = store
+        self.lose_answers = lose_answers
+        self.away = away
+        self.inserts = 0
+
+    async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
+        self.inserts += 1
+        if self.away:
+            self.away -= 1
+            raise StoreUnavailable("away")
+        await self._store.insert(table, columns, body, token=token)
+        if self.lose_answers:
+            self.lose_answers -= 1
+            raise StoreUnavailable("stored, and the answer was lost")
+
+    async def fetch(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[list[Any]]:
+        return await self._store.fetch(sql, parameters)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
 
 
 def calls(running: Simulator, operation: str) -> int:

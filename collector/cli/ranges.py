@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import aclosing
 from datetime import UTC, datetime
 from typing import Any
@@ -86,8 +86,19 @@ async def answered(settings: Settings, name: str, asked: Mapping[str, Any]) -> d
         return await owner.answer(name, asked)
 
 
-async def followed(settings: Settings, name: str, asked: Mapping[str, Any], what: str) -> list[dict[str, Any]]:
-    """All words of a work (`owner.requests.FOLLOWED`) but those on how far it is, which a bar shows."""
+async def followed(
+    settings: Settings,
+    name: str,
+    asked: Mapping[str, Any],
+    what: str,
+    unit: str = "seconds",
+    told: Callable[[int], str] = rough_duration,
+) -> list[dict[str, Any]]:
+    """All words of a work (`owner.requests.FOLLOWED`) but those on how far it is, which a bar shows.
+
+    Such a word has the whole under the name of its unit and the part that is done beside it; `told` puts a number
+    into words.
+    """
     kept: list[dict[str, Any]] = []
     total = done = 0
     tasks: list[TaskID] = []
@@ -95,13 +106,13 @@ async def followed(settings: Settings, name: str, asked: Mapping[str, Any], what
     def refresh(bars: Bars) -> None:
         if not tasks:
             tasks.append(bars.add_task(""))
-        text = f"{what}: {rough_duration(done)} of {rough_duration(total)}"
+        text = f"{what}: {told(done)} of {told(total)}"
         bars.update(tasks[0], description=text, total=max(1, total), completed=done)
 
     async with calling(settings) as owner, showing(refresh), aclosing(owner.follow(name, asked)) as words:
         async for word in words:
-            if "seconds" in word:
-                total, done = word["seconds"], word["seconds_read"]
+            if unit in word:
+                total, done = word[unit], word[f"{unit}_read"]
             else:
                 kept.append(word)
     return kept

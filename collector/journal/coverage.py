@@ -16,6 +16,10 @@ from collector.model import StreamKey, Window
 
 BACKFILL: Final = -2
 """The `delay` of a window of a backfill: it moves neither the watermark nor a recheck's mark."""
+REPLAY: Final = -3
+"""The `delay` of a window out of another journal, with all the rows that it had there."""
+REPLAY_PART: Final = -4
+"""The same where some of the rows cannot be read any more."""
 
 OPEN: Final = "open"
 FILLED: Final = "filled"
@@ -68,6 +72,15 @@ def less(window: Window, taken: Iterable[Window]) -> list[Window]:
 
 
 # Gaps
+
+
+def not_replayed(
+    db: sqlite3.Connection, stream_id: int, gaps: Iterable[tuple[Window, str]]
+) -> list[tuple[Window, str]]:
+    """Gaps of a window that is being sealed, less what the store has out of another journal."""
+    covered = db.execute("SELECT start, end FROM backfills WHERE stream_id = ? AND covered", (stream_id,)).fetchall()
+    taken = [Window(start, end) for start, end in covered]
+    return [(part, reason) for window, reason in gaps for part in less(window, taken)]
 
 
 def add_gaps(db: sqlite3.Connection, stream_id: int, gaps: Iterable[tuple[Window, str]]) -> None:
@@ -197,9 +210,9 @@ def settle_backfills(db: sqlite3.Connection, stream_id: int) -> None:
     """Cover the pieces that are read and whose windows are all acknowledged."""
     for start, end, found in db.execute(
         "SELECT start, end, found FROM backfills b WHERE stream_id = ? AND sealed_to = end AND NOT covered"
-        " AND NOT EXISTS (SELECT 1 FROM windows w WHERE w.stream_id = b.stream_id AND w.delay = ?"
+        " AND NOT EXISTS (SELECT 1 FROM windows w WHERE w.stream_id = b.stream_id AND w.delay IN (?, ?)"
         " AND w.start >= b.start AND w.end <= b.end)",
-        (stream_id, BACKFILL),
+        (stream_id, BACKFILL, REPLAY),
     ).fetchall():
         gaps = [(Window(first, last), reason) for first, last, reason in json.loads(found)]
         _cover(db, stream_id, Window(start, end), gaps)

@@ -167,7 +167,7 @@ class Comparison:
     window: Window | None
     is_stray: bool
     delay: int
-    """Of the window: 0 for the first look, the recheck's, or `coverage.BACKFILL`."""
+    """Of the window: 0 for the first look, the recheck's, or one of `coverage`'s."""
     chunk_ids: tuple[int, ...]
     body: bytes
 

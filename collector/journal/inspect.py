@@ -64,4 +64,5 @@ def verify(path: Path) -> list[str]:
 
 def set_aside_of(path: Path) -> list[Path]:
     """Damaged journals that were set aside here."""
-    return sorted(p for p in path.parent.glob(f"{path.name}.damaged-*") if not p.name.endswith(("-wal", "-shm")))
+    found = path.parent.glob(f"{path.name}.damaged-*")
+    return sorted(one for one in found if not one.name.endswith(("-wal", "-shm")) and ".replayed" not in one.name)

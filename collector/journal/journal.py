@@ -19,7 +19,15 @@ from collector.api.metering import Attempt
 from collector.clock import Signal
 from collector.errors import JournalCorrupt, JournalError, JournalFull, JournalTooNew
 from collector.journal import ledger
-from collector.journal.coverage import BACKFILL, add_gaps, know_gaps, note_read, settle_backfills, told_why
+from collector.journal.coverage import (
+    BACKFILL,
+    add_gaps,
+    know_gaps,
+    not_replayed,
+    note_read,
+    settle_backfills,
+    told_why,
+)
 from collector.journal.entries import Chunk, Depth, KnownObject, OpenWindow, PageCommit, StreamState
 from collector.journal.group_commit import GroupCommit
 from collector.journal.ledger import Allow, Prices
@@ -313,9 +321,9 @@ def put_chunk(
     stream_id: int | None = None,
     reading: int = 0,
     seal_number: int | None = None,
-) -> None:
-    """Write one chunk; without a seal number it is not shipped yet."""
-    db.execute(
+) -> int:
+    """Write one chunk and return its id; without a seal number it is not shipped yet."""
+    cursor = db.execute(
         "INSERT INTO chunks (window_id, stream_id, reading, table_name, partition, mode, rows, bytes, crc, body,"
         " seal_number, journaled_at) VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)",
         (
@@ -323,6 +331,8 @@ def put_chunk(
             chunk.crc, packed(chunk.body), seal_number, monotonic,
         ),
     )  # fmt: skip
+    assert cursor.lastrowid is not None
+    return cursor.lastrowid
 
 
 def put_objects(db: sqlite3.Connection, stream_id: int, objects: Iterable[KnownObject]) -> None:
@@ -471,7 +481,7 @@ def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: f
         note_read(db, stream_id, Window(start, seal.end), gaps)
     else:
         db.execute("UPDATE streams SET error = '', error_at = NULL WHERE id = ? AND error != ''", (stream_id,))
-        add_gaps(db, stream_id, gaps)
+        add_gaps(db, stream_id, not_replayed(db, stream_id, gaps))
     advance(db, stream_id)
 
 

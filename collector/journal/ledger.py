@@ -67,9 +67,16 @@ def settle(db: sqlite3.Connection, attempt: Attempt, prices: Prices) -> None:
 def settle_unknown(db: sqlite3.Connection, prices: Prices) -> int:
     """Enter every call that an earlier process left reserved; returns how many."""
     left = db.execute("DELETE FROM reserved RETURNING operation, minute, price_micro_cny, free_calls").fetchall()
+    enter_unknown(db, left, prices)
+    return len(left)
+
+
+def enter_unknown(
+    db: sqlite3.Connection, left: Iterable[tuple[str, int, int | None, int | None]], prices: Prices
+) -> None:
+    """Enter calls of which nobody knows what became: (operation, minute, price in millionths of a CNY, free calls)."""
     for operation, minute, *terms in left:
         _enter(db, minute, operation, 0, CODE_UNKNOWN, 0, 0, _terms(terms, prices.get(operation)))
-    return len(left)
 
 
 def _terms(kept: Sequence[int | None], price: Price | None) -> tuple[int, int]:
@@ -89,18 +96,31 @@ def _enter(
     before = db.execute("SELECT calls FROM months WHERE month = ? AND operation = ?", (month, operation)).fetchone()
     calls_before = before[0] if before else 0
     cost = price_micro_cny if calls_before >= free_calls else 0
-    if cost:
-        note_cost(db, minute, cost)
+    add_settled(db, minute, operation, http_status, code, 1, rows, size, cost)
+
+
+def add_settled(
+    db: sqlite3.Connection, minute: int, operation: str, http_status: int, code: str, calls: int, rows: int,
+    size: int, cost_micro_cny: int,
+) -> None:  # fmt: skip
+    """Enter calls of a minute with what they cost."""
+    add_to_month(db, minute, operation, calls, cost_micro_cny)
     db.execute(
-        "INSERT INTO months VALUES (?, ?, 1, ?)"
-        " ON CONFLICT DO UPDATE SET calls = calls + 1, cost_micro_cny = cost_micro_cny + excluded.cost_micro_cny",
-        (month, operation, cost),
-    )
-    db.execute(
-        "INSERT INTO meter VALUES (?, ?, ?, ?, 1, ?, ?, ?) ON CONFLICT DO UPDATE SET calls = calls + 1,"
+        "INSERT INTO meter VALUES (?, ?, ?, ?, ?, ?, ?, ?) ON CONFLICT DO UPDATE SET calls = calls + excluded.calls,"
         " rows = rows + excluded.rows, bytes = bytes + excluded.bytes,"
         " cost_micro_cny = cost_micro_cny + excluded.cost_micro_cny",
-        (minute, operation, http_status, code, rows, size, cost),
+        (minute, operation, http_status, code, calls, rows, size, cost_micro_cny),
+    )
+
+
+def add_to_month(db: sqlite3.Connection, minute: int, operation: str, calls: int, cost_micro_cny: int) -> None:
+    """Count calls of a minute, and what they cost, in their billing month."""
+    if cost_micro_cny:
+        note_cost(db, minute, cost_micro_cny)
+    db.execute(
+        "INSERT INTO months VALUES (?, ?, ?, ?) ON CONFLICT DO UPDATE SET calls = calls + excluded.calls,"
+        " cost_micro_cny = cost_micro_cny + excluded.cost_micro_cny",
+        (billing_month(minute), operation, calls, cost_micro_cny),
     )
 
 

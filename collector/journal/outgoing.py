@@ -13,6 +13,7 @@ import msgspec
 from collector.clock import Signal
 from collector.errors import JournalCorrupt
 from collector.journal import ledger
+from collector.journal.coverage import REPLAY_PART
 from collector.journal.entries import Chunk, Compared, Comparison, Segment
 from collector.journal.journal import STRAY, Journal, add_to_counter, advance, next_number, put_chunk
 from collector.journal.packing import packed, unpacked
@@ -394,7 +395,7 @@ def _comparison(db: sqlite3.Connection, chunk_ids: list[int]) -> Comparison:
         window_id=window_id,
         stream=StreamKey(*stream) if stream else None,
         window=Window(window[0], window[1]) if window else None,
-        is_stray=window is not None and window[2] == STRAY,
+        is_stray=window is not None and window[2] in (STRAY, REPLAY_PART),
         delay=0 if window is None else window[2],
         chunk_ids=tuple(chunk_ids),
         body=b"".join(_sound(*chunk[2:]) for chunk in chunks),

@@ -92,7 +92,8 @@ CREATE TABLE held (
 CREATE TABLE windows (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     stream_id INTEGER NOT NULL,
-    delay INTEGER NOT NULL,           -- 0: first look, above: the recheck that asked for it; -1: strays, -2: backfill
+    delay INTEGER NOT NULL,           -- 0: first look, above: the recheck that asked for it; -1: strays, -2: backfill,
+                                      -- -3 and -4: out of another journal, whole or in part
     start INTEGER NOT NULL,
     end INTEGER NOT NULL,
     mode TEXT NOT NULL,

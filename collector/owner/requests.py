@@ -8,6 +8,7 @@ from typing import Any, Final
 from collector.owner.backfilling import backfill, backfill_price
 from collector.owner.gaps import gaps
 from collector.owner.instance import Owner
+from collector.owner.replaying import repair, replay
 from collector.owner.verifying import verify, verify_price
 
 Answer = Callable[[Owner, Mapping[str, Any]], Awaitable[dict[str, Any]]]
@@ -20,5 +21,10 @@ ANSWERED: Final[Mapping[str, Answer]] = {
 }
 """Asked and answered at once."""
 
-FOLLOWED: Final[Mapping[str, Follow]] = {"backfill": backfill, "verify": verify}
+FOLLOWED: Final[Mapping[str, Follow]] = {
+    "backfill": backfill,
+    "verify": verify,
+    "journal_repair": repair,
+    "journal_replay": replay,
+}
 """Work that takes a while and tells how far it is. It ends when nobody listens any more."""

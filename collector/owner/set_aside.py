@@ -38,9 +38,14 @@ def set_aside(path: Path, now: float) -> Path:
     while aside.exists():
         number += 1
         aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
-    path.rename(aside)
+    move_journal(path, aside)
+    return aside
+
+
+def move_journal(path: Path, target: Path) -> None:
+    """Rename a journal that is not open, with what belongs to it."""
+    path.rename(target)
     for suffix in ("-wal", "-shm"):
         companion = path.with_name(path.name + suffix)
         if companion.exists():
-            companion.rename(aside.with_name(aside.name + suffix))
-    return aside
+            companion.rename(target.with_name(target.name + suffix))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from collector.journal.coverage import BACKFILL, Piece
+from collector.journal.coverage import BACKFILL, REPLAY, REPLAY_PART, Piece
 from collector.journal.entries import StreamState
 from collector.model import ShipMode, Window
 
@@ -87,6 +87,8 @@ def looked_again(delay: int) -> str:
     """What a window is for that is no first look, as the journal's counters name it; empty for all others."""
     if delay == BACKFILL:
         return "backfill"
+    if delay in (REPLAY, REPLAY_PART):
+        return "replay"
     return "recheck" if delay > FIRST_LOOK else ""
 
 

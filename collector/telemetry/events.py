@@ -59,6 +59,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "retry_after_seconds": "until the next try, s",
     "retry_seconds": "until the next try, s",
     "rows": "number of rows",
+    "rows_added": "rows that the store did not have",
     "rows_waiting": "rows that are in the journal and not in the store",
     "scope_id": "node, resource group or other target",
     "scopes": "the scopes that were refused in a row",
@@ -164,6 +165,9 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "journal_filled_up": ("Journal or disk are full; collecting waits.",
                           ("journal_bytes", "bytes_max", "disk_free_bytes")),
     "journal_room_returned": ("Collecting goes on.", ("journal_bytes",)),
+    "journal_replayed": (
+        "What another journal held was compared with the store.", ("path", "rows", "rows_added", "calls")
+    ),
     "journal_set_aside": ("The journal was damaged; it was moved, and a new one begun.", ("path", "reason")),
     "table_altered": ("A table was brought to what the configuration has changed.", ("statement",)),
     "segment_shipped": ("The store has acknowledged a segment.", ("table", "rows", "segment")),

@@ -18,6 +18,7 @@ from collector.settings import load
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
+from tests.ranges import work
 from tests.support import NOW, SETTLE, SYSLOG_COLUMNS, calls, differences, settings, true_syslogs
 
 NODES = 6
@@ -345,3 +346,27 @@ def test_a_set_of_pods_takes_its_numbers_from_their_names(tmp_path: Path, monkey
     monkeypatch.setattr("socket.gethostname", lambda: "collector-3")
     with pytest.raises(ConfigError, match='shard: got "auto/3" with the number 3'):
         load(file, {})
+
+
+async def test_a_journal_of_all_streams_is_replayed_by_each_shard(machines: Machines) -> None:
+    """Each takes the rows of its own streams, one of them enters the calls, and the file stays for the other."""
+    assert await machines.killed_before_shipping("lone")
+    file = machines.folder / "other.db"
+    (machines.folder / "lone" / "journal.db").rename(file)
+    (lone,) = await read_journals(machines.store)
+    machines.later(FRESH_SECONDS + 1)
+    await forget_journal(machines.store, lone.id, machines.now)
+    told = []
+    for disk, shard in (("a", "0/2"), ("b", "1/2")):
+        async with machines.process(disk, shard) as owner:
+            told.append((await work(owner, "journal_replay", {"path": str(file)}))[-1]["report"])
+        assert file.exists()
+    assert {one["reason"] for report in told for one in report["left_out"]} == {"another shard collects it"}
+    assert all(report["rows_added"] == report["rows"] > 0 for report in told)
+    assert told[0]["calls"] > 0
+    assert (told[1]["calls"], told[1]["calls_left"]) == (0, "shard 0 enters them")
+    await machines.run("a", "0/2")
+    await machines.run("b", "1/2")
+    await machines.assert_exact(machines.now - SETTLE)
+    metered = await machines.store.fetch("SELECT operation, sum(calls) FROM api_calls GROUP BY 1")
+    assert dict(metered) == {name: stats.calls for name, stats in machines.api.stats.items() if stats.calls}

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any
 
@@ -16,11 +16,11 @@ from collector.pipeline.ship import TOKEN_TRUST_SECONDS
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
-from collector.store.embedded import EmbeddedStore
 from tests.support import (
     LOOKBACK,
     NOW,
     SETTLE,
+    Unreliable,
     differences,
     fetch,
     run_once,
@@ -42,32 +42,6 @@ def world() -> World:
 async def api(world: World) -> AsyncIterator[Simulator]:
     async with simulator(world) as running:
         yield running
-
-
-class Unreliable:
-    """The real store, whose answers are lost or that is away, as the test says."""
-
-    def __init__(self, store: EmbeddedStore, *, lose_answers: int = 0, away: int = 0) -> None:
-        self._store = store
-        self.lose_answers = lose_answers
-        self.away = away
-        self.inserts = 0
-
-    async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
-        self.inserts += 1
-        if self.away:
-            self.away -= 1
-            raise StoreUnavailable("away")
-        await self._store.insert(table, columns, body, token=token)
-        if self.lose_answers:
-            self.lose_answers -= 1
-            raise StoreUnavailable("stored, and the answer was lost")
-
-    async def fetch(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[list[Any]]:
-        return await self._store.fetch(sql, parameters)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._store, name)
 
 
 async def assert_exact(configuration: Any, world: World, end: int = NOW - SETTLE) -> None:

@@ -13,9 +13,10 @@ import pytest
 from collector.api.operation import Price
 from collector.errors import CollectorError, JournalCorrupt
 from collector.journal.entries import Chunk, PageCommit, Seal
-from collector.journal.inspect import contents, verify
+from collector.journal.inspect import contents, reading, verify
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Limits, Outgoing, choose_append
+from collector.journal.salvage import read_chunk, salvage
 from collector.model import ShipMode, StreamKey, Window
 from collector.owner.set_aside import open_journal
 
@@ -146,3 +147,37 @@ async def test_what_never_was_a_journal_is_no_journal(tmp_path: Path, content: b
     journal.close()
     assert (aside is None) == (content == b"")
     assert aside is None or aside.read_bytes() == content
+
+
+async def test_whatever_can_be_read_of_a_damaged_journal_is_salvaged(tmp_path: Path) -> None:
+    """All of a sound one; of a damaged one only rows that were written, and most of them."""
+    sound = await written(tmp_path / "sound.db")
+    sealed_rows = STREAMS * (PAGES - 1) * 60
+    found = salvage(tmp_path / "sound.db")
+    assert (found.rows, found.places_lost) == (sealed_rows, 0)
+    assert {one.key for one in found.sealed} == {
+        StreamKey("ListSyslogs", "r", f"node-{stream}") for stream in range(STREAMS)
+    }
+    assert all(one.is_whole and one.window is not None for one in found.sealed)
+    assert [row["operation"] for row in found.calls.reserved] == ["ListSyslogs"]
+    kept = []
+    for seed in range(SEEDS):
+        path = tmp_path / f"{seed}.db"
+        path.write_bytes(damaged(sound, Random(seed)))
+        rows = salvaged_rows(path)
+        assert rows <= WRITTEN, seed
+        kept.append(len(rows) / sealed_rows)
+    assert sum(ratio > 0.9 for ratio in kept) > SEEDS * 0.6
+    # Without the pages that say where its tables are, nothing can be read.
+    assert sum(ratio == 0 for ratio in kept) < SEEDS * 0.3
+
+
+def salvaged_rows(path: Path) -> set[bytes]:
+    """Every row that would be replayed."""
+    try:
+        found = salvage(path)
+    except CollectorError:
+        return set()
+    with reading(path) as db:
+        chunks = [read_chunk(db, chunk_id) for one in found.sealed for chunk_id in one.chunk_ids]
+    return {line for chunk in chunks if chunk is not None for line in chunk.body.splitlines()}

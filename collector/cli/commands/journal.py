@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -11,6 +11,8 @@ from collector.cli.exits import ExitStatus
 from collector.cli.groups import command_group
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
+from collector.cli.ranges import followed
+from collector.cli.report import Reporter
 from collector.cli.running import run_to_end
 from collector.clock import SystemClock
 from collector.journal.inspect import contents, set_aside_of, verify
@@ -18,6 +20,8 @@ from collector.owner.journals import forget_journal
 from collector.settings import Settings
 from collector.store.migrate import migrate
 from collector.store.opening import open_store
+
+LEFT_OUT_SHOWN_MAX = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -63,6 +67,29 @@ def register(app: typer.Typer) -> None:
             print_line(f"{target}: sound")
         return ExitStatus.FAILED if found else ExitStatus.DONE
 
+    @group.command(name="replay")
+    def replay(
+        context: typer.Context,
+        path: Annotated[Path, typer.Argument(metavar="FILE", help="A journal that no process works with.")],
+        as_json: Annotated[bool, typer.Option("--json", help="Print the report as JSON.")] = False,
+    ) -> int:
+        """Bring what another journal holds into history: rows that the store lacks, and calls that it paid for.
+
+        It may be damaged: what can be read of it is taken. The API is asked for nothing. The file is then renamed.
+        """
+        return _replayed(context, "journal_replay", {"path": str(path.absolute())}, as_json=as_json)
+
+    @group.command(name="repair")
+    def repair(
+        context: typer.Context,
+        as_json: Annotated[bool, typer.Option("--json", help="Print the reports as JSON.")] = False,
+    ) -> int:
+        """Bring back what can be read of journals that were set aside as damaged, as `journal replay` does.
+
+        A damaged journal is set aside at the start of whatever works with it; this command is such a start too.
+        """
+        return _replayed(context, "journal_repair", {}, as_json=as_json)
+
     @group.command(name="forget")
     def forget(
         context: typer.Context,
@@ -82,6 +109,48 @@ def register(app: typer.Typer) -> None:
             print_line(f"{journal_id}: was given up before")
 
     app.add_typer(group, name="journal")
+
+
+def _replayed(context: typer.Context, name: str, asked: dict[str, Any], *, as_json: bool) -> int:
+    options = options_of(context)
+    work = followed(options.settings(), name, asked, "replayed", "rows", lambda rows: f"{rows:,} rows")
+    reports = [word["report"] for word in run_to_end(work)]
+    if as_json:
+        print_json(reports)
+        return _ended(reports)
+    if not reports:
+        print_line("no journal was set aside as damaged: there is nothing to repair")
+    for report in reports:
+        if report["error"]:
+            options.reporter.line(report["error"], word="failed")
+            continue
+        calls = f"none: {report['calls_left']}" if report["calls_left"] else f"{report['calls']:,}"
+        print_table(
+            "",
+            [report["path"], ""],
+            [
+                ("rows compared with the store", f"{report['rows']:,}"),
+                ("rows that it lacked", f"{report['rows_added']:,}"),
+                ("rows that cannot be read", f"{report['rows_damaged']:,}"),
+                ("places that cannot be read", f"{report['places_lost']:,}"),
+                ("calls entered", calls),
+                ("the file is now", report["moved_to"] or "where it was"),
+            ],
+        )
+        _say_left_out(report["left_out"], options.reporter)
+    return _ended(reports)
+
+
+def _say_left_out(left_out: list[dict[str, str]], reporter: Reporter) -> None:
+    for one in left_out[:LEFT_OUT_SHOWN_MAX]:
+        reporter.line(f"rows of {one['stream']} are left out: {one['reason']}", word="hint")
+    if len(left_out) > LEFT_OUT_SHOWN_MAX:
+        reporter.line(f"rows of {len(left_out) - LEFT_OUT_SHOWN_MAX} more streams are left out", word="hint")
+
+
+def _ended(reports: list[dict[str, Any]]) -> int:
+    """What was left out, or cannot be read, is still in the file: that is no end."""
+    return ExitStatus.FAILED if any(report["left_out"] or report["error"] for report in reports) else ExitStatus.DONE
 
 
 async def _forget(settings: Settings, journal_id: str, *, force: bool) -> list[str]:

@@ -1,0 +1,149 @@
+"""Rows and calls of another journal, taken over into this one: to be compared with the store, and so stored once.
+
+A window of the other journal counts as covered with the acknowledgement of its rows, as one of a backfill does.
+"""
+
+from __future__ import annotations
+
+import json
+import sqlite3
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from decimal import Decimal
+
+import msgspec
+
+from collector.journal import ledger
+from collector.journal.coverage import REPLAY, REPLAY_PART
+from collector.journal.entries import Chunk
+from collector.journal.journal import next_number, put_chunk
+from collector.journal.ledger import Prices
+from collector.journal.money import micro_cny
+from collector.journal.salvage import Calls
+from collector.model import ShipMode, Window
+from collector.sources.tables import API_CALLS
+
+_REPLAYED = "replayed/"
+"""Under this name and a journal's id stands that its calls were taken over."""
+_NOWHEN = Window(0, 1)
+"""Of rows that belong to no window."""
+
+
+def take_rows(
+    db: sqlite3.Connection, stream_id: int, window: Window | None, chunks: Sequence[Chunk], *, is_whole: bool,
+    covers: Window | None, monotonic: float,
+) -> list[int]:  # fmt: skip
+    """Enter rows of one window, or of none, to be compared; returns their chunks.
+
+    `is_whole`: they are all that the other journal had of the window. `covers` is the range that is covered once they
+    are acknowledged, None where it is not.
+    """
+    number = next_number(db, "seal_number")
+    place = window or _NOWHEN
+    window_id = db.execute(
+        "INSERT INTO windows (stream_id, delay, start, end, mode, cursors_used, pages, reading, in_order, seal_number)"
+        " VALUES (?, ?, ?, ?, ?, x'', 1, 0, 1, ?)",
+        (stream_id, REPLAY if is_whole else REPLAY_PART, place.start, place.end, ShipMode.COMPARE, number),
+    ).lastrowid
+    if window is not None:
+        # Should the service be asked for this range, then of rows that the store has by now.
+        db.execute("INSERT OR IGNORE INTO held VALUES (?, ?, ?)", (stream_id, window.start, window.end))
+    if covers is not None:
+        db.execute(
+            "INSERT OR IGNORE INTO backfills (stream_id, start, end, sealed_to) VALUES (?, ?, ?, ?)",
+            (stream_id, covers.start, covers.end, covers.end),
+        )
+    ids = []
+    for chunk in chunks:
+        ids.append(
+            put_chunk(
+                db, replace(chunk, mode=ShipMode.COMPARE), monotonic, window_id=window_id, stream_id=stream_id,
+                seal_number=number,
+            )
+        )  # fmt: skip
+    return ids
+
+
+def chunks_left(db: sqlite3.Connection, ids: Sequence[int]) -> int:
+    """How many of these chunks are not acknowledged."""
+    row = db.execute("SELECT count() FROM chunks WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),))
+    return int(row.fetchone()[0])
+
+
+def end_replay(db: sqlite3.Connection, stream_id: int, covered: Sequence[Window], *, can_be_asked_later: bool) -> None:
+    """Forget what was covered, but for snapshots that the stream has not reached: they will be no gaps."""
+    (sealed_to,) = db.execute("SELECT sealed_to FROM streams WHERE id = ?", (stream_id,)).fetchone()
+    db.executemany(
+        "DELETE FROM backfills WHERE stream_id = ? AND start = ? AND end = ? AND covered",
+        [
+            (stream_id, window.start, window.end)
+            for window in covered
+            if can_be_asked_later or window.end <= (sealed_to or 0)
+        ],
+    )
+
+
+def take_calls(
+    db: sqlite3.Connection, journal_id: str, calls: Calls, chunks: Mapping[int, Chunk], prices: Prices,
+    monotonic: float,
+) -> int | None:  # fmt: skip
+    """Enter the calls that another journal had and the store may lack, once; None where that was done before.
+
+    A segment that was sent keeps its id, so that the store tells whether it has it. `chunks` are those that can be
+    read.
+    """
+    name = _REPLAYED + journal_id
+    if db.execute("SELECT 1 FROM meta WHERE key = ?", (name,)).fetchone():
+        return None
+    db.execute("INSERT INTO meta VALUES (?, 1)", (name,))
+    count = 0
+    for segment_id, (sent_at, ids) in calls.sent.items():
+        sound = [chunks[chunk_id] for chunk_id in ids if chunk_id in chunks]
+        if len(sound) < len(ids):
+            # In part it would be another segment, and the store could have all of it.
+            continue
+        count += _take_segment(db, segment_id, sent_at, sound, monotonic)
+    for chunk_id in calls.unsent:
+        if chunk_id in chunks:
+            count += _take_chunk(db, chunks[chunk_id], monotonic, None)
+    for row in calls.meter:
+        ledger.add_settled(
+            db, row["minute"], row["operation"], row["http_status"], row["code"], row["calls"], row["rows"],
+            row["bytes"], row["cost_micro_cny"],
+        )  # fmt: skip
+        count += row["calls"]
+    ledger.enter_unknown(
+        db,
+        [
+            (row["operation"], row["minute"], row.get("price_micro_cny"), row.get("free_calls"))
+            for row in calls.reserved
+        ],
+        prices,
+    )
+    return count + len(calls.reserved)
+
+
+def _take_segment(
+    db: sqlite3.Connection, segment_id: str, sent_at: int, chunks: Sequence[Chunk], monotonic: float
+) -> int:
+    db.execute(
+        "INSERT INTO segments (id, number, table_name, partition, mode, rows, sent_at) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        (
+            segment_id, next_number(db, "segment_number"), API_CALLS.name, chunks[0].partition, ShipMode.APPEND,
+            sum(chunk.rows for chunk in chunks), sent_at,
+        ),
+    )  # fmt: skip
+    return sum(_take_chunk(db, chunk, monotonic, segment_id) for chunk in chunks)
+
+
+def _take_chunk(db: sqlite3.Connection, chunk: Chunk, monotonic: float, segment_id: str | None) -> int:
+    chunk_id = put_chunk(
+        db, replace(chunk, mode=ShipMode.APPEND), monotonic, seal_number=next_number(db, "seal_number")
+    )
+    db.execute("UPDATE chunks SET segment_id = ? WHERE id = ?", (segment_id, chunk_id))
+    count = 0
+    for line in chunk.body.splitlines():
+        row = dict(zip(API_CALLS.columns, msgspec.json.decode(line), strict=True))
+        ledger.add_to_month(db, row["minute"], row["operation"], row["calls"], micro_cny(Decimal(row["cost_cny"])))
+        count += row["calls"]
+    return count
