@@ -15,6 +15,7 @@ from collector.errors import OwnedElsewhere, QueryError
 from collector.owner.calls import CallResult, call, ship_calls
 from collector.owner.check import check_all
 from collector.owner.instance import Owner
+from collector.owner.lock import OwnerLock, holder
 from collector.owner.requests import ANSWERED, FOLLOWED
 from collector.owner.socket import OwnerClient, listening, reachable, socket_path
 from collector.owner.status import status
@@ -140,7 +141,7 @@ class _Whoever:
             except GONE as error:
                 if started:
                     raise QueryError("the owner ended before the result was complete") from error
-                self._look_again(side, error, deadline)
+                await self._look_again(side, error, deadline)
 
     async def answer(self, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
         return await self._ask(lambda side: side.answer(name, asked))
@@ -157,11 +158,10 @@ class _Whoever:
                 return
             except GONE as error:
                 if beginning >= BEGINNINGS_MAX:
-                    raise
-                self._look_again(side, error, deadline)
+                    raise self._silent() from error
+                await self._look_again(side, error, deadline)
             except OwnedElsewhere as error:
-                self._look_again(side, error, deadline)
-                await self._clock.sleep(ASK_AGAIN_SECONDS)
+                await self._look_again(side, error, deadline)
 
     async def _ask(self, work: Callable[[_Side], Awaitable[T]]) -> T:
         deadline = self._deadline()
@@ -170,11 +170,10 @@ class _Whoever:
             try:
                 return await work(side)
             except GONE as error:
-                self._look_again(side, error, deadline)
+                await self._look_again(side, error, deadline)
             except OwnedElsewhere as error:
                 # It only reads, so it soon ends.
-                self._look_again(side, error, deadline)
-                await self._clock.sleep(ASK_AGAIN_SECONDS)
+                await self._look_again(side, error, deadline)
 
     def _deadline(self) -> float:
         return self._clock.monotonic() + OWNER_SECONDS_MAX
@@ -200,11 +199,21 @@ class _Whoever:
             self._side = _Local(owner)
         return self._side
 
-    def _look_again(self, side: _Side, error: Exception, deadline: float) -> None:
+    async def _look_again(self, side: _Side, error: Exception, deadline: float) -> None:
         """The owner ended under a request that it had not answered, or refused it: look for the next one."""
-        if isinstance(side, _Local) or self._clock.monotonic() >= deadline:
+        if isinstance(side, _Local):
             raise error
+        if self._clock.monotonic() >= deadline:
+            raise error if isinstance(error, OwnedElsewhere) else self._silent() from error
         self._side = None
+        await self._clock.sleep(ASK_AGAIN_SECONDS)
+
+    def _silent(self) -> OwnedElsewhere:
+        path = self._settings.journal.path
+        return OwnedElsewhere(
+            f"{path} is owned by {holder(OwnerLock(path).path)}, which does not answer",
+            hint="its log says what it waits for, such as a full disk; stopped, it loses nothing that was paid for",
+        )
 
     async def _client(self) -> OwnerClient | None:
         """A client of the owner, None where nobody listens."""

@@ -20,6 +20,7 @@ from aiohttp import web
 from collector.errors import BadRequestError, ConfigError, ForbiddenError, NotFoundError, OwnedElsewhere, TransientError
 from collector.owner.access import access
 from collector.owner.instance import Owner
+from collector.owner.lock import OwnerLock
 from collector.owner.socket import listening, reachable, socket_path
 from collector.settings import Settings, load
 from collector.simulator.clock import SimulatorClock
@@ -552,6 +553,41 @@ async def test_an_owner_that_only_reads_makes_no_call(service: Service, settings
     async with access(settings, key=KEY) as through:
         assert (await through.call("DescribeDiagnosticResult", {"DiagnosticId": "diag-1"})).http_status == 200
     await reading
+
+
+async def test_an_owner_that_never_answers_is_told_in_words(settings: Settings) -> None:
+    """Who it is, and that it has to be looked at: not the error of a socket."""
+    path = socket_path(settings.journal.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    async def pong(request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    async def hang_up(request: web.Request) -> web.StreamResponse:
+        assert request.transport is not None
+        request.transport.abort()
+        return web.Response()
+
+    application = web.Application()
+    application.router.add_get("/ping", pong)
+    application.router.add_route("*", "/{path:.*}", hang_up)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    lock = OwnerLock(settings.journal.path).acquire()
+    try:
+        async with reachable(path) as address:
+            await web.UnixSite(runner, address).start()
+        async with access(settings, key=KEY, clock=LeapingClock()) as through:
+            for asking in (through.status(), through.answer("gaps", {}), _all(through.follow("verify", {}))):
+                with pytest.raises(OwnedElsewhere, match=f"is owned by process {os.getpid()} .*does not answer"):
+                    await asking
+    finally:
+        lock.release()
+        await runner.cleanup()
+
+
+async def _all(words: AsyncIterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [word async for word in words]
 
 
 async def test_what_another_command_asked_for_is_finished_and_metered_when_the_owner_ends(
