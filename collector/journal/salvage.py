@@ -86,6 +86,8 @@ def salvage(path: Path) -> Salvage:
 
     Of a file that was cut off, the missing end is filled with zeros: without all of its pages SQLite reads nothing.
     """
+    if not path.is_file():
+        raise UsageError(f"{path}: there is no journal", hint="journal ls lists those that were set aside")
     _fill_up(path)
     with reading(path) as db:
         version = _version(db, path)
