@@ -14,10 +14,10 @@ from functools import partial
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
-from tests.simulation.engine import played_on_engine
+from tests.simulation.engine import played_somewhere
 from tests.simulation.harness import Outcome
 from tests.simulation.history import History, Kind, draw
-from tests.simulation.shrink import command, memory, played, shrunk
+from tests.simulation.shrink import command, memory, shrunk
 
 PROGRESS_SECONDS = 5.0
 
@@ -67,7 +67,7 @@ def _explain(outcome: Outcome, *, is_on_engine: bool) -> None:
 def _outcomes(options: argparse.Namespace) -> Iterator[Outcome]:
     histories = [_history(seed, options) for seed in range(options.first, options.first + options.seeds)]
     with TemporaryDirectory(dir=memory()) as folder:
-        live = partial(_played, folder=Path(folder) if options.engine else None, keeps_log=options.log)
+        live = partial(played_somewhere, folder=Path(folder) if options.engine else None, keeps_log=options.log)
         jobs = min(options.jobs, len(histories))
         if jobs == 1 and not options.engine:
             yield from map(live, histories)
@@ -75,12 +75,6 @@ def _outcomes(options: argparse.Namespace) -> Iterator[Outcome]:
         # An engine ends with its process.
         with multiprocessing.get_context("spawn").Pool(jobs) as pool:
             yield from pool.imap_unordered(live, histories, chunksize=4)
-
-
-def _played(history: History, *, folder: Path | None, keeps_log: bool) -> Outcome:
-    outcome = played(history) if folder is None else played_on_engine(history, folder)
-    # What was logged is long, and handed from one process to another.
-    return outcome if keeps_log else replace(outcome, log=[])
 
 
 def _history(seed: int, options: argparse.Namespace) -> History:

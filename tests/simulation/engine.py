@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+from dataclasses import replace
 from functools import cache
 from pathlib import Path
 
@@ -22,6 +23,13 @@ def played_on_engine(history: History, folder: Path) -> Outcome:
     finally:
         # Not before: the lanes of the engine answer in the story's loop only once the story has them.
         asyncio.run(_emptied(store))
+
+
+def played_somewhere(history: History, *, folder: Path | None, keeps_log: bool) -> Outcome:
+    """A history on the engine below `folder`, or on its twin without one."""
+    outcome = played(history) if folder is None else played_on_engine(history, folder)
+    # What was logged is long, and handed from one process to another.
+    return outcome if keeps_log else replace(outcome, log=[])
 
 
 def close_engine(folder: Path) -> None:
