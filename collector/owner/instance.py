@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import socket
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
 from contextlib import AsyncExitStack
 from pathlib import Path
 from random import Random
@@ -38,15 +38,18 @@ from collector.pipeline.adopt import adopt_spend, stored_objects
 from collector.pipeline.budget import Budget, shared_prices
 from collector.pipeline.collecting import Collecting
 from collector.pipeline.lateness import Lateness
+from collector.pipeline.membership import Membership
 from collector.pipeline.meter import JournalMeter
 from collector.pipeline.room import Room
 from collector.pipeline.run import OnceRunner
 from collector.pipeline.service import Service
-from collector.pipeline.ship import Shipper
+from collector.pipeline.ship import Shipper, Shipping
 from collector.pipeline.streams import ACCOUNT_SCOPE, Streams
+from collector.pipeline.without_store import KnownStreams, NoShipping
 from collector.settings import SETTLE_AUTO_SECONDS, Settings
 from collector.shares import Share
 from collector.sources.inventory import InventorySource
+from collector.store.away import AwayStore
 from collector.store.base import Store
 from collector.store.migrate import is_new, migrate
 from collector.store.opening import is_exclusive, open_store
@@ -297,7 +300,10 @@ class Owner:
         return await everything(self.settings, self.journal, self._elsewhere, self.lateness)
 
     async def _elsewhere(self, source: InventorySource, key: StreamKey) -> list[KnownObject] | None:
-        return None if self.settings.share.owns(key) else await stored_objects(self.store, source, key)
+        if self.settings.share.owns(key):
+            return None
+        # What another shard discovers is only known to the store.
+        return [] if isinstance(self.store, AwayStore) else await stored_objects(self.store, source, key)
 
     def collecting(self) -> Collecting:
         """The parts that collect. Raises AssertionError in an owner without a client."""
@@ -328,22 +334,40 @@ class Owner:
 
     def service(self, only: Sequence[str] = ()) -> Service:
         """What collects until it is told to stop; `only` narrows the sources by name."""
+        return self._service(only, self.shipper, self.membership, self.start_month)
 
+    async def service_without_store(self, error: StoreUnavailable, only: Sequence[str] = ()) -> Service:
+        """What collects the streams that the journal knows into it, and ships nothing."""
+
+        async def begin() -> None:
+            # The journal has the month's spend, unless the month is new, and then there is none.
+            return None
+
+        known = KnownStreams(await self.journal.streams())
+        return self._service(only, lambda on_watermark: NoShipping(error), known, begin)
+
+    def _service(
+        self,
+        only: Sequence[str],
+        shipper: Callable[[Callable[[int, int], None]], Shipping],
+        membership: Membership,
+        begin: Callable[[], Awaitable[None]],
+    ) -> Service:
         async def find() -> list[Streams]:
             return [streams for streams in await self.streams() if not only or streams.name in (*only, "inventory")]
 
         self.service_running = Service(
             region=self.settings.api.region,
             store=self.store,
-            shipper=self.shipper,
+            shipper=shipper,
             collecting=self.collecting(),
             find=find,
             capacity=self._capacity,
             concurrency_max=self.settings.api.concurrency_max,
             flush_interval_seconds=self.settings.store.flush_interval_seconds,
             grace_seconds=self.settings.service.grace_seconds,
-            begin=self.start_month,
-            membership=self.membership,
+            begin=begin,
+            membership=membership,
             renew=self.renew,
         )
         return self.service_running

@@ -36,7 +36,7 @@ from collector.pipeline.collecting import Collecting
 from collector.pipeline.facts import ServiceFacts, SourceFacts, Stop
 from collector.pipeline.membership import ALONE, Membership
 from collector.pipeline.schedule import Queue, Slot
-from collector.pipeline.ship import Shipped, Shipper
+from collector.pipeline.ship import Shipped, Shipping
 from collector.pipeline.stops import ACCOUNT, BUDGET, CIRCUIT, OPERATION, Pause, Stops, pause_seconds
 from collector.pipeline.streams import Streams
 from collector.store.base import Store
@@ -90,7 +90,7 @@ class Service:
         *,
         region: str,
         store: Store,
-        shipper: Callable[[Callable[[int, int], None]], Shipper],
+        shipper: Callable[[Callable[[int, int], None]], Shipping],
         collecting: Collecting,
         find: Find,
         capacity: Callable[[str], float],

@@ -10,7 +10,7 @@ import asyncio
 import uuid
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass, field
-from typing import TypeVar
+from typing import Protocol, TypeVar
 
 import structlog
 
@@ -50,6 +50,20 @@ class Shipped:
     segments: int = 0
     refused_rows: int = 0
     last_error: str = ""
+
+
+class Shipping(Protocol):
+    """What a service asks of its shipper."""
+
+    @property
+    def shipped(self) -> Shipped:
+        """What was done so far."""
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """See `Shipper.run`."""
+
+    async def drain(self, attempts_max: int = 5) -> None:
+        """See `Shipper.drain`."""
 
 
 class Shipper:

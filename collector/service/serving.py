@@ -6,14 +6,15 @@ import asyncio
 import os
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
 from typing import Any
 
 import structlog
 
 from collector.api.gateways import ApiKey
 from collector.clock import Clock, SystemClock
-from collector.errors import ApiError, ConfigError
+from collector.errors import ApiError, CollectorError, ConfigError, StoreUnavailable
 from collector.owner.instance import Owner
 from collector.owner.reloading import changes
 from collector.owner.socket import listening
@@ -23,10 +24,15 @@ from collector.service.http import TOKEN_VARIABLE, check_listener, serving_http
 from collector.service.sql.serving import KEY, serving_sql
 from collector.service.systemd import Notifier
 from collector.settings import Settings
+from collector.store.address import parse_address
+from collector.store.away import AwayStore
+from collector.store.opening import open_store
 from collector.telemetry.secrets import register_secret
 
 log = structlog.get_logger(__name__)
 
+STORE_RETRY_SECONDS = 5.0
+"""A server that did not answer at the start is asked again this often."""
 ALIVE_SECONDS = 10.0
 """Where nobody watches, systemd's status line is renewed this often."""
 SIGNAL_STATUS = 128
@@ -55,42 +61,125 @@ async def serve(
     check_listener(settings.service.listen, token)
     check_listener(settings.service.sql_listen, token, KEY)
     clock = clock or SystemClock()
-    stop, reloads = asyncio.Event(), asyncio.Event()
-    notifier = Notifier(environ, clock)
-    with _signals(stop, reloads, notifier, settings.service.grace_seconds):
-        async with await Owner.open(settings, key=key, clock=clock) as owner, listening(owner):
-            service = owner.service(only)
+    process = _Process(key, token, reload, only, clock, Notifier(environ, clock))
+    with _signals(process, settings.service.grace_seconds):
+        while not process.stop.is_set():
+            try:
+                await process.collect(settings)
+                return
+            except _StoreMissed as missed:
+                # Everything is closed by now: another owner goes on with the journal.
+                settings = await process.collect_without_store(settings, missed.error)
+
+
+class _StoreMissed(Exception):
+    """The server did not answer when the service was to start."""
+
+    def __init__(self, error: StoreUnavailable) -> None:
+        super().__init__(str(error))
+        self.error = error
+
+
+@dataclass(frozen=True, slots=True)
+class _Process:
+    """What stays from the first to the last moment, whatever is collected into."""
+
+    key: ApiKey
+    token: str
+    reload: Reload
+    only: Sequence[str]
+    clock: Clock
+    notifier: Notifier
+    stop: asyncio.Event = field(default_factory=asyncio.Event)
+    reloads: asyncio.Event = field(default_factory=asyncio.Event)
+
+    async def collect(self, settings: Settings) -> None:
+        """Collect and ship until told to stop. Raises _StoreMissed before anything is collected."""
+        async with AsyncExitStack() as stack:
+            try:
+                owner = await stack.enter_async_context(await Owner.open(settings, key=self.key, clock=self.clock))
+                await stack.enter_async_context(listening(owner))
+                service = owner.service(self.only)
+                await service.start()
+            except StoreUnavailable as error:
+                if not settings.store.url:
+                    # Nobody else has an embedded store: what keeps it shut is here to be mended.
+                    raise
+                raise _StoreMissed(error) from error
+            await stack.enter_async_context(_beside(owner.lateness.follow()))
+            await self._run(owner, service, self.stop)
+
+    async def collect_without_store(self, settings: Settings, error: StoreUnavailable) -> Settings:
+        """Collect into the journal until the server answers or all ends; returns the configuration then in use.
+
+        Raises the error where the journal knows no stream: there is nothing that could be gone on with.
+        """
+        store = AwayStore(str(parse_address(settings.store.url)), error)
+        async with (
+            await Owner.open(settings, key=self.key, clock=self.clock, store=store, migrated=False) as owner,
+            listening(owner),
+        ):
+            service = await owner.service_without_store(error, self.only)
             await service.start()
-            async with (
-                serving_http(owner, listen=settings.service.listen, token=token),
-                serving_sql(owner, listen=settings.service.sql_listen, token=token),
-                _beside(_follow_reloads(owner, service, notifier, reloads, reload)),
-                _beside(_stay_alive(owner, service, notifier, clock)),
-                _beside(owner.lateness.follow()),
-            ):
-                log.info("service_started", streams=service.stream_count, sources=len(service.facts().sources))
-                notifier.ready(_in_one_line(service))
-                await service.run(stop)
+            if not service.stream_count:
+                raise error
+            log.warning("store_missed", error=str(error), streams=service.stream_count)
+            ends = asyncio.Event()
+            async with _beside(_end_with(self.stop, ends)), _beside(_find_store(owner, ends)):
+                await self._run(owner, service, ends)
+            return owner.settings
+
+    async def _run(self, owner: Owner, service: Service, stop: asyncio.Event) -> None:
+        """Collect until `stop`, and answer whoever asks."""
+        listeners = owner.settings.service
+        async with (
+            serving_http(owner, listen=listeners.listen, token=self.token),
+            serving_sql(owner, listen=listeners.sql_listen, token=self.token),
+            _beside(_follow_reloads(owner, service, self.notifier, self.reloads, self.reload)),
+            _beside(_stay_alive(owner, service, self.notifier, self.clock)),
+        ):
+            log.info("service_started", streams=service.stream_count, sources=len(service.facts().sources))
+            self.notifier.ready(_in_one_line(service))
+            await service.run(stop)
+
+
+async def _end_with(stop: asyncio.Event, ends: asyncio.Event) -> None:
+    await stop.wait()
+    ends.set()
+
+
+async def _find_store(owner: Owner, found: asyncio.Event) -> None:
+    """Set `found` once the server answers."""
+    while True:
+        await owner.clock.sleep(STORE_RETRY_SECONDS)
+        try:
+            store = await open_store(owner.settings)
+        except CollectorError:
+            continue
+        await store.close()
+        log.info("store_recovered")
+        found.set()
+        return
 
 
 @contextmanager
-def _signals(stop: asyncio.Event, reloads: asyncio.Event, notifier: Notifier, grace_seconds: float) -> Iterator[None]:
+def _signals(process: _Process, grace_seconds: float) -> Iterator[None]:
     """SIGTERM and SIGINT set `stop`, SIGHUP sets `reloads`; whoever insists ends the process."""
     loop = asyncio.get_running_loop()
 
     def end(number: signal.Signals) -> None:
-        if stop.is_set():
+        if process.stop.is_set():
             log.warning("ended_at_once", signal=number.name)
             # Nothing may be waited for. What is in the journal is on disk, and what was sent and is not answered
             # is entered as unknown at the next start.
             os._exit(SIGNAL_STATUS + number)
         log.info("service_stopping", signal=number.name, grace_seconds=grace_seconds)
-        notifier.stopping()
-        stop.set()
+        process.notifier.stopping()
+        process.stop.set()
 
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, end, number)
-    loop.add_signal_handler(signal.SIGHUP, reloads.set)
+    loop.add_signal_handler(signal.SIGHUP, process.reloads.set)
     try:
         yield
     finally:

@@ -176,6 +176,8 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "row_refused": ("The store does not take a row; it is a dead letter now.", ("table", "error")),
     "store_failed": ("The store did not take or answer; rows wait in the journal. Once until it recovers.",
                      ("table", "error", "retry_seconds")),
+    "store_missed": ("The server did not answer at the start. Streams that the journal knows are collected into it.",
+                     ("error", "streams")),
     "store_recovered": ("The store takes rows again.", ("table",)),
     # Shards
     "streams_held_back": ("Another journal may still hold rows of some streams; they wait for it.",

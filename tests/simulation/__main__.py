@@ -35,6 +35,8 @@ def main(arguments: list[str] | None = None) -> int:
         done += 1
         drawn.update(one.kind for one in outcome.history.incidents)
         hits.update(outcome.hits)
+        if options.log:
+            print("\n".join(outcome.log))
         if outcome.broken:
             broken.append(outcome)
             print(f"\nseed {outcome.history.seed}: {outcome.broken}", flush=True)
@@ -44,8 +46,6 @@ def main(arguments: list[str] | None = None) -> int:
             told = time.monotonic()
             pace = done / (told - begun)
             print(f"{done} of {options.seeds} seeds, {pace:.1f} a second, {len(broken)} broken", flush=True)
-        if options.log:
-            print("\n".join(outcome.log))
     print(f"\n{'incident':40} {'drawn':>7} {'happened':>9}")
     for kind in Kind:
         print(f"{kind:40} {drawn[kind]:7} {hits[kind]:9}")

@@ -22,7 +22,7 @@ from unittest import mock
 import structlog
 
 from collector.errors import StoreUnavailable, UsageError
-from collector.owner.journals import FRESH_SECONDS, forget_journal
+from collector.owner.journals import FRESH_SECONDS, JournalState, forget_journal, read_journals
 from collector.pipeline import ship
 from collector.settings import Settings
 from collector.simulator.faults import Fault, FaultKind
@@ -429,8 +429,13 @@ class Run:
         """What a person does with the journal of a process that will not come back soon."""
         if self.shares[0] != "0/1":
             return
+        holding = (JournalState.COLLECTING, JournalState.HOLDING)
         try:
+            known = await read_journals(self.shop)
             await forget_journal(self.shop, journal_id, int(self.now()))
+            if any(one.id == journal_id and one.state in holding for one in known):
+                # It ended while the store was away: the calls that it had not shipped are given up with it.
+                self.facts.is_journal_lost = True
         except StoreUnavailable:
             self._in(20, lambda: self._forget(journal_id))
         except UsageError:
