@@ -16,7 +16,7 @@ from tests.simulation.shrink import command, memory, played, shrunk
 
 SEEDS = int(os.environ.get("SIMULATED_SEEDS", "200"))
 BLOCKS = 4
-ENGINE_SEEDS = int(os.environ.get("SIMULATED_ENGINE_SEEDS", "4"))
+ENGINE_SEEDS = int(os.environ.get("SIMULATED_ENGINE_SEEDS", "10"))
 
 
 @pytest.mark.parametrize("block", range(BLOCKS))
