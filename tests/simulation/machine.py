@@ -256,6 +256,11 @@ class Machine:
                 await self.owner.close()
                 await asyncio.sleep(START_AGAIN_SECONDS)
                 continue
+            except asyncio.CancelledError:
+                # It was told to end while it started: it lets go of what it has, unless its power is out.
+                if not self.power.is_out:
+                    await self.owner.close()
+                raise
             break
         self._up.set()
         try:
