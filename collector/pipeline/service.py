@@ -52,6 +52,7 @@ REPLAN_SECONDS: Final = 1.0
 CLAIM_SECONDS: Final = 30.0
 """Streams that another process may still hold are asked for again this often."""
 STORE_RETRY_SECONDS: Final = 5.0
+CLOCK_RETRY_SECONDS: Final = 30.0
 SHIP_SHARE: Final = 0.4
 """Part of the grace period that is kept for shipping."""
 IN_FLIGHT_LOOK_SECONDS: Final = 0.02
@@ -144,8 +145,7 @@ class Service:
     async def start(self) -> None:
         """Learn the time and the streams. Raises StoreUnavailable and JournalError."""
         await self._client.read_clock()
-        if self._server_clock.machine_is_off:
-            log.warning("clock_difference_noticed", difference_seconds=round(self._server_clock.difference_seconds, 1))
+        self._say_difference()
         await self._membership.join()
         await self._begin()
         await self._plan()
@@ -163,6 +163,8 @@ class Service:
             self._spawn(self._dispatch(lane), self._tasks)
         self._spawn(self._follow(), self._tasks)
         self._spawn(self._membership.stay(), self._tasks)
+        if not self._server_clock.synced:
+            self._spawn(self._learn_time(), self._tasks)
         stopping = asyncio.ensure_future(stop.wait())
         try:
             ends: list[asyncio.Future[Any]] = [stopping, self._fault]
@@ -172,6 +174,26 @@ class Service:
             await self._end(shipping, ship_stop)
         if self._fault.done():
             raise self._fault.result()
+
+    async def _learn_time(self) -> None:
+        """Ask for the service's time until it is known, where nobody told it at the start.
+
+        By a machine's clock that is behind, streams seem to be ahead of now: none is due, so no answer would ever
+        tell the time.
+        """
+        while not self._server_clock.synced:
+            await self._clock.sleep(CLOCK_RETRY_SECONDS)
+            if not self._server_clock.synced:
+                await self._client.read_clock()
+        if self._server_clock.machine_is_off:
+            self._say_difference()
+            for lane in self._lanes.values():
+                lane.queue.hasten(list(lane.slots.values()))
+            self._replan.set()
+
+    def _say_difference(self) -> None:
+        if self._server_clock.machine_is_off:
+            log.warning("clock_difference_noticed", difference_seconds=round(self._server_clock.difference_seconds, 1))
 
     async def _end(self, shipping: asyncio.Future[None], ship_stop: asyncio.Event) -> None:
         deadline = self._clock.monotonic() + self.grace_seconds

@@ -51,6 +51,13 @@ def test_rechecks_are_owed_though_the_journal_is_lost(seed: int) -> None:
     assert not played(replace(lost, incidents=(late, lost.incidents[1]))).broken
 
 
+def test_a_clock_that_is_behind_is_found_out_though_nothing_is_due() -> None:
+    """Begun while the service was away, on a machine a day behind: every stream seems to be ahead of now."""
+    one = replace(draw(3451).only((3, 6, 7)), minutes=8, nodes=1, groups=1, rechecks=())
+    assert [each.kind for each in one.incidents] == [Kind.CLOCK_STEP, Kind.API_AWAY, Kind.SHARDS]
+    assert not played(one).broken
+
+
 def test_a_start_without_its_store_says_so(tmp_path: Path) -> None:
     """Whatever keeps an owner from opening is what its caller is told."""
     loop = VirtualLoop()
