@@ -19,7 +19,7 @@ def asked(source: str | None, start: int | None, end: int | None, *scopes: str, 
 async def work(owner: Owner, name: str, what: dict[str, Any]) -> list[dict[str, Any]]:
     """All words of a backfill or a verification but those on how far it is."""
     async with aclosing(FOLLOWED[name](owner, what)) as words:
-        return [word async for word in words if "report" in word or not word.keys() & {"seconds", "rows_read"}]
+        return [word async for word in words if not word.keys() & {"seconds_read", "rows_read"}]
 
 
 async def report(configuration: Settings, name: str, what: dict[str, Any]) -> dict[str, Any]:

@@ -21,6 +21,8 @@ from collector.errors import UsageError
 from collector.settings import Settings
 from collector.units import parse_duration, rough_duration
 
+LEFT_OUT_SHOWN_MAX = 5
+
 _RELATIVE = re.compile(r"-([0-9]+[smhd])")
 _RIGHT = "a time such as 2026-07-01T00:00:00Z or 2026-07-01, or one counted back from now, such as -6h"
 
@@ -66,6 +68,14 @@ def print_price(told: Mapping[str, Any], what: str) -> None:
             ("cost", money),
         ],
     )
+
+
+def say_some(lines: Sequence[str], more: str, reporter: Reporter) -> None:
+    """Tell what was left out: the first few, and `more` about how many others there are."""
+    for line in lines[:LEFT_OUT_SHOWN_MAX]:
+        reporter.line(line, word="hint")
+    if len(lines) > LEFT_OUT_SHOWN_MAX:
+        reporter.line(more.format(len(lines) - LEFT_OUT_SHOWN_MAX), word="hint")
 
 
 def consented(question: str, *, yes: bool, reporter: Reporter) -> bool:

@@ -6,11 +6,18 @@ import sqlite3
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 from urllib.parse import quote
 
 from collector.errors import JournalCorrupt, JournalError, UsageError
 from collector.journal.journal import damages, used_bytes
+
+DAMAGED: Final = ".damaged-"
+"""In the name of a journal that was set aside, before the time."""
+REPLAYED: Final = ".replayed"
+"""In the name of a journal whose rows and calls were taken over."""
+COMPANIONS: Final = ("-wal", "-shm")
+"""Ends of the names of the files that SQLite keeps beside a journal."""
 
 
 @contextmanager
@@ -64,5 +71,5 @@ def verify(path: Path) -> list[str]:
 
 def set_aside_of(path: Path) -> list[Path]:
     """Damaged journals that were set aside here."""
-    found = path.parent.glob(f"{path.name}.damaged-*")
-    return sorted(one for one in found if not one.name.endswith(("-wal", "-shm")) and ".replayed" not in one.name)
+    found = path.parent.glob(f"{path.name}{DAMAGED}*")
+    return sorted(one for one in found if not one.name.endswith(COMPANIONS) and REPLAYED not in one.name)

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import uuid
-import zlib
 from collections.abc import Awaitable, Callable, Iterable
 from decimal import Decimal
 from pathlib import Path
@@ -31,7 +30,7 @@ from collector.journal.coverage import (
 from collector.journal.entries import Chunk, Depth, KnownObject, OpenWindow, PageCommit, StreamState
 from collector.journal.group_commit import GroupCommit
 from collector.journal.ledger import Allow, Prices
-from collector.journal.packing import packed, unpacked
+from collector.journal.packing import checked, packed, unpacked
 from collector.journal.schema import DDL, FORMAT, UPGRADES
 from collector.model import ShipMode, StreamKey, Window
 
@@ -254,7 +253,7 @@ class Journal:
             add_to_counter(db, name, by)
         put_objects(db, page.stream_id, page.objects)
         for window, chunk in page.strays:
-            _put_stray(db, page, window, chunk, monotonic)
+            put_sealed(db, page.stream_id, STRAY, window, [chunk], monotonic)
         if page.seal is None and not page.strays:
             # Most pages: what they change is known without reading it back.
             return state.with_page(page, window_id, reading)
@@ -419,16 +418,27 @@ def _put_window(db: sqlite3.Connection, page: PageCommit) -> tuple[int, int]:
     return page.open_id, row[0]
 
 
-def _put_stray(db: sqlite3.Connection, page: PageCommit, window: Window, chunk: Chunk, monotonic: float) -> None:
+def put_sealed(
+    db: sqlite3.Connection, stream_id: int, delay: int, window: Window | None, chunks: Iterable[Chunk], monotonic: float
+) -> list[int]:
+    """Write a window that is sealed at once and compared, with its rows; returns their chunks.
+
+    Without a `window` the rows belong to no time.
+    """
     number = next_number(db, "seal_number")
-    cursor = db.execute(
+    start, end = (window.start, window.end) if window is not None else (0, 1)
+    window_id = db.execute(
         "INSERT INTO windows (stream_id, delay, start, end, mode, cursors_used, pages, reading, in_order, seal_number)"
         " VALUES (?, ?, ?, ?, ?, x'', 1, 0, 1, ?)",
-        (page.stream_id, STRAY, window.start, window.end, ShipMode.COMPARE, number),
-    )
-    put_chunk(db, chunk, monotonic, window_id=cursor.lastrowid, stream_id=page.stream_id, seal_number=number)
-    # A later window may be asked for the seconds of these rows and get them again.
-    db.execute("INSERT OR IGNORE INTO held VALUES (?, ?, ?)", (page.stream_id, window.start, window.end))
+        (stream_id, delay, start, end, ShipMode.COMPARE, number),
+    ).lastrowid
+    if window is not None:
+        # A later window may be asked for the seconds of these rows and get them again.
+        db.execute("INSERT OR IGNORE INTO held VALUES (?, ?, ?)", (stream_id, start, end))
+    return [
+        put_chunk(db, chunk, monotonic, window_id=window_id, stream_id=stream_id, seal_number=number)
+        for chunk in chunks
+    ]
 
 
 def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: float) -> None:
@@ -600,13 +610,11 @@ def damages(db: sqlite3.Connection) -> list[str]:
         return found
     for chunk_id, rows, crc, stored in db.execute("SELECT id, rows, crc, body FROM chunks"):
         try:
-            body = unpacked(stored)
+            body = checked(stored, crc)
         except (ValueError, TypeError) as error:
             found.append(f"chunk {chunk_id}: {error}")
             continue
-        if zlib.crc32(body) != crc:
-            found.append(f"chunk {chunk_id}: its checksum does not match its rows")
-        elif (lines := body.count(b"\n")) != rows:
+        if (lines := body.count(b"\n")) != rows:
             found.append(f"chunk {chunk_id}: {rows} rows expected, {lines} found")
     known = db.execute(
         "SELECT segment_id FROM chunks WHERE segment_id IS NOT NULL AND segment_id NOT IN (SELECT id FROM segments)"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-import zlib
 from dataclasses import dataclass
 from typing import Any
 
@@ -16,7 +15,7 @@ from collector.journal import ledger
 from collector.journal.coverage import REPLAY_PART
 from collector.journal.entries import Chunk, Compared, Comparison, Segment
 from collector.journal.journal import STRAY, Journal, add_to_counter, advance, next_number, put_chunk
-from collector.journal.packing import packed, unpacked
+from collector.journal.packing import checked, packed, unpacked
 from collector.model import ShipMode, StreamKey, Window
 from collector.sources.normalise import lines
 
@@ -405,12 +404,11 @@ def _comparison(db: sqlite3.Connection, chunk_ids: list[int]) -> Comparison:
 def _sound(chunk_id: int, stored: bytes, crc: int) -> bytes:
     """The rows of a chunk. Raises JournalCorrupt when they are not what was written."""
     try:
-        body = unpacked(stored)
+        return checked(stored, crc)
     except ValueError:
-        body = b""
-    if zlib.crc32(body) != crc:
-        raise JournalCorrupt(f"chunk {chunk_id} of the journal is damaged", hint="run pai-collector journal verify")
-    return body
+        raise JournalCorrupt(
+            f"chunk {chunk_id} of the journal is damaged", hint="run pai-collector journal verify"
+        ) from None
 
 
 def _acknowledge(db: sqlite3.Connection, segment_id: str, parent_id: str | None) -> list[tuple[int, int]]:

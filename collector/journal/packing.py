@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+import zlib
 
 if sys.version_info >= (3, 14):
     from compression import zstd
@@ -24,3 +25,11 @@ def unpacked(stored: bytes) -> bytes:
         return zstd.decompress(stored)
     except zstd.ZstdError as error:
         raise ValueError(f"the compressed rows are damaged: {error}") from error
+
+
+def checked(stored: bytes, crc: int) -> bytes:
+    """Rows as they were, by their checksum. Raises ValueError for bytes that are damaged."""
+    body = unpacked(stored)
+    if zlib.crc32(body) != crc:
+        raise ValueError("its checksum does not match its rows")
+    return body

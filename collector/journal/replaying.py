@@ -16,7 +16,7 @@ import msgspec
 from collector.journal import ledger
 from collector.journal.coverage import REPLAY, REPLAY_PART
 from collector.journal.entries import Chunk
-from collector.journal.journal import next_number, put_chunk
+from collector.journal.journal import next_number, put_chunk, put_sealed
 from collector.journal.ledger import Prices
 from collector.journal.money import micro_cny
 from collector.journal.salvage import Calls
@@ -25,8 +25,6 @@ from collector.sources.tables import API_CALLS
 
 _REPLAYED = "replayed/"
 """Under this name and a journal's id stands that its calls were taken over."""
-_NOWHEN = Window(0, 1)
-"""Of rows that belong to no window."""
 
 
 def take_rows(
@@ -38,30 +36,12 @@ def take_rows(
     `is_whole`: they are all that the other journal had of the window. `covers` is the range that is covered once they
     are acknowledged, None where it is not.
     """
-    number = next_number(db, "seal_number")
-    place = window or _NOWHEN
-    window_id = db.execute(
-        "INSERT INTO windows (stream_id, delay, start, end, mode, cursors_used, pages, reading, in_order, seal_number)"
-        " VALUES (?, ?, ?, ?, ?, x'', 1, 0, 1, ?)",
-        (stream_id, REPLAY if is_whole else REPLAY_PART, place.start, place.end, ShipMode.COMPARE, number),
-    ).lastrowid
-    if window is not None:
-        # Should the service be asked for this range, then of rows that the store has by now.
-        db.execute("INSERT OR IGNORE INTO held VALUES (?, ?, ?)", (stream_id, window.start, window.end))
     if covers is not None:
         db.execute(
             "INSERT OR IGNORE INTO backfills (stream_id, start, end, sealed_to) VALUES (?, ?, ?, ?)",
             (stream_id, covers.start, covers.end, covers.end),
         )
-    ids = []
-    for chunk in chunks:
-        ids.append(
-            put_chunk(
-                db, replace(chunk, mode=ShipMode.COMPARE), monotonic, window_id=window_id, stream_id=stream_id,
-                seal_number=number,
-            )
-        )  # fmt: skip
-    return ids
+    return put_sealed(db, stream_id, REPLAY if is_whole else REPLAY_PART, window, chunks, monotonic)
 
 
 def chunks_left(db: sqlite3.Connection, ids: Sequence[int]) -> int:
@@ -105,7 +85,7 @@ def take_calls(
         count += _take_segment(db, segment_id, sent_at, sound, monotonic)
     for chunk_id in calls.unsent:
         if chunk_id in chunks:
-            count += _take_chunk(db, chunks[chunk_id], monotonic, None)
+            count += _take_chunk(db, chunks[chunk_id], monotonic)[1]
     for row in calls.meter:
         ledger.add_settled(
             db, row["minute"], row["operation"], row["http_status"], row["code"], row["calls"], row["rows"],
@@ -133,17 +113,19 @@ def _take_segment(
             sum(chunk.rows for chunk in chunks), sent_at,
         ),
     )  # fmt: skip
-    return sum(_take_chunk(db, chunk, monotonic, segment_id) for chunk in chunks)
+    taken = [_take_chunk(db, chunk, monotonic) for chunk in chunks]
+    db.executemany("UPDATE chunks SET segment_id = ? WHERE id = ?", [(segment_id, chunk_id) for chunk_id, _ in taken])
+    return sum(count for _, count in taken)
 
 
-def _take_chunk(db: sqlite3.Connection, chunk: Chunk, monotonic: float, segment_id: str | None) -> int:
+def _take_chunk(db: sqlite3.Connection, chunk: Chunk, monotonic: float) -> tuple[int, int]:
+    """Enter the rows of a chunk; returns its id, and how many calls they tell of."""
     chunk_id = put_chunk(
         db, replace(chunk, mode=ShipMode.APPEND), monotonic, seal_number=next_number(db, "seal_number")
     )
-    db.execute("UPDATE chunks SET segment_id = ? WHERE id = ?", (segment_id, chunk_id))
     count = 0
     for line in chunk.body.splitlines():
         row = dict(zip(API_CALLS.columns, msgspec.json.decode(line), strict=True))
         ledger.add_to_month(db, row["minute"], row["operation"], row["calls"], micro_cny(Decimal(row["cost_cny"])))
         count += row["calls"]
-    return count
+    return chunk_id, count

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-import zlib
 from collections.abc import Callable, Collection
 from typing import Final
 
@@ -16,7 +15,7 @@ import msgspec
 
 from collector.journal.entries import Chunk
 from collector.journal.journal import add_to_counter, next_number, put_chunk
-from collector.journal.packing import packed, unpacked
+from collector.journal.packing import checked, packed, unpacked
 from collector.model import ShipMode, StreamKey, Window
 from collector.sources.tables import EVENTS, METRIC_POINTS, SYSLOGS, TABLES, Table
 
@@ -194,8 +193,9 @@ def _set_apart(db: sqlite3.Connection, stream_id: int, key: StreamKey) -> int:
     ).fetchall()
     groups: dict[tuple[int, str, str], tuple[int, list[tuple[int, bytes]]]] = {}
     for chunk_id, window_id, end, table, partition, rows, crc, stored in chunks:
-        body = unpacked(stored)
-        if zlib.crc32(body) != crc:
+        try:
+            body = checked(stored, crc)
+        except ValueError:
             # Damage is found when the journal is opened; what came since is not carried on as if it were sound.
             continue
         place = (-chunk_id if window_id is None else window_id, table, partition)

@@ -6,7 +6,6 @@ Rows whose page of the file cannot be read are stepped over and counted.
 from __future__ import annotations
 
 import sqlite3
-import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -19,7 +18,7 @@ from collector.journal.coverage import OPEN, REPLAY_PART
 from collector.journal.entries import Chunk
 from collector.journal.inspect import reading
 from collector.journal.journal import STRAY
-from collector.journal.packing import unpacked
+from collector.journal.packing import checked
 from collector.journal.schema import FORMAT
 from collector.model import ShipMode, StreamKey, Window
 from collector.sources.tables import API_CALLS, DEAD_LETTERS, TABLES
@@ -95,7 +94,7 @@ def salvage(path: Path) -> Salvage:
             raise JournalTooNew(f"{path} has format {version}; this version reads up to {FORMAT}")
         found = Salvage(path, _id(db))
 
-        def lost(error: sqlite3.DatabaseError) -> None:
+        def lost() -> None:
             found.places_lost += 1
 
         keys = {row["id"]: StreamKey(row["operation"], row["region"], row["scope_id"])
@@ -172,9 +171,7 @@ def _sealed(
     return sealed
 
 
-def _calls(
-    db: sqlite3.Connection, chunks: Sequence[sqlite3.Row], lost: Callable[[sqlite3.DatabaseError], None]
-) -> Calls:
+def _calls(db: sqlite3.Connection, chunks: Sequence[sqlite3.Row], lost: Callable[[], None]) -> Calls:
     sent_at = {row["id"]: row["sent_at"] for row in _from_both_ends(db, "segments", "id, sent_at", "id", lost)}
     sent: dict[str, tuple[int, tuple[int, ...]]] = {}
     unsent: list[int] = []
@@ -199,12 +196,10 @@ def read_chunk(db: sqlite3.Connection, chunk_id: int) -> Chunk | None:
         if row is None:
             return None
         table, partition, rows, crc, stored = row
-        body = unpacked(stored)
+        body = checked(stored, crc)
     except (sqlite3.DatabaseError, ValueError, TypeError):
         return None
-    if zlib.crc32(body) != crc or table not in TABLES:
-        return None
-    return Chunk(table, partition, rows, body, ShipMode.COMPARE)
+    return Chunk(table, partition, rows, body, ShipMode.COMPARE) if table in TABLES else None
 
 
 def times_of(chunks: Sequence[Chunk]) -> Window | None:
@@ -231,7 +226,7 @@ def key_of(chunk: Chunk) -> StreamKey:
 
 
 def _by_id(
-    db: sqlite3.Connection, table: str, columns: str, lost: Callable[[sqlite3.DatabaseError], None], key: str = "id"
+    db: sqlite3.Connection, table: str, columns: str, lost: Callable[[], None], key: str = "id"
 ) -> Iterator[sqlite3.Row]:
     """The rows of a table that can be reached, in the order of their id."""
     after = -1
@@ -241,8 +236,8 @@ def _by_id(
                 after = row[key]
                 yield row
             return
-        except sqlite3.DatabaseError as error:
-            lost(error)
+        except sqlite3.DatabaseError:
+            lost()
         step = _next_step(db, table, key, after)
         if step is None:
             return
@@ -272,7 +267,7 @@ def _next_step(db: sqlite3.Connection, table: str, key: str, after: int) -> int 
 
 
 def _from_both_ends(
-    db: sqlite3.Connection, table: str, columns: str, key: str, lost: Callable[[sqlite3.DatabaseError], None]
+    db: sqlite3.Connection, table: str, columns: str, key: str, lost: Callable[[], None]
 ) -> Iterator[sqlite3.Row]:
     """The rows of a small table that can be reached from its first and from its last."""
     names = key.split(", ")
@@ -286,9 +281,9 @@ def _from_both_ends(
                     seen.add(place)
                     yield row
             return
-        except sqlite3.DatabaseError as error:
+        except sqlite3.DatabaseError:
             if not direction:
-                lost(error)
+                lost()
 
 
 def _asked(db: sqlite3.Connection, sql: str, *parameters: int) -> Iterator[sqlite3.Row]:

@@ -5,13 +5,18 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 from collector.errors import OwnedElsewhere, UsageError
 from collector.model import StreamKey
 
 if TYPE_CHECKING:
     from collector.owner.instance import Owner
+
+TOLD_SECONDS: Final = 0.25
+"""Between two words on how far a work is."""
+STORE_SECONDS_MAX: Final = 60.0
+"""So long a work waits for a store that takes nothing; the rows are safe in the journal."""
 
 
 class AtWork:

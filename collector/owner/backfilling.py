@@ -5,17 +5,13 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from functools import partial
-from typing import Any, Final
+from typing import Any
 
 from collector.journal.coverage import unsettled
+from collector.owner.at_work import STORE_SECONDS_MAX, TOLD_SECONDS
 from collector.owner.instance import Owner
 from collector.owner.ranges import Range, asked_streams, claimed, iso, price, resolved
 from collector.pipeline.backfill import Asked, Backfill, Outcome, politely
-
-TOLD_SECONDS: Final = 0.25
-"""Between two words on how far it is."""
-STORE_SECONDS_MAX: Final = 60.0
-"""So long the end is held up by a store that takes nothing; the rows are safe in the journal."""
 
 
 async def backfill_price(owner: Owner, asked: Mapping[str, Any]) -> dict[str, Any]:

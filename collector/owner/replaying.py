@@ -8,30 +8,25 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 import structlog
 
 from collector.errors import JournalCorrupt, StoreUnavailable, UsageError
 from collector.journal.entries import Chunk, StreamState
-from collector.journal.inspect import reading, set_aside_of
+from collector.journal.inspect import REPLAYED, reading, set_aside_of
 from collector.journal.outgoing import BLOCK_ROWS_MAX
 from collector.journal.replaying import chunks_left, end_replay, take_calls, take_rows
 from collector.journal.salvage import Salvage, Sealed, key_of, read_chunk, salvage, times_of
 from collector.model import StreamKey, Window
+from collector.owner.at_work import STORE_SECONDS_MAX, TOLD_SECONDS
 from collector.owner.instance import Owner
 from collector.owner.lock import OwnerLock
-from collector.owner.set_aside import move_journal
+from collector.owner.set_aside import renamed
 from collector.pipeline.streams import Streams
 from collector.shares import Share
 
 log = structlog.get_logger(__name__)
-
-REPLAYED_SUFFIX: Final = ".replayed"
-TOLD_SECONDS: Final = 0.25
-"""Between two looks at how far it is."""
-STORE_SECONDS_MAX: Final = 60.0
-"""So long it waits for a store that takes nothing; the rows are safe in the journal."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,7 +90,7 @@ async def replay(owner: Owner, asked: Mapping[str, Any]) -> AsyncGenerator[dict[
                 yield {"rows": found.rows, "rows_read": done}
             await _calls(owner, found, report)
         if not report.left_out:
-            report.moved_to = str(_out_of_the_way(path))
+            report.moved_to = str(renamed(path, REPLAYED))
     log.info("journal_replayed", path=str(path), rows=report.rows, rows_added=report.rows_added, calls=report.calls)
     yield _told(report)
 
@@ -134,10 +129,14 @@ async def _rows(owner: Owner, found: Salvage, report: _Report) -> AsyncGenerator
         report.rows_damaged += sum(one.rows for one in batch) - sum(c.rows for one in read for c in one.chunks)
         mine = await _known(owner, {one.key for one in read}, streams, report)
         with owner.at_work.backfilling(mine):
-            taken = [one for one in read if one.key in mine]
             ids: list[int] = []
-            for one in taken:
+            covered: dict[StreamKey, list[Window]] = {}
+            for one in read:
+                if one.key not in mine:
+                    continue
                 covers = _covers(one, streams[one.key.operation], found)
+                if covers is not None:
+                    covered.setdefault(one.key, []).append(covers)
                 work = partial(
                     take_rows, stream_id=mine[one.key].id, window=one.window, chunks=one.chunks,
                     is_whole=one.is_whole, covers=covers, monotonic=owner.clock.monotonic(),
@@ -146,7 +145,10 @@ async def _rows(owner: Owner, found: Salvage, report: _Report) -> AsyncGenerator
                 report.rows += sum(chunk.rows for chunk in one.chunks)
             async for waiting in _acknowledged(owner, ids):
                 yield done + sum(one.rows for one in batch) * (len(ids) - waiting) // max(1, len(ids))
-            await _end(owner, mine, streams, taken, found)
+            for key, windows in covered.items():
+                later = streams[key.operation].can_be_asked_later
+                end = partial(end_replay, stream_id=mine[key].id, covered=windows, can_be_asked_later=later)
+                await owner.journal.run(end)
         done += sum(one.rows for one in batch)
         yield done
     after = await owner.journal.counters()
@@ -238,23 +240,6 @@ async def _acknowledged(owner: Owner, ids: Sequence[int]) -> AsyncGenerator[int,
         await owner.clock.sleep(TOLD_SECONDS)
 
 
-async def _end(
-    owner: Owner,
-    mine: Mapping[StreamKey, StreamState],
-    streams: Mapping[str, Streams],
-    taken: Sequence[_Read],
-    found: Salvage,
-) -> None:
-    windows: dict[StreamKey, list[Window]] = {}
-    for one in taken:
-        if (covered := _covers(one, streams[one.key.operation], found)) is not None:
-            windows.setdefault(one.key, []).append(covered)
-    for key, several in windows.items():
-        can_be_asked_later = streams[key.operation].can_be_asked_later
-        work = partial(end_replay, stream_id=mine[key].id, covered=several, can_be_asked_later=can_be_asked_later)
-        await owner.journal.run(work)
-
-
 async def _calls(owner: Owner, found: Salvage, report: _Report) -> None:
     def chunks() -> dict[int, Chunk]:
         ids = [*found.calls.unsent, *(chunk_id for _, several in found.calls.sent.values() for chunk_id in several)]
@@ -274,13 +259,3 @@ async def _calls(owner: Owner, found: Salvage, report: _Report) -> None:
     )  # fmt: skip
     entered = await owner.journal.seal(work)
     report.calls, report.calls_left = entered or 0, "" if entered is not None else "they were entered before"
-
-
-def _out_of_the_way(path: Path) -> Path:
-    target = path.with_name(path.name + REPLAYED_SUFFIX)
-    number = 1
-    while target.exists():
-        number += 1
-        target = path.with_name(f"{path.name}{REPLAYED_SUFFIX}-{number}")
-    move_journal(path, target)
-    return target

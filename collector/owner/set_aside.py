@@ -8,6 +8,7 @@ from pathlib import Path
 import structlog
 
 from collector.errors import JournalCorrupt
+from collector.journal.inspect import COMPANIONS, DAMAGED
 from collector.journal.journal import Journal
 from collector.journal.ledger import Prices
 
@@ -20,7 +21,7 @@ def open_journal(
     """Open the journal; a damaged one is set aside and a new one begun. Returns the old one's new path.
 
     What the old one held and the store lacks is asked again, from the watermarks in the store on;
-    snapshots among it are lost and show as gaps.
+    snapshots among it show as gaps until `journal repair` brings them back.
     """
     try:
         return Journal(path, prices, region=region, threaded=threaded), None
@@ -32,20 +33,19 @@ def open_journal(
 
 def set_aside(path: Path, now: float) -> Path:
     """Move a journal and what belongs to it out of the way; returns where it is."""
-    stamp = datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ")
-    aside = path.with_name(f"{path.name}.damaged-{stamp}")
+    return renamed(path, DAMAGED + datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ"))
+
+
+def renamed(path: Path, suffix: str) -> Path:
+    """Rename a journal that is not open, with what belongs to it, to one whose name goes on so; returns that."""
+    target = path.with_name(path.name + suffix)
     number = 1
-    while aside.exists():
+    while target.exists():
         number += 1
-        aside = path.with_name(f"{path.name}.damaged-{stamp}-{number}")
-    move_journal(path, aside)
-    return aside
-
-
-def move_journal(path: Path, target: Path) -> None:
-    """Rename a journal that is not open, with what belongs to it."""
+        target = path.with_name(f"{path.name}{suffix}-{number}")
     path.rename(target)
-    for suffix in ("-wal", "-shm"):
-        companion = path.with_name(path.name + suffix)
-        if companion.exists():
-            companion.rename(target.with_name(target.name + suffix))
+    for companion in COMPANIONS:
+        beside = path.with_name(path.name + companion)
+        if beside.exists():
+            beside.rename(target.with_name(target.name + companion))
+    return target

@@ -21,13 +21,13 @@ from collector.errors import (
 )
 from collector.journal.coverage import less, open_gaps
 from collector.model import StreamKey, Window
+from collector.owner.at_work import TOLD_SECONDS
 from collector.owner.instance import Owner
 from collector.owner.ranges import Range, asked_streams, iso, price, resolved
 from collector.pipeline.backfill import Asked, politely
 from collector.pipeline.verify import Finding, Verifier, sampled
 
 WORKERS_MAX: Final = 8
-TOLD_SECONDS: Final = 0.25
 JOURNAL_SECONDS_MAX: Final = 60.0
 """So long rows of the range that are in the journal are waited for."""
 FINDINGS_TOLD_MAX: Final = 1_000

@@ -9,7 +9,7 @@ import pty
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -557,32 +557,43 @@ async def test_an_owner_that_only_reads_makes_no_call(service: Service, settings
 
 async def test_an_owner_that_never_answers_is_told_in_words(settings: Settings) -> None:
     """Who it is, and that it has to be looked at: not the error of a socket."""
-    path = socket_path(settings.journal.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-
-    async def pong(request: web.Request) -> web.StreamResponse:
-        return web.Response()
 
     async def hang_up(request: web.Request) -> web.StreamResponse:
         assert request.transport is not None
         request.transport.abort()
         return web.Response()
 
-    application = web.Application()
-    application.router.add_get("/ping", pong)
-    application.router.add_route("*", "/{path:.*}", hang_up)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
     lock = OwnerLock(settings.journal.path).acquire()
     try:
-        async with reachable(path) as address:
-            await web.UnixSite(runner, address).start()
-        async with access(settings, key=KEY, clock=LeapingClock()) as through:
+        async with false_owner(settings, hang_up), access(settings, key=KEY, clock=LeapingClock()) as through:
             for asking in (through.status(), through.answer("gaps", {}), _all(through.follow("verify", {}))):
                 with pytest.raises(OwnedElsewhere, match=f"is owned by process {os.getpid()} .*does not answer"):
                     await asking
     finally:
         lock.release()
+
+
+@asynccontextmanager
+async def false_owner(
+    settings: Settings, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
+) -> AsyncIterator[None]:
+    """What answers at the owner's socket as if it were one, and does `handler` with all that is asked."""
+    path = socket_path(settings.journal.path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+
+    async def pong(request: web.Request) -> web.StreamResponse:
+        return web.Response()
+
+    application = web.Application()
+    application.router.add_get("/ping", pong)
+    application.router.add_route("*", "/{path:.*}", handler)
+    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
+    await runner.setup()
+    try:
+        async with reachable(path) as address:
+            await web.UnixSite(runner, address).start()
+        yield
+    finally:
         await runner.cleanup()
 
 
@@ -614,35 +625,21 @@ async def test_a_call_under_which_the_owner_dies_is_repeated_only_where_that_doe
 ) -> None:
     """One that may have begun something is an error that says so."""
     path = socket_path(settings.journal.path)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    runner: web.AppRunner
-
-    async def pong(request: web.Request) -> web.StreamResponse:
-        return web.Response()
 
     async def die(request: web.Request) -> web.StreamResponse:
+        assert request.path == "/call"
         await request.read()
         path.unlink()
         assert request.transport is not None
         request.transport.abort()
         return web.Response()
 
-    application = web.Application()
-    application.router.add_get("/ping", pong)
-    application.router.add_post("/call", die)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
-    async with reachable(path) as address:
-        await web.UnixSite(runner, address).start()
-    try:
-        async with access(settings, key=KEY) as through:
-            if operation == "CreateDiagnosticTask":
-                with pytest.raises(TransientError, match="the call may have been made"):
-                    await through.call(operation, {"ClusterId": "i1"})
-            else:
-                assert (await through.call(operation, {"DiagnosticId": "diag-1"})).http_status == 200
-    finally:
-        await runner.cleanup()
+    async with false_owner(settings, die), access(settings, key=KEY) as through:
+        if operation == "CreateDiagnosticTask":
+            with pytest.raises(TransientError, match="the call may have been made"):
+                await through.call(operation, {"ClusterId": "i1"})
+        else:
+            assert (await through.call(operation, {"DiagnosticId": "diag-1"})).http_status == 200
     assert service.calls_total == (0 if operation == "CreateDiagnosticTask" else 1)
 
 

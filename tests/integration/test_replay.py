@@ -37,12 +37,10 @@ def a_world() -> World:
     return World(43, 3, 1, lines_per_second=0.5)
 
 
-def configured(folder: Path, api: Simulator, **sections: object) -> Settings:
+def configured(folder: Path, api: Simulator) -> Settings:
     world = api.world
-    return settings(
-        folder, api.base_url, targets={"nodes": tuple(world.node_ids), "resource_groups": tuple(world.group_ids)},
-        **sections,
-    )  # type: ignore[arg-type]  # fmt: skip
+    targets = {"nodes": tuple(world.node_ids), "resource_groups": tuple(world.group_ids)}
+    return settings(folder, api.base_url, targets=targets)
 
 
 async def collect_unshipped(configuration: Settings) -> None:

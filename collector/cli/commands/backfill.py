@@ -9,11 +9,9 @@ import typer
 from collector.cli.exits import ExitStatus
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_table
-from collector.cli.ranges import answered, consented, followed, print_price, range_of
+from collector.cli.ranges import answered, consented, followed, print_price, range_of, say_some
 from collector.cli.report import Reporter
 from collector.cli.running import run_to_end
-
-LEFT_OUT_SHOWN_MAX = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -42,7 +40,8 @@ def register(app: typer.Typer) -> None:
         price = run_to_end(answered(settings, "backfill_price", asked))
         if not as_json:
             print_price(price, "backfill")
-        _say_left_out(price, reporter)
+        left_out = [f"{one['scope_id']} is left out: {one['reason']}" for one in price["left_out"]]
+        say_some(left_out, "{} more streams are left out", reporter)
         if not consented("Ask for it?", yes=yes, reporter=reporter):
             return ExitStatus.FAILED
         fixed = asked | {"start": price["start"], "end": price["end"]}
@@ -52,14 +51,6 @@ def register(app: typer.Typer) -> None:
         else:
             _show(report)
         return _ended(report, reporter)
-
-
-def _say_left_out(price: dict[str, Any], reporter: Reporter) -> None:
-    left_out = price["left_out"]
-    for one in left_out[:LEFT_OUT_SHOWN_MAX]:
-        reporter.line(f"{one['scope_id']} is left out: {one['reason']}", word="hint")
-    if len(left_out) > LEFT_OUT_SHOWN_MAX:
-        reporter.line(f"{len(left_out) - LEFT_OUT_SHOWN_MAX} more streams are left out", word="hint")
 
 
 def _show(report: dict[str, Any]) -> None:

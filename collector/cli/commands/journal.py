@@ -11,8 +11,7 @@ from collector.cli.exits import ExitStatus
 from collector.cli.groups import command_group
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
-from collector.cli.ranges import followed
-from collector.cli.report import Reporter
+from collector.cli.ranges import followed, say_some
 from collector.cli.running import run_to_end
 from collector.clock import SystemClock
 from collector.journal.inspect import contents, set_aside_of, verify
@@ -20,8 +19,6 @@ from collector.owner.journals import forget_journal
 from collector.settings import Settings
 from collector.store.migrate import migrate
 from collector.store.opening import open_store
-
-LEFT_OUT_SHOWN_MAX = 5
 
 
 def register(app: typer.Typer) -> None:
@@ -137,15 +134,9 @@ def _replayed(context: typer.Context, name: str, asked: dict[str, Any], *, as_js
                 ("the file is now", report["moved_to"] or "where it was"),
             ],
         )
-        _say_left_out(report["left_out"], options.reporter)
+        left_out = [f"rows of {one['stream']} are left out: {one['reason']}" for one in report["left_out"]]
+        say_some(left_out, "rows of {} more streams are left out", options.reporter)
     return _ended(reports)
-
-
-def _say_left_out(left_out: list[dict[str, str]], reporter: Reporter) -> None:
-    for one in left_out[:LEFT_OUT_SHOWN_MAX]:
-        reporter.line(f"rows of {one['stream']} are left out: {one['reason']}", word="hint")
-    if len(left_out) > LEFT_OUT_SHOWN_MAX:
-        reporter.line(f"rows of {len(left_out) - LEFT_OUT_SHOWN_MAX} more streams are left out", word="hint")
 
 
 def _ended(reports: list[dict[str, Any]]) -> int:
