@@ -159,14 +159,13 @@ async def test_a_segment_whose_answer_was_lost_is_counted_once(tmp_path: Path) -
     world = a_world()
     async with simulator(world) as api:
         configuration = configured(tmp_path, api)
-        async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
-            owner.store = Unreliable(owner.store, lose_answers=1_000_000)  # type: ignore[assignment, arg-type]
-            with pytest.raises(StoreUnavailable):
-                await owner.once().run()
-            await owner.journal.run(lambda db: db.execute("DELETE FROM segments WHERE table_name = 'syslogs'") and None)
-            await owner.journal.run(lambda db: db.execute("DELETE FROM chunks WHERE table_name = 'syslogs'") and None)
-            with pytest.raises(StoreUnavailable):
-                await owner.shipper().drain()
+        await collect_unshipped(configuration)
+        async with await Owner.open(configuration) as owner:
+            await owner.outgoing.flush_meter(None, owner.clock.monotonic())
+            owner.store = Unreliable(owner.store, lose_answers=1)  # type: ignore[assignment, arg-type]
+            with pytest.raises(StoreUnavailable, match="stored, and the answer was lost"):
+                await owner.shipper().ship_one("api_call_parts", draining=True)
+        assert await fetch(configuration, "SELECT sum(calls) > 0 FROM api_calls") == [[1]]
         configuration.journal.path.rename(other := tmp_path / "other.db")
         await report(configuration, "journal_replay", {"path": str(other)})
         await run_once(configuration)
