@@ -20,5 +20,6 @@ WHERE ({resource_group:String} = '' OR usage.resource_group_id = {resource_group
         FROM resource_group_metrics AS groups
         GROUP BY groups.region, groups.resource_group_id
     )
-ORDER BY resource_group_id, request_gpu DESC NULLS LAST, user_id, job_type
+ORDER BY resource_group_id, request_gpu DESC NULLS LAST, user_id, job_type, usage.region, gpu_usage_rate,
+    request_cpu, cpu_usage_rate, memory_usage_rate, nodes
 LIMIT {rows:UInt32}
