@@ -7,6 +7,7 @@ windows, ticks and billing months.
 from __future__ import annotations
 
 import asyncio
+import functools
 import heapq
 import itertools
 import time
@@ -254,6 +255,7 @@ async def wait_for(event: asyncio.Event, clock: Clock, seconds: float | None) ->
     return event.is_set()
 
 
+@functools.lru_cache(maxsize=16)  # all answers of a second say the same
 def parse_http_date(value: str | None) -> int | None:
     """Seconds since the epoch of an HTTP `Date` header, or None when it has none that can be read."""
     if not value:

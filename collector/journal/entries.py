@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import zlib
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 
 from collector.api.metering import Attempt
 from collector.model import ShipMode, StreamKey, Window
@@ -76,7 +76,10 @@ class StreamState:
             last_time=page.last_time,
             in_order=page.in_order,
         )
-        return replace(self, open={**self.open, page.delay: after})
+        return StreamState(
+            self.id, self.key, self.collected_from, self.sealed_to, self.watermark, self.error, self.error_at,
+            self.rechecks, self.held, {**self.open, page.delay: after},
+        )  # fmt: skip
 
 
 Rewrite = Callable[[Sequence[tuple[int, Chunk]]], Sequence[Chunk]]

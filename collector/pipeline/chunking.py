@@ -40,9 +40,9 @@ def chunks(rows: dict[Table, list[Row]], mode: ShipMode) -> list[Chunk]:
 def by_partition(table: Table, rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows grouped by partition, in order."""
     index = table.partition_index
-    days = {row[index] // DAY for row in rows}  # type: ignore[operator]
-    if len(days) == 1:
-        return {partition_of(table, days.pop() * DAY): list(rows)}
+    times = [row[index] for row in rows]
+    if times and min(times) // DAY == max(times) // DAY:  # type: ignore[operator,type-var]
+        return {partition_of(table, times[0]): list(rows)}  # type: ignore[arg-type]
     grouped: dict[int, list[Row]] = {}
     for row in rows:
         grouped.setdefault(row[index] // DAY, []).append(row)  # type: ignore[operator]

@@ -5,7 +5,6 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
-from itertools import pairwise
 from typing import Final
 
 import structlog
@@ -268,8 +267,8 @@ def _order(here: OpenWindow | None, times: Sequence[int]) -> tuple[bool, int | N
     in_order = here.in_order if here else True
     if times:
         if in_order:
-            known = times if last is None else [last, *times]
-            in_order = all(a <= b for a, b in pairwise(known))
+            known = [*times] if last is None else [last, *times]
+            in_order = known == sorted(known)
         newest = max(times)
         last = newest if last is None else max(last, newest)
     return in_order, last
