@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.clock import ManualClock
 from collector.owner.instance import Owner
 from collector.simulator.process import simulator_process
 from collector.simulator.server import SIMULATOR_KEY
@@ -89,5 +90,6 @@ async def test_after_a_kill_every_token_counts_as_just_spent(tmp_path: Path) -> 
     with sqlite3.connect(configuration.journal.path) as db:
         db.execute("UPDATE meta SET value = 0 WHERE key = 'clean_end'")
     db.close()
-    async with await Owner.open(configuration) as after_a_kill:
+    # The second must not pass while the store is being opened.
+    async with await Owner.open(configuration, clock=ManualClock()) as after_a_kill:
         assert len(after_a_kill.buckets["ListSyslogs"].snapshot()) == 100
