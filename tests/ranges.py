@@ -22,9 +22,11 @@ async def work(owner: Owner, name: str, what: dict[str, Any]) -> list[dict[str, 
         return [word async for word in words if not word.keys() & {"seconds_read", "rows_read"}]
 
 
-async def report(configuration: Settings, name: str, what: dict[str, Any]) -> dict[str, Any]:
-    """The report of a backfill or a verification by a command that is the owner."""
-    async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
+async def report(
+    configuration: Settings, name: str, what: dict[str, Any], *, key: str | None = SIMULATOR_KEY
+) -> dict[str, Any]:
+    """The report of a work by a command that is the owner."""
+    async with await Owner.open(configuration, key=key) as owner:
         last = (await work(owner, name, what))[-1]["report"]
         assert isinstance(last, dict)
         return last

@@ -8,7 +8,7 @@ from typing import Any
 
 from collector.api.gateways import ApiKey
 from collector.cli.options import key_of
-from collector.errors import UsageError
+from collector.errors import ConfigError, UsageError
 from collector.owner.access import Access, access
 from collector.owner.calls import CallResult
 from collector.owner.gateway import needs_api_key
@@ -22,6 +22,18 @@ Ask = Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, CallResult]]
 def calling(settings: Settings) -> AbstractAsyncContextManager[Access]:
     """Access to an owner that can call. The key is asked for only where this process becomes the owner."""
     return access(settings, key=lambda: key_for(settings))
+
+
+def working(settings: Settings) -> AbstractAsyncContextManager[Access]:
+    """Access to an owner for work that calls nothing: the key, where there is one, only tells the service's time."""
+
+    def key_if_any() -> ApiKey | None:
+        try:
+            return key_for(settings)
+        except ConfigError:
+            return None
+
+    return access(settings, key=key_if_any)
 
 
 def key_for(settings: Settings) -> ApiKey:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 import sys
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import aclosing
+from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime
 from typing import Any
 
@@ -18,6 +18,7 @@ from collector.cli.output import print_table
 from collector.cli.report import Reporter
 from collector.cli.running import showing
 from collector.errors import UsageError
+from collector.owner.access import Access
 from collector.settings import Settings
 from collector.units import parse_duration, rough_duration
 
@@ -97,7 +98,7 @@ async def answered(settings: Settings, name: str, asked: Mapping[str, Any]) -> d
 
 
 async def followed(
-    settings: Settings,
+    reached: AbstractAsyncContextManager[Access],
     name: str,
     asked: Mapping[str, Any],
     what: str,
@@ -119,7 +120,7 @@ async def followed(
         text = f"{what}: {told(done)} of {told(total)}"
         bars.update(tasks[0], description=text, total=max(1, total), completed=done)
 
-    async with calling(settings) as owner, showing(refresh), aclosing(owner.follow(name, asked)) as words:
+    async with reached as owner, showing(refresh), aclosing(owner.follow(name, asked)) as words:
         async for word in words:
             if unit in word:
                 total, done = word[unit], word[f"{unit}_read"]

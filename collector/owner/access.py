@@ -94,7 +94,7 @@ _Side = OwnerClient | _Local
 
 @asynccontextmanager
 async def access(
-    settings: Settings, *, key: ApiKey | Callable[[], ApiKey] | None = None, clock: Clock | None = None
+    settings: Settings, *, key: ApiKey | Callable[[], ApiKey | None] | None = None, clock: Clock | None = None
 ) -> AsyncIterator[Access]:
     """Reach the owner, or become it. What is asked raises OwnedElsewhere when it neither answers nor lets go.
 
@@ -109,7 +109,7 @@ class _Whoever:
     """Asks the owner, and becomes it where there is none: also when it ends between two looks."""
 
     def __init__(
-        self, settings: Settings, key: ApiKey | Callable[[], ApiKey] | None, clock: Clock, stack: AsyncExitStack
+        self, settings: Settings, key: ApiKey | Callable[[], ApiKey | None] | None, clock: Clock, stack: AsyncExitStack
     ) -> None:
         self._settings = settings
         self._key = key

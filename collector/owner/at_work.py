@@ -71,8 +71,8 @@ class AtWork:
 
     async def _begin(self) -> None:
         owner = self._owner
-        assert owner.client is not None
-        await owner.client.read_clock()
+        if owner.client is not None:
+            await owner.client.read_clock()
         if not owner.membership.journal_id:
             await owner.membership.join()
         await owner.start_month()

@@ -628,7 +628,8 @@ async def test_a_damaged_journal_is_told_set_aside_and_gone_on_without(tmp_path:
         assert (listed.json["chunks"], listed.json["open_windows"], listed.json["calls_unsettled"]) == ([], [], 0)
 
         journal = tmp_path / "data" / "journal.db"
-        other = tmp_path / "other.db"
+        copy, other = tmp_path / "copy.db", tmp_path / "other.db"
+        copy.write_bytes(journal.read_bytes())
         other.write_bytes(journal.read_bytes())
         spoil_pages(other)
         spoil_head(journal)
@@ -657,6 +658,13 @@ async def test_a_damaged_journal_is_told_set_aside_and_gone_on_without(tmp_path:
         )
         assert f"set aside as damaged: {aside}\n".encode() in listed.stdout
         assert (listed.status, old.status, new.status) == (0, 1, 0)
+    # What these two can do without the service, they do without a key.
+    replayed = await command("journal", "replay", copy, "--json", "--config", path, key=None)
+    (told,) = replayed.json
+    assert (replayed.status, told["error"], Path(told["moved_to"]).exists()) == (0, "", True)
+    repaired = await command("journal", "repair", "--config", path, "--log-format", "console", key=None)
+    assert repaired.status == 1
+    assert [line for line in repaired.said("failed") if str(aside) in line]
     truth = true_syslogs(world(), world().node_ids, NOW - 120, NOW - SETTLE)
     assert not differences(truth, await stored_syslogs(load(path, {})))
 

@@ -154,6 +154,21 @@ async def test_a_second_replay_adds_nothing(tmp_path: Path) -> None:
         await assert_metered(configuration, api)
 
 
+async def test_what_a_journal_holds_comes_back_without_a_key(tmp_path: Path) -> None:
+    """Nothing is called, so whoever sees to a broken machine needs none, and finds nobody there either."""
+    world = a_world()
+    async with simulator(world, SimulatorClock.frozen(NOW)) as api:
+        configuration = configured(tmp_path, api)
+        await collect_unshipped(configuration)
+        configuration.journal.path.rename(other := tmp_path / "other.db")
+        asked = api.stats["ListSyslogs"].calls
+    told = await report(configuration, "journal_replay", {"path": str(other)}, key=None)
+    assert (told["rows_added"], told["calls"]) == (told["rows"], sum(stats.calls for stats in api.stats.values()))
+    assert api.stats["ListSyslogs"].calls == asked
+    truth = true_syslogs(world, world.node_ids, NOW - LOOKBACK, NOW - SETTLE)
+    assert not differences(truth, await stored_syslogs(configuration))
+
+
 async def test_a_segment_whose_answer_was_lost_is_counted_once(tmp_path: Path) -> None:
     """Calls that the store has and the journal does not know of are recognised by their segment's id."""
     world = a_world()

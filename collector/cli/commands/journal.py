@@ -7,6 +7,7 @@ from typing import Annotated, Any
 
 import typer
 
+from collector.cli.calling import working
 from collector.cli.exits import ExitStatus
 from collector.cli.groups import command_group
 from collector.cli.options import options_of
@@ -110,7 +111,7 @@ def register(app: typer.Typer) -> None:
 
 def _replayed(context: typer.Context, name: str, asked: dict[str, Any], *, as_json: bool) -> int:
     options = options_of(context)
-    work = followed(options.settings(), name, asked, "replayed", "rows", lambda rows: f"{rows:,} rows")
+    work = followed(working(options.settings()), name, asked, "replayed", "rows", lambda rows: f"{rows:,} rows")
     reports = [word["report"] for word in run_to_end(work)]
     if as_json:
         print_json(reports)

@@ -6,6 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
+from collector.cli.calling import calling
 from collector.cli.exits import ExitStatus
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
@@ -59,7 +60,7 @@ def register(app: typer.Typer) -> None:
         if not consented("Ask for it?", yes=yes, reporter=reporter):
             return ExitStatus.FAILED
         fixed = asked | {name: price[name] for name in ("start", "end", "seed")}
-        words = run_to_end(followed(settings, "verify", fixed, "verified"))
+        words = run_to_end(followed(calling(settings), "verify", fixed, "verified"))
         findings = [word["finding"] for word in words if "finding" in word]
         return _told(price, findings, words[-1]["report"], reporter, as_json=as_json)
 
