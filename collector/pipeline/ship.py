@@ -185,8 +185,9 @@ class Shipper:
             log.warning("segment_too_old_to_send_again", segment=segment.id, table=segment.table)
             await self._outgoing.distrust(segment)
             return
+        was_sent = segment.sent_at is not None
         if segment.rows:
-            if segment.sent_at is None:
+            if not was_sent:
                 await self._outgoing.mark_sent(segment.id, now)
             try:
                 with tracing.span("segment", table=segment.table, rows=segment.rows, bytes=len(segment.body)):
@@ -196,10 +197,15 @@ class Shipper:
             except StoreRefused as error:
                 await self._divide(segment, error)
                 return
-        for stream_id, watermark in await self._outgoing.acknowledge(segment):
-            self._on_watermark(stream_id, watermark)
         self.shipped.segments += 1
         self.shipped.rows[segment.table] = self.shipped.rows.get(segment.table, 0) + segment.rows
+        if was_sent and is_comparable and segment.parent_id is None:
+            # The engine notes a token before it names the part: where it was killed in between, it takes the
+            # second try for a repeat of rows that it does not have.
+            await self._outgoing.distrust(segment)
+            return
+        for stream_id, watermark in await self._outgoing.acknowledge(segment):
+            self._on_watermark(stream_id, watermark)
         log.debug("segment_shipped", table=segment.table, rows=segment.rows, segment=segment.id)
 
     async def _divide(self, segment: Segment, error: StoreRefused) -> None:

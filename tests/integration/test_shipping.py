@@ -63,6 +63,27 @@ async def test_an_acknowledgement_that_is_lost_doubles_nothing(
     await assert_exact(configuration, world)
 
 
+async def test_a_kill_between_the_token_and_the_part_loses_nothing(
+    tmp_path: Path, world: World, api: Simulator
+) -> None:
+    """The engine notes a token before it names the part: killed in between, it takes the next try for a repeat."""
+    configuration = settings(tmp_path, api.base_url, targets={"nodes": tuple(world.node_ids)})
+    async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
+        store = owner.store
+        owner.store = Unreliable(store, away=10_000)  # type: ignore[assignment]
+        with pytest.raises(StoreUnavailable):
+            await owner.once().run()
+        owner.store = Unreliable(store, lose_answers=1)  # type: ignore[assignment]
+        with pytest.raises(StoreUnavailable, match="the answer was lost"):
+            await owner.shipper().ship_one("syslogs", draining=True)
+        parts = await store.fetch("SELECT path FROM system.parts WHERE table = 'syslogs' AND active")
+        (part,) = (Path(str(path)) for (path,) in parts)
+    # What such a kill leaves.
+    part.rename(part.parent / f"tmp_insert_{part.name}")
+    await run_once(configuration)
+    await assert_exact(configuration, world)
+
+
 async def test_a_store_that_stays_away_keeps_the_rows_in_the_journal(
     tmp_path: Path, world: World, api: Simulator
 ) -> None:
