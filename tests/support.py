@@ -8,6 +8,8 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from collector.errors import StoreUnavailable
 from collector.owner.instance import Owner
 from collector.pipeline.run import RunReport
@@ -132,6 +134,14 @@ class Unreliable:
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self._store, name)
+
+
+async def collect_unshipped(configuration: Settings) -> None:
+    """Collect what is due into the journal while the store is away."""
+    async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
+        owner.store = Unreliable(owner.store, away=1_000_000)  # type: ignore[assignment, arg-type]
+        with pytest.raises(StoreUnavailable):
+            await owner.once().run()
 
 
 def calls(running: Simulator, operation: str) -> int:

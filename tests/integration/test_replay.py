@@ -13,7 +13,7 @@ from collector.owner.instance import Owner
 from collector.owner.lock import OwnerLock
 from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
-from collector.simulator.server import SIMULATOR_KEY, Simulator
+from collector.simulator.server import Simulator
 from collector.simulator.world import World
 from tests.ranges import gaps, report
 from tests.support import (
@@ -21,6 +21,7 @@ from tests.support import (
     NOW,
     SETTLE,
     Unreliable,
+    collect_unshipped,
     differences,
     fetch,
     run_once,
@@ -41,14 +42,6 @@ def configured(folder: Path, api: Simulator) -> Settings:
     world = api.world
     targets = {"nodes": tuple(world.node_ids), "resource_groups": tuple(world.group_ids)}
     return settings(folder, api.base_url, targets=targets)
-
-
-async def collect_unshipped(configuration: Settings) -> None:
-    """Collect what is due into the journal while the store is away."""
-    async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
-        owner.store = Unreliable(owner.store, away=1_000_000)  # type: ignore[assignment, arg-type]
-        with pytest.raises(StoreUnavailable):
-            await owner.once().run()
 
 
 def spoil_a_chunk(journal: Path, table: str) -> int:

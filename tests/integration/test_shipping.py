@@ -21,6 +21,7 @@ from tests.support import (
     NOW,
     SETTLE,
     Unreliable,
+    collect_unshipped,
     differences,
     fetch,
     run_once,
@@ -138,11 +139,9 @@ async def test_a_segment_sent_again_with_other_settings_in_between_is_stored_onc
 ) -> None:
     """The token decides, not the settings of the session or what else was inserted meanwhile."""
     configuration = settings(tmp_path, api.base_url, targets={"nodes": tuple(world.node_ids)})
-    async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
+    await collect_unshipped(configuration)
+    async with await Owner.open(configuration) as owner:
         store = owner.store
-        owner.store = Unreliable(store, away=10_000)  # type: ignore[assignment]
-        with pytest.raises(StoreUnavailable):
-            await owner.once().run()
         outgoing = Outgoing(owner.journal)
         segment = await outgoing.unsent("syslogs")
         assert segment is not None
