@@ -22,7 +22,7 @@ from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from collector.telemetry import log
 from tests.simulation.machine import Shop, Wire
-from tests.simulation.virtual import VirtualClock, VirtualLoop, run
+from tests.support.virtual_clock import VirtualClock, VirtualLoop, run
 
 NODES: Final = 1_000
 BUSY: Final = 50

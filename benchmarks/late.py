@@ -23,8 +23,8 @@ from collector.simulator.world import LateRows, World
 from collector.store.embedded import EmbeddedStore
 from collector.telemetry import log
 from tests.simulation.machine import Shop, Wire
-from tests.simulation.virtual import VirtualClock, VirtualLoop, run
 from tests.support import stored_columns, true_syslogs
+from tests.support.virtual_clock import VirtualClock, VirtualLoop, run
 
 NODES: Final = 20
 START: Final = 1_760_000_000

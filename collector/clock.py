@@ -8,8 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import functools
-import heapq
-import itertools
 import time
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
@@ -54,63 +52,6 @@ class SystemClock:
 
     async def sleep(self, seconds: float) -> None:
         await asyncio.sleep(seconds)
-
-
-class ManualClock:
-    """A clock that moves only when told to, or when every task sleeps and `run` drives it.
-
-    `sleep` parks the caller until `advance` has moved past its time, so a simulated day
-    takes as long as the work in it.
-    """
-
-    def __init__(self, wall: float = 1_760_000_000.0) -> None:
-        self._wall_offset = wall
-        self._now = 0.0
-        self._sleepers: list[tuple[float, int, asyncio.Future[None]]] = []
-        self._sequence = itertools.count()
-
-    def wall(self) -> float:
-        return self._wall_offset + self._now
-
-    def monotonic(self) -> float:
-        return self._now
-
-    async def sleep(self, seconds: float) -> None:
-        if seconds <= 0:
-            await asyncio.sleep(0)
-            return
-        future: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        heapq.heappush(self._sleepers, (self._now + seconds, next(self._sequence), future))
-        await future
-
-    def step_wall(self, seconds: float) -> None:
-        """Step the wall clock, as an operator or NTP does; monotonic time does not move."""
-        self._wall_offset += seconds
-
-    @property
-    def next_wake(self) -> float | None:
-        """Monotonic time of the next sleeper, or None when nobody sleeps."""
-        while self._sleepers and self._sleepers[0][2].done():
-            heapq.heappop(self._sleepers)
-        return self._sleepers[0][0] if self._sleepers else None
-
-    async def advance(self, seconds: float) -> None:
-        """Move time forward, waking sleepers in the order of their times."""
-        target = self._now + seconds
-        while (wake := self.next_wake) is not None and wake <= target:
-            _, _, future = heapq.heappop(self._sleepers)
-            self._now = max(self._now, wake)
-            if not future.done():
-                future.set_result(None)
-            await self.settle()
-        self._now = target
-        await self.settle()
-
-    @staticmethod
-    async def settle(rounds: int = 20) -> None:
-        """Let every task that can run, run."""
-        for _ in range(rounds):
-            await asyncio.sleep(0)
 
 
 @dataclass(slots=True)

@@ -17,8 +17,8 @@ from collector.store.embedded import EmbeddedStore
 from collector.store.embedded_answer import CHUNK_BYTES_MAX
 from collector.store.embedded_reader import QUERIES_MAX
 from collector.store.failures import EngineQueryError, query_failure, write_failure
-from tests.servers import open_server
-from tests.sql_server import sql_server
+from tests.support.server_process import open_server
+from tests.support.sql_server import sql_server
 
 COLUMNS = ("time", "name", "number", "names")
 TABLE = """

@@ -22,8 +22,6 @@ from collector.simulator.clock import SimulatorClock
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import LateRows, World
-from tests.fast import PATIENCE_SECONDS, running
-from tests.ranges import asked, gaps, report, work
 from tests.support import (
     LOOKBACK,
     NOW,
@@ -37,6 +35,8 @@ from tests.support import (
     stored_syslogs,
     true_syslogs,
 )
+from tests.support.range_commands import asked, gaps, report, work
+from tests.support.running_service import PATIENCE_SECONDS, running
 
 HOUR = 3600
 BEGIN = NOW - LOOKBACK

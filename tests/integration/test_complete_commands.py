@@ -7,8 +7,8 @@ from pathlib import Path
 
 from collector.settings import load
 from tests.integration.test_commands import Ended, calls, configured, simulated, started, world
-from tests.ranges import gaps
 from tests.support import LOOKBACK, NOW, SETTLE, differences, stored_syslogs, true_syslogs
+from tests.support.range_commands import gaps
 
 BEGIN = NOW - LOOKBACK
 START = BEGIN - 1_200

@@ -18,8 +18,8 @@ from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from collector.store.base import Store
 from contrib.grafana import build
-from tests.grafana import FOLDER, LOGS, TIME_SERIES, View, dashboards, expand, panels
 from tests.support import NOW, settings, simulator
+from tests.support.grafana import FOLDER, LOGS, TIME_SERIES, View, dashboards, expand, panels
 
 NODES = 12
 MINUTES = 6

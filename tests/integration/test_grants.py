@@ -8,7 +8,7 @@ from pathlib import Path
 from collector.store.base import DATABASE
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import load_migrations
-from tests.roles import answers, statements
+from tests.support.engine_roles import answers, statements
 
 WRITER, READER = "pai_writer", "pai_reader"
 MIGRATIONS = [f"CREATE DATABASE IF NOT EXISTS {DATABASE} ENGINE = Atomic"] + [

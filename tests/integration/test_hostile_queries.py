@@ -426,7 +426,7 @@ def endpoint(tmp_path_factory: pytest.TempPathFactory, trap: Trap) -> Iterator[E
     secret = folder / "secret.txt"
     secret.write_text(CANARY)
     process = subprocess.Popen(
-        [sys.executable, "-m", "tests.sql_server", str(folder / "store"), "0", str(SECONDS_MAX)],
+        [sys.executable, "-m", "tests.support.sql_server", str(folder / "store"), "0", str(SECONDS_MAX)],
         stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
     )  # fmt: skip
     assert process.stdout is not None

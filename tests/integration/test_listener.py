@@ -19,7 +19,7 @@ from collector.service.http import check_listener, serving_http
 from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from collector.telemetry.metrics import COUNTERS, GAUGES
-from tests.fast import Running, running
+from tests.support.running_service import Running, running
 
 LOOPBACK = "127.0.0.1:0"
 RULES = Path(__file__).parents[2] / "contrib/prometheus"

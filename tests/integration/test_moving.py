@@ -25,8 +25,6 @@ from collector.store.exporting import export_history, stored_tables
 from collector.store.history import Manifest
 from collector.store.importing import import_history, read_manifest
 from collector.store.migrate import migrate
-from tests.servers import ENVIRON, PASSWORD, open_server, url
-from tests.sql_server import SqlServer, sql_server
 from tests.support import (
     LOOKBACK,
     NOW,
@@ -39,6 +37,8 @@ from tests.support import (
     stored_syslogs,
     true_syslogs,
 )
+from tests.support.server_process import ENVIRON, PASSWORD, open_server, url
+from tests.support.sql_server import SqlServer, sql_server
 
 DAYS = 40
 ROWS_A_DAY = 50

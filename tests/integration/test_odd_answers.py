@@ -16,8 +16,8 @@ from collector.owner.instance import Owner
 from collector.pipeline import collect_windows
 from collector.pipeline.streams import WindowStreams
 from collector.sources.syslogs import SyslogSource
-from tests.scripted import run
 from tests.support import NOW, settings
+from tests.support.scripted_client import run
 
 NODE = "node-1"
 GROUP = "rg-1"

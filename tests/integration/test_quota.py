@@ -10,12 +10,12 @@ from pathlib import Path
 
 import pytest
 
-from collector.clock import ManualClock
 from collector.owner.instance import Owner
 from collector.simulator.process import simulator_process
 from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from tests.support import NOW, settings
+from tests.support.virtual_clock import ManualClock
 
 NODES = 50
 

@@ -15,7 +15,6 @@ from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
-from tests.ranges import gaps, report
 from tests.support import (
     LOOKBACK,
     NOW,
@@ -30,6 +29,7 @@ from tests.support import (
     stored_syslogs,
     true_syslogs,
 )
+from tests.support.range_commands import gaps, report
 
 TICK = 60
 

@@ -16,8 +16,8 @@ import pytest
 from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import load_migrations, migrate
-from tests.rollup_writer import ROLLUPS, disagreements, segment
 from tests.support import run_once, settings, simulator
+from tests.support.rollup_writer import ROLLUPS, disagreements, segment
 
 KILLS = 15
 SEED = 41
@@ -47,7 +47,7 @@ async def test_rollups_equal_the_rows_after_every_kill(tmp_path: Path) -> None:
     random = Random(SEED)
     for _ in range(KILLS):
         process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.rollup_writer", str(tmp_path),
+            sys.executable, "-m", "tests.support.rollup_writer", str(tmp_path),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2],
         )  # fmt: skip
         assert process.stdout is not None

@@ -12,8 +12,8 @@ from collector.api.operation import Place
 from collector.api.operations import CATALOGUE
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
-from tests.schema_files import stored, strict, validator
 from tests.support import NOW, simulator
+from tests.support.schema_files import stored, strict, validator
 
 SECONDS = {"FromTime": str(NOW - 300), "ToTime": str(NOW - 60)}
 MOMENTS = {"StartTime": "2025-10-09T08:00:00Z", "EndTime": "2025-10-09T08:50:00Z"}

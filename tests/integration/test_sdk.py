@@ -22,7 +22,7 @@ from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.moments import civil, iso
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
-from tests.sdk import Sdk
+from tests.support.official_sdk import Sdk
 
 TOKEN = "CAIS-simulator"
 PAIR = {"access_key_id": ACCESS_KEY_ID, "access_key_secret": ACCESS_KEY_SECRET}

@@ -24,8 +24,6 @@ from collector.simulator.world import World
 from collector.store.address import Credentials, ServerAddress
 from collector.store.base import BLOCK_ROWS_MAX
 from collector.store.server import ServerStore, check_version
-from tests.servers import PASSWORD, WRITER, ServerProcess, address, lossy, open_at, open_server, url
-from tests.sql_server import sql_server
 from tests.support import (
     LOOKBACK,
     NOW,
@@ -39,6 +37,8 @@ from tests.support import (
     stored_syslogs,
     true_syslogs,
 )
+from tests.support.server_process import PASSWORD, WRITER, ServerProcess, address, lossy, open_at, open_server, url
+from tests.support.sql_server import sql_server
 
 TABLE = """
 CREATE TABLE pai.probe (time DateTime('UTC'), name LowCardinality(String)) ENGINE = MergeTree

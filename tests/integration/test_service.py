@@ -15,8 +15,8 @@ from collector.owner.instance import Owner
 from collector.owner.status import status
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.world import World
-from tests.fast import RATE, Running, running
 from tests.support import NOW, SYSLOG_COLUMNS, calls, differences, settings, true_syslogs
+from tests.support.running_service import RATE, Running, running
 
 
 def a_world(nodes: int = 4) -> World:

@@ -18,8 +18,8 @@ from collector.settings import load
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
-from tests.ranges import work
 from tests.support import NOW, SETTLE, SYSLOG_COLUMNS, calls, differences, settings, true_syslogs
+from tests.support.range_commands import work
 
 NODES = 6
 

@@ -21,7 +21,6 @@ import pytest
 
 from collector.api.operations import CATALOGUE
 from collector.api.products.eflo_controller import LIST_SYSLOGS
-from collector.clock import ManualClock
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.drift import PLACEABLE, UNPLACEABLE, Shape, drift_syslog, drift_user
 from collector.simulator.faults import Fault, FaultKind, FaultPlan
@@ -30,6 +29,7 @@ from collector.simulator.nodes import Profile
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.tokens import Position, TokenMint
 from collector.simulator.world import LateRows, World
+from tests.support.virtual_clock import ManualClock
 
 T = 1_760_000_000
 NOW = T + 100_000

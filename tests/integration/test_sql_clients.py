@@ -20,8 +20,8 @@ from clickhouse_connect.driver.exceptions import DatabaseError, StreamFailureErr
 
 from collector.service.sql.serving import serving_sql
 from collector.simulator.world import World
-from tests.fast import Running, running
 from tests.support import SYSLOG_COLUMNS, differences, true_syslogs
+from tests.support.running_service import Running, running
 
 TOKEN = "a-long-token"
 WORLD = World(seed=9, node_count=4, group_count=0, density=0.5)

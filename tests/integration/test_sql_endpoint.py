@@ -25,8 +25,8 @@ from collector.service.sql.native import BLOCK_INFO
 from collector.service.sql.serving import KEY, serving_sql
 from collector.simulator.world import World
 from collector.store.base import QueryLimits
-from tests.fast import running
-from tests.sql_server import SqlServer, sql_server
+from tests.support.running_service import running
+from tests.support.sql_server import SqlServer, sql_server
 
 PATIENCE_SECONDS = 60.0
 

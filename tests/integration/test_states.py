@@ -22,8 +22,8 @@ from collector.pipeline.streams import ACCOUNT_SCOPE, StateStreams
 from collector.settings import Settings
 from collector.sources.diagnostics import DiagnosticsSource
 from collector.sources.inventory import InventorySource
-from tests.scripted import run
 from tests.support import NOW, settings
+from tests.support.scripted_client import run
 
 TICK = 600
 CLUSTERS = StateStreams("inventory", InventorySource("cluster"), [ACCOUNT_SCOPE], interval=TICK)

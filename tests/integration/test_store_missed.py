@@ -18,8 +18,8 @@ from collector.journal.inspect import contents
 from collector.settings import STORE_PASSWORD_VARIABLE, load
 from collector.simulator.process import SimulatorProcess
 from tests.integration.test_life_cycle import NODES, WORLD, once, serving, simulated
-from tests.servers import PASSWORD, ServerProcess, url
 from tests.support import LOOKBACK, NOW, SETTLE, differences, fetch, stored_syslogs, true_syslogs
+from tests.support.server_process import PASSWORD, ServerProcess, url
 
 PATIENCE_SECONDS = 120.0
 LATER_SECONDS = 180

@@ -24,9 +24,9 @@ from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import LateRows, World
 from collector.sources.normalise import lines
 from collector.sources.tables import METRIC_POINTS, SYSLOGS
-from tests.ranges import asked, report, work
-from tests.scripted import ScriptedClient
 from tests.support import LOOKBACK, NOW, SETTLE, calls, run_once, settings, simulator
+from tests.support.range_commands import asked, report, work
+from tests.support.scripted_client import ScriptedClient
 
 REGION = "cn-hangzhou"
 BEGIN, END = NOW - LOOKBACK, NOW - SETTLE

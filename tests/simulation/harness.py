@@ -36,8 +36,8 @@ from tests.simulation.machine import Machine, Shop, digest_of
 from tests.simulation.power import Disk, Point, wired
 from tests.simulation.promises import Broken, Facts
 from tests.simulation.twin import Twin
-from tests.simulation.virtual import EndlessTurning, VirtualClock, VirtualLoop, run
 from tests.support import settings
+from tests.support.virtual_clock import EndlessTurning, VirtualClock, VirtualLoop, run
 
 QUOTAS = {"ListSyslogs": 6, "GetUserViewMetrics": 4}
 KEY = "sk-canary-0c9e1f7a"

@@ -31,7 +31,7 @@ from collector.simulator.signatures import Call
 from collector.store.embedded import EmbeddedStore
 from tests.simulation.power import POWER, Disk, Point, Power
 from tests.simulation.twin import Twin
-from tests.simulation.virtual import VirtualClock
+from tests.support.virtual_clock import VirtualClock
 
 START_AGAIN_SECONDS = 10.0
 """What starts a service that did not come up waits so long."""

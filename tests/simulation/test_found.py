@@ -14,8 +14,8 @@ from tests.simulation.history import History, Incident, Kind, draw
 from tests.simulation.machine import Shop
 from tests.simulation.shrink import played
 from tests.simulation.twin import Twin
-from tests.simulation.virtual import VirtualClock, VirtualLoop, run
 from tests.support import NOW, settings
+from tests.support.virtual_clock import VirtualClock, VirtualLoop, run
 
 
 def history(*incidents: tuple[Kind, float, float]) -> History:

@@ -16,8 +16,8 @@ from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from tests.simulation.machine import Machine, Shop, Wire
-from tests.simulation.virtual import VirtualClock, VirtualLoop, run
 from tests.support import NOW
+from tests.support.virtual_clock import VirtualClock, VirtualLoop, run
 
 HOUR = 3600
 LOOK_SECONDS = 7

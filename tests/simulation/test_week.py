@@ -21,8 +21,8 @@ from collector.simulator.server import Simulator
 from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from tests.simulation.machine import Machine, Shop, counted, digest_of
-from tests.simulation.virtual import VirtualClock, VirtualLoop, run
 from tests.support import NOW, SYSLOG_COLUMNS, differences, settings, true_syslogs
+from tests.support.virtual_clock import VirtualClock, VirtualLoop, run
 
 HOUR = 3600
 DAY = 24 * HOUR

@@ -28,7 +28,7 @@ from collector.simulator.resource_logs import (
 from collector.simulator.tokens import TokenMint
 from collector.simulator.traces import UPLOADS_KEPT_MAX, TraceDesk
 from collector.simulator.world import World
-from tests.answered import T, all_by_token, decoded, plain, refusal
+from tests.support.simulated_pages import T, all_by_token, decoded, plain, refusal
 
 ACCOUNT = Account(World(seed=7, node_count=20, nodes_per_cluster=10))
 MINT = TokenMint(7, 900.0)

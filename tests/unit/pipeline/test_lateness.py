@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.clock import ManualClock, ServerClock
+from collector.clock import ServerClock
 from collector.journal.entries import StreamState
 from collector.model import StreamKey, Window
 from collector.pipeline.lateness import (
@@ -26,6 +26,7 @@ from collector.sources.normalise import lines
 from collector.sources.syslogs import SyslogSource
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import migrate
+from tests.support.virtual_clock import ManualClock
 
 NOW = 1_760_000_000
 BOUNDS = (15, 300)

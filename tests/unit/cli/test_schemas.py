@@ -18,9 +18,9 @@ from collector.api.operations import CATALOGUE
 from collector.cli.masking import masked
 from collector.cli.schemas import ANSWERS, COMMAND, CONFIGURATION, answer_schema, documents, main, text_of
 from collector.settings import example
-from tests.schema_files import SCHEMAS, stored, strict, validator
+from tests.support.schema_files import SCHEMAS, stored, strict, validator
 
-CONFIG = Path(__file__).parents[1] / "testdata" / "config"
+CONFIG = Path(__file__).parents[2] / "testdata" / "config"
 
 POINTS = [{"Time": 1760000100000, "Value": 71.5}]
 

@@ -19,13 +19,14 @@ from structlog.testing import capture_logs
 from collector.api.metering import Attempt
 from collector.api.operation import Price
 from collector.api.operations import CATALOGUE
-from collector.clock import ManualClock, ServerClock
+from collector.clock import ServerClock
 from collector.errors import BudgetReached
 from collector.journal.journal import Journal
 from collector.journal.money import billing_month, month_end
 from collector.journal.spending import HourSpend
 from collector.pipeline.budget import NO_BUDGET, Budget, budget_facts, forecast, shared_prices
 from collector.pipeline.meter import JournalMeter
+from tests.support.virtual_clock import ManualClock
 
 T = 1_760_000_000
 LAST_SECOND = month_end(T) - 1

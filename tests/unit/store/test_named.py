@@ -19,7 +19,7 @@ from collector.store.statements import placeholders
 from collector.store.values import bound, literal, read_value
 
 Capture = pytest.CaptureFixture[str]
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture

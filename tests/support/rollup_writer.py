@@ -1,4 +1,4 @@
-"""A process that ships segments into a store until it is killed: `python -m tests.rollup_writer FOLDER`.
+"""A process that ships segments into a store until it is killed: `python -m tests.support.rollup_writer FOLDER`.
 
 Segment N always holds the same rows under the same token, and is noted once it is acknowledged; so the next process
 sends the one again that was under way, as the journal does. Before that it looks whether rollups and rows agree.

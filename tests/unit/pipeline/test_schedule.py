@@ -5,11 +5,11 @@ from __future__ import annotations
 import asyncio
 from typing import Any
 
-from collector.clock import ManualClock
 from collector.journal.entries import StreamState
 from collector.model import StreamKey
 from collector.pipeline.schedule import Queue, Slot
 from collector.pipeline.stops import ACCOUNT, BUDGET, BUDGET_PAUSE_SECONDS, OPERATION, Stops
+from tests.support.virtual_clock import ManualClock
 
 
 def slot(name: str, due_at: float) -> Slot:

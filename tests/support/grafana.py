@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-FOLDER = Path(__file__).parents[1] / "contrib/grafana"
+FOLDER = Path(__file__).parents[2] / "contrib/grafana"
 TIME_SERIES, LOGS = 0, 2
 
 

@@ -20,8 +20,8 @@ from collector.api.credentials import (
     DefaultChain,
     StaticCredentials,
 )
-from collector.clock import ManualClock
 from collector.errors import ConfigError, CredentialsError, TransientError
+from tests.support.virtual_clock import ManualClock
 
 SECRET = "canary-secret"
 

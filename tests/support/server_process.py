@@ -14,7 +14,7 @@ from typing import Any
 from collector.settings import STORE_PASSWORD_VARIABLE
 from collector.store.address import Credentials, ServerAddress
 from collector.store.server import ServerStore
-from tests.sql_server import SqlServer
+from tests.support.sql_server import SqlServer
 
 WRITER, PASSWORD = "writer", "write-it"
 ENVIRON = {STORE_PASSWORD_VARIABLE: PASSWORD}
@@ -52,8 +52,8 @@ class ServerProcess:
     async def start(self) -> None:
         """Start it, at the port of the time before."""
         self._process = await asyncio.create_subprocess_exec(
-            sys.executable, "-m", "tests.sql_server", str(self._folder), str(self.port),
-            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[1],
+            sys.executable, "-m", "tests.support.sql_server", str(self._folder), str(self.port),
+            stdin=asyncio.subprocess.PIPE, stdout=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2],
         )  # fmt: skip
         assert self._process.stdout is not None
         line = await self._process.stdout.readline()

@@ -14,7 +14,7 @@ from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import migrate
 from collector.store.shape import apply_shape
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 MARKS = ("operation", "region", "scope_id", "collected_from", "watermark", "updated_at")
 HOLES = ("operation", "region", "scope_id", "start", "end", "reason", "state", "updated_at")
 METER = ("minute", "region", "operation", "http_status", "code", "calls", "rows", "bytes", "cost_cny")

@@ -160,7 +160,7 @@ class Made:
 
 
 async def main(folder: str, port: str = "0", seconds_max: str = "30") -> None:
-    """`python -m tests.sql_server FOLDER [PORT [SECONDS]]`: serve until stdin ends; the first line says where."""
+    """Serve until stdin ends, and print the URL: `python -m tests.support.sql_server FOLDER [PORT [SECONDS]]`."""
     async with sql_server(
         Path(folder), port=int(port), limits=replace(LIMITS, seconds_max=float(seconds_max))
     ) as server:

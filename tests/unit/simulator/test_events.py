@@ -15,7 +15,7 @@ from collector.simulator.faults import FaultKind
 from collector.simulator.jobs import DAY_SECONDS
 from collector.simulator.moments import civil, iso
 from collector.simulator.world import World
-from tests.answered import T, bent, decoded, plain, refusal
+from tests.support.simulated_pages import T, bent, decoded, plain, refusal
 
 ACCOUNT = Account(World(seed=7, node_count=2))
 LOG = EventLog(ACCOUNT)

@@ -25,7 +25,7 @@ from collector.simulator.jobs import DAY_SECONDS
 from collector.simulator.moments import iso
 from collector.simulator.tokens import TokenMint
 from collector.simulator.world import World
-from tests.answered import T, all_by_token, bent, decoded, plain, refusal
+from tests.support.simulated_pages import T, all_by_token, bent, decoded, plain, refusal
 
 WORLD = World(seed=7, node_count=50, nodes_per_cluster=30)
 ACCOUNT = Account(WORLD)

@@ -11,10 +11,10 @@ import pytest
 import structlog
 
 from collector.api.metering import Attempt
-from collector.clock import ManualClock
 from collector.errors import JournalFull, Stopping
 from collector.journal.journal import Journal
 from collector.pipeline.room import DISK_RESERVE_BYTES, LOOK_AGAIN_SECONDS, SNAPSHOT_RESERVE_BYTES, Room
+from tests.support.virtual_clock import ManualClock
 
 MIB = 1 << 20
 LIMIT = SNAPSHOT_RESERVE_BYTES + 20 * MIB

@@ -11,7 +11,7 @@ from typing import Any
 from collector.telemetry.events import EVENTS, FIELDS, reference
 from collector.telemetry.metrics import reference as metrics_reference
 
-ROOT = Path(__file__).parents[2]
+ROOT = Path(__file__).parents[3]
 METHODS = {"debug", "info", "warning", "error", "exception"}
 INDIRECT: dict[str, set[str]] = {
     # By way of a function that is given the name.

@@ -15,7 +15,6 @@ from collector.api.client import ApiClient
 from collector.api.products.eflo_controller import LIST_SYSLOGS
 from collector.api.throttle import TokenBucket
 from collector.cli.ranges import moment_of
-from collector.clock import ManualClock
 from collector.errors import UsageError
 from collector.journal.coverage import (
     BACKFILL,
@@ -35,6 +34,7 @@ from collector.model import ShipMode, StreamKey, Window
 from collector.pipeline.backfill import GIVE_WAY_SECONDS_MAX, Polite
 from collector.pipeline.coverage import ADDED_LATER, BEFORE, NOT_YET, Coverage, missing
 from collector.pipeline.windows import Horizon, is_finished, next_window
+from tests.support.virtual_clock import ManualClock
 
 KEY = StreamKey("ListSyslogs", "r", "n")
 LIMITS = Limits(flush_interval_seconds=5)

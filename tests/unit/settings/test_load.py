@@ -19,7 +19,7 @@ from collector.errors import ConfigError
 from collector.settings import Settings, SyslogsSettings, anchored, api_key, example, json_schema, load
 from collector.units import format_duration, format_size, parse_duration, parse_size
 
-CONFIG = Path(__file__).parents[1] / "testdata" / "config"
+CONFIG = Path(__file__).parents[2] / "testdata" / "config"
 
 # One file each, `<name>.bad.toml`, and the one line that it gives. `{folder}` stands for the files' folder.
 BAD = [

@@ -23,7 +23,7 @@ from collector.api.throttle import (
     TokenBucket,
     buckets_for,
 )
-from collector.clock import ManualClock
+from tests.support.virtual_clock import ManualClock
 
 WINDOW_SECONDS = 1.0 + JITTER_SECONDS_MIN
 ROUNDING = 1e-9

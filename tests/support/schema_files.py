@@ -8,7 +8,7 @@ from typing import Any
 
 import jsonschema
 
-SCHEMAS = Path(__file__).parents[1] / "schemas"
+SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
 def stored(name: str) -> Any:

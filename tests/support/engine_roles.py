@@ -1,7 +1,8 @@
 """An engine whose roles are those of `sql/grants`, in a process of its own.
 
 The embedded engine takes no CREATE ROLE, but its configuration may hold roles with the same GRANT statements.
-`python -m tests.roles FOLDER` reads [[role, statement], ...] as JSON and prints an answer for each: "" or the error.
+`python -m tests.support.engine_roles FOLDER` reads [[role, statement], ...] as JSON and prints a list with an answer
+for each: "" or the error.
 """
 
 from __future__ import annotations
@@ -28,8 +29,8 @@ def statements() -> list[tuple[str, str]]:
 def answers(folder: Path, asked: Sequence[tuple[str, str]]) -> list[str]:
     """What the engine says to each statement under its role."""
     ran = subprocess.run(
-        [sys.executable, "-m", "tests.roles", str(folder)],
-        cwd=Path(__file__).parents[1],
+        [sys.executable, "-m", "tests.support.engine_roles", str(folder)],
+        cwd=Path(__file__).parents[2],
         input=json.dumps(asked),
         capture_output=True,
         text=True,

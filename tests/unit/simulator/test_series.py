@@ -22,7 +22,7 @@ from collector.simulator.series import (
     Series,
 )
 from collector.simulator.world import World
-from tests.answered import T, bent, decoded, plain, refusal
+from tests.support.simulated_pages import T, bent, decoded, plain, refusal
 
 START = T // 3600 * 3600
 END = START + 3600

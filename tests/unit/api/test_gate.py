@@ -9,7 +9,6 @@ from contextlib import asynccontextmanager
 import pytest
 
 from collector.api.gate import FAILURES_MAX, PROBE_SECONDS_MAX, Gate, GateShut, Passage
-from collector.clock import ManualClock
 from collector.errors import (
     ApiError,
     BadRequestError,
@@ -19,6 +18,7 @@ from collector.errors import (
     ThrottledError,
     TransientError,
 )
+from tests.support.virtual_clock import ManualClock
 
 OPERATION = "ListSyslogs"
 FOREVER = float("inf")
