@@ -4,20 +4,16 @@ from tests.support.collecting import (
     LOOKBACK,
     NOW,
     SETTLE,
-    SYSLOG_COLUMNS,
-    Unreliable,
-    as_row,
     calls,
     collect_unshipped,
-    differences,
     fetch,
     run_once,
     settings,
     simulator,
-    stored_columns,
     stored_syslogs,
-    true_syslogs,
 )
+from tests.support.truth import SYSLOG_COLUMNS, as_row, differences, stored_columns, true_syslogs
+from tests.support.unreliable_store import Unreliable
 
 __all__ = [
     "LOOKBACK",
