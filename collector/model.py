@@ -8,6 +8,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+ENDED = "ended"
+"""State of a stream that is not configured any more, or that brings no more records."""
+
 
 class ShipMode(enum.StrEnum):
     """How the rows of a window reach the store."""

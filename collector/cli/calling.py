@@ -1,31 +1,38 @@
-"""What the commands that call the service share."""
+"""What the commands that call the service share.
+
+The imports inside the functions load the whole collector: `--help` and wrong usage come without it.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Coroutine, Mapping
 from contextlib import AbstractAsyncContextManager
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from collector.api.gateways import ApiKey
 from collector.cli.options import key_of
 from collector.errors import ConfigError, UsageError
-from collector.owner.access import Access, access
-from collector.owner.calls import CallResult
-from collector.owner.gateway import needs_api_key
-from collector.settings import Settings
 from collector.units import parse_duration
 
-Ask = Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, CallResult]]
+if TYPE_CHECKING:
+    from collector.api.gateways import ApiKey
+    from collector.owner.access import Access
+    from collector.owner.calls import CallResult
+    from collector.settings import Settings
+
+Ask = Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, "CallResult"]]
 """Makes one call: operation, parameters."""
 
 
 def calling(settings: Settings) -> AbstractAsyncContextManager[Access]:
     """Access to an owner that can call. The key is asked for only where this process becomes the owner."""
+    from collector.owner.access import access
+
     return access(settings, key=lambda: key_for(settings))
 
 
 def working(settings: Settings) -> AbstractAsyncContextManager[Access]:
     """Access to an owner for work that calls nothing: the key, where there is one, only tells the service's time."""
+    from collector.owner.access import access
 
     def key_if_any() -> ApiKey | None:
         try:
@@ -38,6 +45,8 @@ def working(settings: Settings) -> AbstractAsyncContextManager[Access]:
 
 def key_for(settings: Settings) -> ApiKey:
     """The API key, empty where access keys sign. Raises ConfigError where it is needed and missing."""
+    from collector.owner.gateway import needs_api_key
+
     return key_of() if needs_api_key(settings) else ""
 
 

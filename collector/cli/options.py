@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, cast, get_args
 
-import typer
-
 from collector.cli.report import Reporter
 from collector.errors import ConfigError
 from collector.owner.lock import VALUED_OPTIONS
@@ -17,6 +15,8 @@ from collector.telemetry import log
 from collector.telemetry.secrets import register_secret
 
 if TYPE_CHECKING:
+    import typer
+
     from collector.api.gateways import ApiKey
     from collector.settings import Settings
 

@@ -23,9 +23,9 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
+from collector import PROGRAM
 from collector.telemetry.secrets import printable
 
-PROGRAM = "pai-collector"
 HEADER_STYLE = "bold cyan"
 
 

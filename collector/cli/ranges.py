@@ -7,20 +7,23 @@ import sys
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager, aclosing
 from datetime import UTC, datetime
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import typer
-from rich.progress import Progress as Bars
-from rich.progress import TaskID
 
 from collector.cli.calling import calling
 from collector.cli.output import print_table
 from collector.cli.report import Reporter
 from collector.cli.running import showing
 from collector.errors import UsageError
-from collector.owner.access import Access
-from collector.settings import Settings
 from collector.units import parse_duration, rough_duration
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from collector.owner.access import Access
+    from collector.settings import Settings
 
 LEFT_OUT_SHOWN_MAX = 5
 

@@ -7,33 +7,32 @@ import sys
 import traceback
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
-import structlog
-from rich.text import Text
-
-from collector.cli.output import stderr
 from collector.errors import CollectorError, ConfigError
 from collector.telemetry import log
 from collector.telemetry.secrets import printable, redact
 
-_log = structlog.get_logger()
-
 
 @dataclass(slots=True)
 class Reporter:
-    """Tells people, or with `as_json` programs, what went wrong."""
+    """Reports what went wrong in the format of the logs: a program that reads stderr gets one format only."""
 
-    as_json: bool = False
+    level: log.Level = "info"
+    format: log.Format = "auto"
     debug: bool = False
+    is_configured: bool = False
 
-    def configure(self, level: log.Level, format: log.Format | None = None) -> None:
-        """Set logging up, and report in the form that it has; None keeps the form.
+    def __post_init__(self) -> None:
+        """Decide what `auto` means, once for logs and reports."""
+        self.format = log.resolve_format(self.format, sys.stderr)
 
-        `auto` is decided here, once for both: a program that reads stderr gets one form only.
-        """
-        if format is not None:
-            self.as_json = log.resolve_format(format, sys.stderr) == "json"
-        log.configure(level, "json" if self.as_json else "console")
+    def configure(self, level: log.Level | None = None, format: log.Format | None = None) -> None:
+        """Set up logging; None keeps level or format."""
+        self.level = level or self.level
+        self.format = log.resolve_format(format or self.format, sys.stderr)
+        log.configure(self.level, self.format)
+        self.is_configured = True
 
     def failed(self, error: BaseException) -> None:
         """Report an error that ends the command; with `debug` its traceback too."""
@@ -51,19 +50,31 @@ class Reporter:
     def line(self, text: str, *, word: str = "error", error_type: str = "") -> None:
         """One line, such as `error: ...` or `hint: ...`."""
         text = printable(redact(" ".join(text.split())))
-        if self.as_json:
+        if self.format == "json":
             # Errors and hints alike: a level that hides information must not hide what to do.
             fields = {"error_type": error_type} if error_type else {}
-            _log.error("command_failed" if word == "error" else word, message=text, **fields)
+            self._log("command_failed" if word == "error" else word, message=text, **fields)
             return
+        from rich.text import Text
+
+        from collector.cli.output import stderr
+
         style = "bold red" if word == "error" else "bold yellow"
         # The exit status still tells, where nobody reads stderr any more.
         with contextlib.suppress(OSError):
             stderr().print(Text.assemble((f"{word}: ", style), text), soft_wrap=True)
 
+    def _log(self, event: str, **fields: Any) -> None:
+        # An error of the command line itself comes before logging is set up.
+        if not self.is_configured:
+            self.configure()
+        import structlog
+
+        structlog.get_logger().error(event, **fields)
+
     def _traceback(self, error: BaseException) -> None:
-        if self.as_json:
-            _log.error("traceback", exc_info=error)
+        if self.format == "json":
+            self._log("traceback", exc_info=error)
             return
         text = "".join(traceback.format_exception(error))
         with contextlib.suppress(OSError):

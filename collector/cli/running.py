@@ -6,14 +6,16 @@ import asyncio
 import contextlib
 import signal
 from collections.abc import AsyncIterator, Callable, Coroutine
-from typing import Any, TypeVar
-
-from rich.progress import Progress as Bars
-from rich.progress import TaskID
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from collector.cli.output import progress
 from collector.clock import SystemClock
-from collector.pipeline.run import OnceRunner
+
+if TYPE_CHECKING:
+    from rich.progress import Progress as Bars
+    from rich.progress import TaskID
+
+    from collector.pipeline.run import OnceRunner
 
 T = TypeVar("T")
 

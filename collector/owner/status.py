@@ -11,14 +11,12 @@ from typing import Any
 from collector.api.operations import CATALOGUE
 from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
-from collector.model import StreamKey
+from collector.model import ENDED, StreamKey
 from collector.owner.instance import Owner
 from collector.pipeline.budget import budget_facts
 from collector.pipeline.facts import ServiceFacts, told
 
 STREAMS_SHOWN_MAX = 10_000
-ENDED = "ended"
-"""State of a stream that the configuration does not ask for any more, or that nothing will come of."""
 
 
 async def status(owner: Owner) -> dict[str, Any]:

@@ -19,13 +19,12 @@ from collections.abc import Mapping
 from datetime import date
 from decimal import Decimal
 from types import TracebackType
-from typing import Any, Literal, TextIO
-
-import structlog
-from structlog.stdlib import ProcessorFormatter
-from structlog.typing import EventDict, Processor, WrappedLogger
+from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from collector.telemetry.secrets import printable, redact, register_secret
+
+if TYPE_CHECKING:
+    from structlog.typing import EventDict, Processor, WrappedLogger
 
 __all__ = ["Format", "Level", "configure", "register_secret", "reset", "resolve_format", "wants_colour"]
 
@@ -56,6 +55,10 @@ def wants_colour(stream: TextIO, environ: Mapping[str, str]) -> bool:
 
 def configure(level: Level = "info", format: Format = "auto") -> None:
     """Send everything that is logged to stderr. May be called again; the last call counts."""
+    # Imported here: a command line that is only parsed, such as one with --help, logs nothing.
+    import structlog
+    from structlog.stdlib import ProcessorFormatter
+
     reset()
     number = logging.getLevelNamesMapping()[level.upper()]
     shared: list[Processor] = [
@@ -101,6 +104,8 @@ def configure(level: Level = "info", format: Format = "auto") -> None:
 
 def reset() -> None:
     """Take back all that `configure` did to the process."""
+    import structlog
+
     root = logging.getLogger()
     for handler in [h for h in root.handlers if isinstance(h, _StderrHandler)]:
         root.removeHandler(handler)
@@ -132,6 +137,8 @@ class _StderrHandler(logging.Handler):
 
 
 def _log() -> Any:
+    import structlog
+
     return structlog.get_logger(__name__)
 
 

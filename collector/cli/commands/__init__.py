@@ -1,4 +1,7 @@
-"""The commands, one file each. Every file has `register(app)`, which adds its command."""
+"""The commands, one file each. Every file has `register(app)`, which adds its command.
+
+Commands that only read import `owner.access` where they open it: it loads the whole collector, unneeded for help.
+"""
 
 from __future__ import annotations
 
@@ -7,22 +10,46 @@ import keyword
 
 import typer
 
-# The order in which `--help` lists them. `resource-log` is in `resource_log.py`, `import` in `import_.py`.
-COMMANDS: tuple[str, ...] = (
-    "demo", "init", "check", "plan", "run", "status", "query", "gaps", "backfill", "verify", "call", "diagnostics",
-    "resource-log", "xtrace", "migrate", "export", "import", "journal", "simulate",
-)  # fmt: skip
+# In the order and with the words of the list that `pai-collector --help` prints. The command's own help says more.
+COMMANDS: dict[str, str] = {
+    "demo": "Collect a simulated cluster into a new store and show it.",
+    "init": "Write a commented configuration.",
+    "check": "Try the configuration: key, operations, store.",
+    "plan": "Price the configuration: calls, CNY, freshness.",
+    "run": "Collect until stopped, or with --once what is due.",
+    "status": "Show streams, freshness, quota use, spend and journal.",
+    "query": "Query the history with SQL, read-only.",
+    "gaps": "List the ranges that are not covered, and why.",
+    "backfill": "Request an older range again and store what is missing.",
+    "verify": "Compare a range with the service, field by field.",
+    "call": "Call one operation and print its response.",
+    "diagnostics": "Create, show and list diagnoses of nodes.",
+    "resource-log": "Start, show or stop shipping a resource group's logs.",
+    "xtrace": "Show the token and endpoints for uploading traces.",
+    "migrate": "Apply missing migrations and settings of the tables.",
+    "export": "Write the whole history to files, for import.",
+    "import": "Read exported history into the store.",
+    "journal": "Inspect, check, replay and repair the journal.",
+    "simulate": "Serve simulated PAI operations until Ctrl-C.",
+}
 
 
-def register_all(app: typer.Typer, word: str = "") -> None:
-    """Add every command to the application, or only the one that `word` names.
+def register(app: typer.Typer, word: str) -> None:
+    """Add the command that `word` names; for any other word, add the list of all commands for `--help`.
 
-    A command is loaded with all that it needs, so a command line pays for its own command alone.
+    A command's module imports everything that the command uses, so no other module is imported.
     """
-    for name in (word,) if word in COMMANDS else COMMANDS:
-        importlib.import_module(f"{__name__}.{module_name(name)}").register(app)
+    if word in COMMANDS:
+        importlib.import_module(f"{__name__}.{module_name(word)}").register(app)
+        return
+    for name, summary in COMMANDS.items():
+        app.command(name=name, help=summary)(_listed_only)
 
 
 def module_name(command: str) -> str:
-    """The file of a command; a word that Python has for itself gets a line below."""
+    """Return the module of a command: `resource_log` for `resource-log`, `import_` for the keyword `import`."""
     return command.replace("-", "_") + ("_" if keyword.iskeyword(command) else "")
+
+
+def _listed_only() -> None:
+    raise AssertionError("the command line names a command whose module was not imported")

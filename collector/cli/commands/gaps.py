@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -11,9 +11,10 @@ from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
 from collector.cli.ranges import moment_of
 from collector.cli.running import run_to_end
-from collector.owner.access import access
-from collector.settings import Settings
 from collector.units import rough_duration
+
+if TYPE_CHECKING:
+    from collector.settings import Settings
 
 GAPS_SHOWN_MAX = 200
 
@@ -54,6 +55,8 @@ def register(app: typer.Typer) -> None:
 
 
 async def _ask(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
+    from collector.owner.access import access
+
     async with access(settings) as owner:
         return await owner.answer("gaps", asked)
 

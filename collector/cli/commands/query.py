@@ -7,7 +7,7 @@ import sys
 from collections import Counter
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import asdict
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import msgspec
 import typer
@@ -17,9 +17,10 @@ from collector.cli.output import print_json, print_line, print_table
 from collector.cli.report import Reporter
 from collector.cli.running import run_to_end
 from collector.errors import UsageError
-from collector.owner.access import access
-from collector.settings import Settings
 from collector.store.named import bind_own, named_queries, named_query
+
+if TYPE_CHECKING:
+    from collector.settings import Settings
 
 ROWS_SHOWN_MAX = 10_000
 """Rows that a table for people shows at most; the other formats give all."""
@@ -111,6 +112,8 @@ def _values(words: Sequence[str]) -> dict[str, str]:
 
 
 async def _print(settings: Settings, sql: str, values: Mapping[str, str], output: Format, reporter: Reporter) -> None:
+    from collector.owner.access import access
+
     async with access(settings) as owner:
         pieces = owner.query(sql, ENGINE_FORMATS[output], values)
         match output:

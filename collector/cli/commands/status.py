@@ -2,17 +2,18 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
 from collector.cli.running import run_to_end
-from collector.owner.access import access
-from collector.owner.status import ENDED
-from collector.settings import Settings
+from collector.model import ENDED
 from collector.units import rough_duration, rough_size
+
+if TYPE_CHECKING:
+    from collector.settings import Settings
 
 STREAMS_SHOWN_MAX = 40
 
@@ -34,6 +35,8 @@ def register(app: typer.Typer) -> None:
 
 
 async def _ask(settings: Settings) -> dict[str, Any]:
+    from collector.owner.access import access
+
     async with access(settings) as owner:
         return await owner.status()
 

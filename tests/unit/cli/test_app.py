@@ -65,7 +65,7 @@ def command(monkeypatch: pytest.MonkeyPatch) -> Callable[[Callable[[GlobalOption
                     return work(options_of(context))
 
         monkeypatch.setitem(sys.modules, f"{commands.__name__}.work", cast(ModuleType, Module))
-        monkeypatch.setattr(commands, "COMMANDS", (*commands.COMMANDS, "work"))
+        monkeypatch.setitem(commands.COMMANDS, "work", "Work.")
 
     return install
 
@@ -478,7 +478,7 @@ class Module:
                 print("line", number)
 
 sys.modules["collector.cli.commands.work"] = Module
-commands.COMMANDS = (*commands.COMMANDS, "work")
+commands.COMMANDS["work"] = "Work."
 sys.exit(main(["work"]))
 """
     with subprocess.Popen(
@@ -527,7 +527,7 @@ class Module:
             raise BrokenPipeError(32, "Broken pipe")
 
 sys.modules["collector.cli.commands.work"] = Module
-commands.COMMANDS = (*commands.COMMANDS, "work")
+commands.COMMANDS["work"] = "Work."
 sys.exit(main(["work"]))
 """
     ended = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=180, check=False)
@@ -568,19 +568,61 @@ print(*(name for name in {HEAVY} if name in sys.modules), file=sys.stderr)
     assert ended.stderr.split() == loaded
 
 
-def test_help_starts_no_engine() -> None:
-    """The command answers at once: the embedded store's library is not loaded for its help."""
-    code = "import sys; from collector.cli.app import main; main(['--help']); sys.exit('chdb' in sys.modules)"
+LIBRARIES = frozenset({
+    "aiohttp", "asyncio_throttle", "chdb", "clickhouse_connect", "msgspec", "opentelemetry", "prometheus_client",
+    "pydantic_settings", "sqlite3", "structlog",
+})  # fmt: skip
+"""What the work of commands needs, and their help does not."""
 
-    assert subprocess.run([sys.executable, "-c", code], capture_output=True, timeout=180, check=False).returncode == 0
+
+def imported_by(*words: str) -> set[str]:
+    """The modules that a fresh process has imported after a command line."""
+    code = "import sys; from collector.cli.app import main; main(sys.argv[1:]); print(*sys.modules, file=sys.stderr)"
+    done = subprocess.run([sys.executable, "-c", code, *words], capture_output=True, text=True, timeout=180, check=True)
+    return set(done.stderr.split())
+
+
+def test_the_version_needs_no_parser() -> None:
+    """`--version` imports neither the command line's library nor anything that prints tables."""
+    assert imported_by("--version") & (LIBRARIES | {"asyncio", "pydantic", "rich", "typer"}) == set()
+
+
+@pytest.mark.parametrize(
+    ("words", "more"),
+    [
+        ("--help", set()),
+        ("gaps --help", {"structlog"}),
+        ("status --help", {"structlog"}),
+        # Its named queries are checked before a configuration is read.
+        ("query --help", {"structlog", "msgspec", "api", "sources", "store"}),
+    ],
+)
+def test_help_imports_nothing_that_only_work_needs(words: str, more: set[str]) -> None:
+    """Help imports no engine, no client and no journal, and few packages of the collector."""
+    modules = imported_by(*words.split())
+    packages = {name.split(".")[1] for name in modules if name.startswith("collector.")}
+
+    assert modules & LIBRARIES <= more
+    assert packages - more <= {"cli", "clock", "errors", "model", "owner", "telemetry", "units"}
+
+
+def test_a_command_line_that_is_wrong_imports_no_command() -> None:
+    """An unknown word is answered out of the list of names."""
+    assert not [name for name in imported_by("statsu") if name.startswith("collector.cli.commands.")]
+
+
+def test_a_word_for_its_end_does_not_hide_the_command(capsys: Capture) -> None:
+    """`--` before a command leaves it what it is."""
+    assert main(["--", "gaps", "--help"]) == ExitStatus.DONE
+    assert "pai-collector gaps" in capsys.readouterr().out
 
 
 def test_every_command_is_listed_and_loads(capsys: Capture) -> None:
-    """The names in the list are the names of the commands."""
+    """The names in the list are the names of the commands, each with all the words of its summary."""
     assert main(["--help"]) == ExitStatus.DONE
     listed = capsys.readouterr().out
     for name in commands.COMMANDS:
-        assert name in listed
+        assert f"  {name:<14}{commands.COMMANDS[name]}\n" in listed
         assert main([name, "--help"]) == ExitStatus.DONE
         assert f"pai-collector {name}" in capsys.readouterr().out
 
@@ -689,7 +731,7 @@ class Module:
             sys.stdin.readline()
 
 sys.modules["collector.cli.commands.work"] = Module
-commands.COMMANDS = (*commands.COMMANDS, "work")
+commands.COMMANDS["work"] = "Work."
 # A shell starts background jobs with the signal ignored, and their children inherit that.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 sys.exit(main(["work"]))

@@ -19,6 +19,7 @@ INDIRECT: dict[str, set[str]] = {
     "budget_passed": {"month", "operation", "spent_cny", "cap_cny"},
     "command_failed": {"message", "error_type"},
     "hint": {"message"},
+    "traceback": {"exc_info"},
 }
 
 
