@@ -23,13 +23,13 @@ from collector.api.gateways import Gateway, HttpRequest, Renew
 from collector.api.interpret import interpret
 from collector.api.metering import CODE_CONNECTION, CODE_UNKNOWN, Attempt, Meter, NullMeter
 from collector.api.operation import Operation
-from collector.api.reactions import StaleSignatureError
+from collector.api.reactions import StaleSignatureError, is_expired
 from collector.api.retry import GiveUp, RetryAfter, RetryPolicy, next_attempt
 from collector.api.slots import Slots
 from collector.api.throttle import TokenBucket
 from collector.api.transport import Exchange, Exchanging, Failure, Transport
 from collector.clock import Clock, ServerClock, parse_http_date
-from collector.errors import ApiError, ThrottledError
+from collector.errors import ApiError, CredentialsError, ThrottledError
 
 __all__ = ["ApiClient", "Attempt", "Meter", "NullMeter", "Reply", "RetryPolicy"]
 
@@ -239,9 +239,23 @@ class ApiClient:
         except ApiError as error:
             return _Failed(_of_call(error, call), sent=False)
         outcome = await self._exchange(request, call, passage)
-        if isinstance(outcome, _Failed) and outcome.sent and request.renew and not call.signed_anew:
+        if isinstance(outcome, Reply) or not outcome.sent or call.signed_anew:
+            return outcome
+        if request.renew:
             self._sent.discard(call)
-            return await _renewed(outcome, request.renew, call)
+            outcome = await _renewed(outcome, request.renew, call)
+        # One server of many that refuses a good key must not stop the account.
+        refusal = outcome.error
+        is_doubtful = isinstance(refusal, CredentialsError) and not is_expired(refusal.code)
+        if is_doubtful and self.gate.doubt_key(passage):
+            _log.warning(
+                "key_refused_once",
+                operation=refusal.operation,
+                scope_id=refusal.scope_id,
+                http_status=refusal.http_status,
+                code=refusal.code,
+            )
+            return _once_more(refusal, call, refusal.hint)
         return outcome
 
     async def _exchange(self, request: HttpRequest, call: _Call, passage: Passage) -> Reply | _Failed:
@@ -315,7 +329,11 @@ async def _renewed(failed: _Failed, renew: Renew, call: _Call) -> _Failed:
             return failed
     except ApiError as error:
         return _Failed(_of_call(error, call))
-    refusal = failed.error
+    return _once_more(failed.error, call, "Newer credentials were found, and the call is repeated with them.")
+
+
+def _once_more(refusal: ApiError, call: _Call, hint: str) -> _Failed:
+    """Turn a refusal into a failure after which the call is signed again and repeated once."""
     return _Failed(
         StaleSignatureError(
             refusal.args[0],
@@ -324,7 +342,7 @@ async def _renewed(failed: _Failed, renew: Renew, call: _Call) -> _Failed:
             http_status=refusal.http_status,
             code=refusal.code,
             request_id=refusal.request_id,
-            hint="Newer credentials were found, and the call is repeated with them.",
+            hint=hint,
         )
     )
 

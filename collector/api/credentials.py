@@ -64,9 +64,9 @@ class CredentialsSource(Protocol):
         """
 
     async def renew(self, refused: Credentials) -> bool:
-        """Look for others after the service called `refused` expired; False where there are none.
+        """Look for others after the service refused `refused`; return False if there are none.
 
-        Raises TransientError where they cannot be had at present.
+        Raises TransientError if they cannot be had at present.
         """
 
     async def reload(self) -> bool:
@@ -152,7 +152,7 @@ class DefaultChain:
                     self._chain = chain
             if self._failing:
                 raise TransientError(
-                    "the credentials have expired, and the default chain gives no others at present",
+                    "the service refused the temporary credentials, and the default chain has no others at present",
                     hint="The call is repeated by itself. " + _HINT,
                 )
             return self._current != refused

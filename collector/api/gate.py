@@ -1,9 +1,9 @@
 """Who may send now: stops what cannot work, before it costs a call.
 
-The account: until the key has been accepted once, calls go one at a time, so that a wrong key
-costs one call; a refused key stops everything. An operation: three scopes refused in a row stop
-it; when its calls keep failing, its circuit opens and one probe at a time goes out. What was
-stopped can be reopened: then one call goes first, and its outcome decides for all.
+The account: until the key has been accepted once, calls go one at a time; so they do after a first refusal of the
+key, until one call has succeeded. A second refusal in a row stops everything, so a wrong key costs two calls. An
+operation: three scopes refused in a row stop it; when its calls keep failing, its circuit opens and one probe at a
+time goes out. What was stopped can be reopened: then one call goes first, and its outcome decides for all.
 """
 
 from __future__ import annotations
@@ -97,6 +97,7 @@ class Gate:
         self._account = Turnstile(clock, narrow=True)
         self._refusal: CredentialsError | None = None
         self._account_on_trial = False
+        self._key_doubted = False
         self._failing_since = NEVER
         """When the first call failed after which no key has been accepted yet, monotonic."""
         self._last_failure: TransientError | None = None
@@ -163,6 +164,17 @@ class Gate:
                 self._account.leave()
             if is_probe:
                 state.circuit.leave()
+
+    def doubt_key(self, passage: Passage) -> bool:
+        """Let calls pass one at a time after the key was refused, until one succeeds.
+
+        Returns False if the refusal is final: the second in a row, or one of an account that is being tried again.
+        """
+        if self._refusal is not None or self._account_on_trial or (self._key_doubted and passage.is_first):
+            return False
+        self._key_doubted = True
+        self._account.narrow()
+        return True
 
     def check(self, passage: Passage) -> None:
         """Right before sending: raises Stopping, the error of what has been stopped meanwhile, or GateShut."""
@@ -235,7 +247,7 @@ class Gate:
         if self._account_on_trial and self._refusal is None:
             self._account_on_trial = False
             _log.info("account_reopened")
-        self._failing_since, self._last_failure = NEVER, None
+        self._failing_since, self._last_failure, self._key_doubted = NEVER, None, False
         self._account.widen()
 
     @staticmethod

@@ -50,7 +50,7 @@ def interpret(
         return _failure(exchange, operation.name, scope_id)
     if not is_success:
         body = decode_error(exchange.body, exchange.headers.get("Content-Type", ""))
-        return _refusal(exchange, body, operation.name, scope_id, had_cursor, server_now, redact)
+        return _refusal(exchange, body, operation, scope_id, had_cursor, server_now, redact)
     try:
         answer = decode_answer(operation, exchange.body)
     except UndecodableAnswerError as undecodable:
@@ -58,14 +58,14 @@ def interpret(
     else:
         if isinstance(answer, Answer):
             return answer
-        return _refusal(exchange, answer, operation.name, scope_id, had_cursor, server_now, redact)
+        return _refusal(exchange, answer, operation, scope_id, had_cursor, server_now, redact)
     return _undecodable(reason, exchange, operation.name, scope_id)
 
 
 def _refusal(
     exchange: Exchange,
     body: ErrorBody,
-    operation: str,
+    operation: Operation,
     scope_id: str,
     had_cursor: bool,
     server_now: int,
@@ -84,12 +84,12 @@ def _refusal(
     )
     return reaction.error(
         message or "the service refused the call without a reason",
-        operation=operation,
+        operation=operation.name,
         scope_id=scope_id,
         http_status=exchange.http_status,
         code=code,
         request_id=request_id,
-        hint=reaction.hint,
+        hint=reaction.hint.replace("{action}", operation.ram_action),
         retry_after_seconds=wait_seconds,
     )
 

@@ -15,7 +15,7 @@ from collector.api.credentials import AccessKey, BearerToken, Credentials, Crede
 from collector.api.gateways import REDACTED, HttpRequest, Renew
 from collector.api.hosts import Hosts
 from collector.api.operation import Operation, Product, Style
-from collector.api.reactions import is_expired
+from collector.api.reactions import is_renewable
 from collector.api.signing import authorization, content_sha256
 from collector.api.spelling import Pairs, spell
 from collector.errors import ApiError, CredentialsError
@@ -136,7 +136,7 @@ class OpenApiGateway:
             if isinstance(refused, BearerToken):
                 is_curable = isinstance(error, CredentialsError)
             else:
-                is_curable = is_expired(error.code)
+                is_curable = is_renewable(error.code)
             return is_curable and await self._credentials.renew(refused)
 
         return renew

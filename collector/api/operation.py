@@ -23,6 +23,19 @@ class Product(enum.StrEnum):
     PAI_LLM_TRACE = "PaiLLMTrace"
 
 
+RAM_CODES: Final[Mapping[Product, str]] = MappingProxyType(
+    {
+        Product.EFLO_CONTROLLER: "eflo",
+        Product.PAI_STUDIO: "pai",
+        Product.EAS: "eas",
+        Product.PAI_DLC: "paidlc",
+        Product.PAI_DSW: "paidsw",
+        Product.PAI_LLM_TRACE: "paillmtrace",
+    }
+)
+"""First part of the RAM actions of each product; the second is the operation."""
+
+
 class Style(enum.StrEnum):
     """How the product endpoint takes a call."""
 
@@ -180,6 +193,11 @@ class Operation:
     def wire_records_field(self) -> str | None:
         """The records' key in the JSON answer, such as `Logs`."""
         return self.records_field and wire_name(self.answer, self.records_field)
+
+    @property
+    def ram_action(self) -> str:
+        """The action that a RAM policy has to allow, such as `eflo:ListSyslogs`."""
+        return f"{RAM_CODES[self.product]}:{self.name}"
 
     def parameter(self, name: str) -> Parameter | None:
         return next((p for p in self.parameters if p.name == name), None)

@@ -34,6 +34,7 @@ class Reaction:
 
     error: type[ApiError]
     hint: str
+    """`{action}` in it stands for the operation's RAM action."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,25 +69,38 @@ _CREDENTIALS: Final = _Rule(
     "Set DASHSCOPE_API_KEY to a key that is valid, active and of this site (gateway openapi: the access key of the "
     "default chain), then start again.",
     prefixes=(
-        "invalidaccesskeyid", "invalidapikey", "invalidapi-key", "signaturedoesnotmatch", "incompletesignature",
-        "invalidsecuritytoken", "missingsecuritytoken", "unauthorized",
+        "invalidaccesskey", "missingaccesskey", "inactiveaccesskey", "forbidden.accesskey", "accesskey",
+        "invalidapikey", "invalidapi-key", "missingapikey", "invalidcredential",
+        "invalidauthorization", "missingauthorization",
+        "signaturedoesnotmatch", "incompletesignature", "invalidsignature", "missingsignature",
+        "invalidbearertoken", "missingbearertoken", "unauthorized",
     ),
     statuses=(_one(401),),
 )  # fmt: skip
+_SECURITY_TOKEN: Final = _Rule(
+    CredentialsError,
+    "Renew the temporary credentials: access key id, access key secret and security token belong together and expire "
+    "together (ALIBABA_CLOUD_SECURITY_TOKEN, or another source of the official default chain).",
+    prefixes=(
+        "invalidsecuritytoken", "malformedsecuritytoken", "missingsecuritytoken", "securitytoken", "expiredtoken",
+        "invalidststoken", "ststoken",
+    ),
+)  # fmt: skip
 _TRACING_FORBIDDEN: Final = _Rule(
     ForbiddenError,
-    "Attach a policy to the RAM user or role that allows this operation; tracing needs "
+    "Attach a policy to the key's RAM user or role that allows {action}; tracing needs "
     "AliyunARMSFullAccess or its equivalent.",
     prefixes=("nopermission",),
 )
 _OPERATION_FORBIDDEN: Final = _Rule(
     ForbiddenError,
-    "Give the key's RAM user the right to call this operation, such as one for diagnostics or logs.",
+    "Attach AliyunPAIFullAccess to the key's RAM user or role, or a policy that allows {action}.",
     prefixes=("unauthorizedoperation", "unauthorized.operation"),
 )
 _FORBIDDEN: Final = _Rule(
     ForbiddenError,
-    "Check that the key's RAM policies reach this resource group, node or cluster.",
+    "Attach AliyunPAIFullAccess to the key's RAM user or role, or a policy that allows {action}, and check that it "
+    "reaches this resource group, node or cluster.",
     prefixes=("forbidden", "accessdenied", "accessforbidden"),
     statuses=(_one(403),),
 )
@@ -100,13 +114,13 @@ _NOT_FOUND: Final = _Rule(
 _CLOCK: Final = _Rule(
     StaleSignatureError,
     "The call is signed anew by the service's clock and repeated. If it stays, set this machine's clock.",
-    prefixes=("invalidtimestamp",),
+    prefixes=("invalidtimestamp", "illegaltimestamp", "missingtimestamp", "requesttimetooskewed"),
 )
 # Something on the way may have sent the same bytes twice, and the first may have taken effect.
 _NONCE: Final = _Rule(
     TransientError,
     "The call is signed anew and repeated. If it stays, a proxy sends calls twice.",
-    prefixes=("signaturenonceused",),
+    prefixes=("signaturenonceused", "invalidsignaturenonce"),
 )
 _UNAVAILABLE: Final = _Rule(
     TransientError,
@@ -141,10 +155,12 @@ _RULES: Final = (
     _THROTTLED,
     _TRACING_FORBIDDEN,
     _OPERATION_FORBIDDEN,
-    _CREDENTIALS,
-    _FORBIDDEN,
+    # Before the credentials, whose codes begin alike.
     _CLOCK,
     _NONCE,
+    _SECURITY_TOKEN,
+    _CREDENTIALS,
+    _FORBIDDEN,
     _NOT_FOUND,
     _UNAVAILABLE,
     _INTERNAL,
@@ -181,9 +197,14 @@ def react(
     return Reaction(rule.error, rule.hint) if rule else _UNKNOWN
 
 
+def is_renewable(code: str) -> bool:
+    """Return whether the code refuses temporary credentials, which newer ones may replace."""
+    return _SECURITY_TOKEN.matches_code(code.lower())
+
+
 def is_expired(code: str) -> bool:
-    """Whether the service calls the credentials expired, so that newer ones may be taken."""
-    return code.lower().startswith("invalidsecuritytoken.expired")
+    """Return whether temporary credentials have expired, so that only newer ones can work."""
+    return is_renewable(code) and "expired" in code.lower()
 
 
 def _rule_by_code(code: str) -> _Rule | None:

@@ -452,7 +452,10 @@ class Service:
         slot.state = await self._journal.stream(slot.state.id)
         slot.failures += 1
         slot.is_refused = isinstance(error, ForbiddenError | NotFoundError)
-        if isinstance(error, TransientError):
+        if slot.is_refused and slot.failures == 1 and slot.state.watermark is not None:
+            # One refusal of a scope that has been collected may be one server's mistake: ask soon, once.
+            slot.is_refused, seconds = False, RETRY_SECONDS_MIN
+        elif isinstance(error, TransientError):
             seconds = min(RETRY_SECONDS_MAX, max(RETRY_SECONDS_MIN, slot.interval) * 2.0 ** min(slot.failures - 1, 10))
             if gate.circuit_open(operation):
                 lane.waiting.add(slot)

@@ -145,6 +145,8 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "calls_left_in_journal": ("A command's calls could not be stored; the next process stores them.", ("error",)),
     "sends_forgotten": ("When calls were last sent could not be noted; the next start waits a second.", ("error",)),
     # Credentials
+    "key_refused_once": ("A call was refused for its credentials; it is repeated once before the account is stopped.",
+                         ("operation", "scope_id", "http_status", "code")),
     "credentials_refused": ("A run ended because the key was refused.", ("operation", "code")),
     "credentials_changed": ("The key file has another key.", ("file",)),
     "credentials_renewed": ("Other credentials were found.", ("provider",)),

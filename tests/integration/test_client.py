@@ -327,7 +327,7 @@ async def test_a_redirect_is_not_followed() -> None:
     ("reply", "expected", "calls"),
     [
         (error_reply(400), BadRequestError, 1),
-        (error_reply(401), CredentialsError, 1),
+        (error_reply(401), CredentialsError, 2),
         (error_reply(403), ForbiddenError, 1),
         (error_reply(404), NotFoundError, 1),
         (error_reply(429, Retry_After="0.01"), ThrottledError, 3),
@@ -338,13 +338,13 @@ async def test_a_redirect_is_not_followed() -> None:
         (error_reply(400, "Throttling.User", x_acs_retry_after="10"), ThrottledError, 3),
         (error_reply(503, "Throttling"), ThrottledError, 3),
         (error_reply(403, "NoPermission"), ForbiddenError, 1),
-        (error_reply(404, "InvalidAccessKeyId.NotFound"), CredentialsError, 1),
+        (error_reply(404, "InvalidAccessKeyId.NotFound"), CredentialsError, 2),
         (error_reply(200, "InternalError", "inside a success"), TransientError, 3),
         (web.Response(status=502, body=b"<html>Bad Gateway</html>", content_type="text/html"), TransientError, 3),
         (
             web.Response(status=403, body=b"<Error><Code>InvalidAccessKeyId</Code></Error>", content_type="text/xml"),
             CredentialsError,
-            1,
+            2,
         ),
     ],
 )
@@ -696,8 +696,8 @@ async def test_a_meter_that_refuses_keeps_the_call_from_being_sent(refusal: Exce
 # The gate
 
 
-async def test_a_wrong_key_costs_one_call() -> None:
-    """Twenty callers with a wrong key make one call between them, and all are told."""
+async def test_a_wrong_key_costs_two_calls() -> None:
+    """Twenty callers with a wrong key make two calls between them, and all get the refusal."""
     async with (
         serve(scripted(error_reply(401, "InvalidApiKey", "no such key"))) as service,
         calling(service.base_url) as api,
@@ -711,8 +711,8 @@ async def test_a_wrong_key_costs_one_call() -> None:
     assert sorted(result.scope_id for result in results if isinstance(result, ApiError)) == sorted(
         f"n{i}" for i in range(20)
     )
-    assert len(service.requests) == 1
-    assert len(api.meter.settled) == 1
+    assert len(service.requests) == 2
+    assert len(api.meter.settled) == 2
     assert [log["log_level"] for log in logs if log["event"] == "account_stopped"] == ["error"]
 
 

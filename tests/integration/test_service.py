@@ -83,13 +83,13 @@ async def test_a_quiet_node_is_asked_less_often_than_a_busy_one(tmp_path: Path) 
             await run.until(lambda slot=slot, interval=interval: slot.interval == interval)  # type: ignore[misc]
 
 
-async def test_a_refused_key_costs_one_call_and_is_tried_again_later(tmp_path: Path) -> None:
-    """A wrong key stops the account at once; when it is right again, the next try opens everything."""
+async def test_a_refused_key_costs_two_calls_and_is_tried_again_later(tmp_path: Path) -> None:
+    """A wrong key stops the account; when it is right again, the next try opens everything."""
     world = a_world()
     async with running(tmp_path, world, key="sk-wrong", targets=targets(world)) as run:
         await run.until(lambda: bool(run.service.facts().stops))
         await run.until(lambda: age(run) > 200)
-        assert sum(stats.calls for stats in run.api.stats.values()) == 1
+        assert sum(stats.calls for stats in run.api.stats.values()) == 2
         (stop,) = run.service.facts().stops
         assert (stop.what, stop.operation) == ("account", "")
         assert stop.next_try is not None
@@ -117,6 +117,20 @@ async def test_an_unknown_node_stops_alone(tmp_path: Path) -> None:
         run.api.faults = []
         await run.until(lambda: run.source("ListSyslogs").states == {"collected": 4})
         assert not (await run.owner.journal.streams())[key].error
+
+
+async def test_a_single_refusal_of_a_collected_scope_loses_no_tick(tmp_path: Path) -> None:
+    """A resource group that was refused once is asked again soon; from the second refusal on it is asked rarely."""
+    world = World(seed=5, node_count=1, group_count=1)
+    async with running(tmp_path, world, targets={"resource_groups": world.group_ids}) as run:
+        await run.until(lambda: run.source("GetUserViewMetrics").states == {"collected": 1})
+        run.api.faults = [Fault(kind=FaultKind.FORBIDDEN)]
+        await run.until(lambda: run.source("GetUserViewMetrics").states == {"failing": 1})
+        (next_try,) = run.service.next_tries().values()
+        assert next_try - run.api.now() <= 30
+        await run.until(lambda: run.source("GetUserViewMetrics").states == {"stopped": 1})
+        (next_try,) = run.service.next_tries().values()
+        assert next_try - run.api.now() > 300
 
 
 async def test_a_node_that_always_hangs_holds_nobody_up(tmp_path: Path) -> None:

@@ -188,7 +188,7 @@ async def test_a_chain_that_fails_at_a_renewal_is_asked_later(monkeypatch: pytes
     chain = chain_of(source, monkeypatch, clock)
     refused = await chain.get()
 
-    with pytest.raises(TransientError, match="gives no others at present"):
+    with pytest.raises(TransientError, match="has no others at present"):
         await chain.renew(refused)
     await clock.advance(RENEWAL_SECONDS_MIN)
     assert await chain.renew(refused)
