@@ -46,9 +46,11 @@ simulate-breakages: $(READY) ## Break the program on purpose, and see at which s
 	$(BIN)/python -m tests.simulation.breakages $(ARGS)
 
 .PHONY: lint
-lint: $(READY) ## Check style and formatting
+lint: $(READY) ## Check style, formatting, spelling and the direction of imports
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
+	$(BIN)/lint-imports --no-cache
+	$(BIN)/codespell
 
 .PHONY: types
 types: $(READY) ## Check types

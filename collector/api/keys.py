@@ -9,7 +9,7 @@ import structlog
 
 from collector.api.gateways import Key
 from collector.errors import ConfigError
-from collector.telemetry.secrets import register_secret
+from collector.redaction import register_secret
 
 KEY_FILE_VARIABLE = "DASHSCOPE_API_KEY_FILE"
 """The environment variable that names the file with the bearer key."""

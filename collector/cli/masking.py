@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from collector.telemetry.secrets import register_secret
+from collector.redaction import register_secret
 
 HEAD_CHARACTERS: Final = 4
 SHORT_CHARACTERS: Final = 12

@@ -11,8 +11,8 @@ from typing import TYPE_CHECKING, cast, get_args
 from collector.cli.report import Reporter
 from collector.errors import ConfigError
 from collector.owner.lock import VALUED_OPTIONS
+from collector.redaction import register_secret
 from collector.telemetry import log
-from collector.telemetry.secrets import register_secret
 
 if TYPE_CHECKING:
     import typer

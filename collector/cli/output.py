@@ -24,7 +24,7 @@ from rich.table import Table
 from rich.text import Text
 
 from collector import PROGRAM
-from collector.telemetry.secrets import printable
+from collector.redaction import printable
 
 HEADER_STYLE = "bold cyan"
 

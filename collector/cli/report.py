@@ -10,8 +10,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from collector.errors import CollectorError, ConfigError
+from collector.redaction import printable, redact
 from collector.telemetry import log
-from collector.telemetry.secrets import printable, redact
 
 
 @dataclass(slots=True)

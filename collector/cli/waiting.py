@@ -12,7 +12,7 @@ from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 from collector.cli.output import stderr
 from collector.clock import Clock
 from collector.errors import TransientError
-from collector.telemetry.secrets import printable
+from collector.redaction import printable
 
 T = TypeVar("T")
 

@@ -18,8 +18,8 @@ from collector.journal.ledger import billing_month
 from collector.owner.instance import Owner
 from collector.owner.lock import Holder, command_line
 from collector.pipeline.adopt import adopt_spend
+from collector.redaction import register_secret
 from collector.sources.tables import API_CALLS, DEAD_LETTERS, DIAGNOSTIC_STATES, RESOURCE_LOG_STATES
-from collector.telemetry.secrets import register_secret
 
 log = structlog.get_logger(__name__)
 

@@ -20,6 +20,7 @@ from collector.owner.reloading import changes
 from collector.owner.socket import listening
 from collector.pipeline.facts import told
 from collector.pipeline.service import Service
+from collector.redaction import register_secret
 from collector.service.http import TOKEN_VARIABLE, check_listener, serving_http
 from collector.service.sql.serving import KEY, serving_sql
 from collector.service.systemd import Notifier
@@ -27,7 +28,6 @@ from collector.settings import Settings
 from collector.store.address import parse_address
 from collector.store.away import AwayStore
 from collector.store.opening import open_store
-from collector.telemetry.secrets import register_secret
 
 log = structlog.get_logger(__name__)
 

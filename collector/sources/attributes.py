@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
+from collector.redaction import HIDDEN
 from collector.sources.normalise import as_json
-from collector.telemetry.secrets import HIDDEN
 
 FLEETING_FIELDS = frozenset(
     {

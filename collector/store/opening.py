@@ -5,9 +5,9 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 
+from collector.redaction import register_secret
 from collector.settings import Settings, store_secrets
 from collector.store.base import Store
-from collector.telemetry.secrets import register_secret
 
 
 def is_exclusive(settings: Settings) -> bool:

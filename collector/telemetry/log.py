@@ -21,7 +21,7 @@ from decimal import Decimal
 from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
-from collector.telemetry.secrets import printable, redact, register_secret
+from collector.redaction import printable, redact, register_secret
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger

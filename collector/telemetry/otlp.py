@@ -22,7 +22,7 @@ from opentelemetry.trace import Span, Status, StatusCode, set_span_in_context
 from collector import __version__
 from collector.clock import Clock
 from collector.errors import CollectorError
-from collector.telemetry.secrets import redact
+from collector.redaction import redact
 
 if TYPE_CHECKING:
     from collector.telemetry.tracing import Delivered, Limits, Value

@@ -18,8 +18,8 @@ from collector import __version__
 from collector.api.products.pai_llm_trace import GetXtraceTokenAnswer
 from collector.clock import Clock
 from collector.errors import CollectorError
+from collector.redaction import redact, register_secret
 from collector.telemetry.otlp import rejected_spans
-from collector.telemetry.secrets import redact, register_secret
 
 if TYPE_CHECKING:
     from collector.telemetry.tracing import Delivered, Limits

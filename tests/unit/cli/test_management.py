@@ -39,7 +39,7 @@ from collector.errors import (
 )
 from collector.owner.calls import CallResult, checked, cost_text, row_of
 from collector.owner.crossing import error_from, told
-from collector.telemetry.secrets import forget_secrets, redact
+from collector.redaction import forget_secrets, redact
 
 CLUSTER, GROUP = "cn-shanghai", "eas-r-1a2b3c"
 TOKEN = "canary-token-5e1f0a9c77d24b"

@@ -19,8 +19,8 @@ from typing import Any
 import pytest
 import structlog
 
+from collector.redaction import forget_secrets, printable, redact, register_secret
 from collector.telemetry import log
-from collector.telemetry.secrets import forget_secrets, printable, redact, register_secret
 
 CANARY = 'sk-"canary"\\key'
 

@@ -13,6 +13,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.errors import QueryError
+from collector.redaction import forget_secrets, register_secret
 from collector.service.sql.accounts import Account, Accounts
 from collector.service.sql.compression import PREFERRED, chosen, compressor, decompress
 from collector.service.sql.exceptions import READONLY, failure, frame, status_of, text_of
@@ -20,7 +21,6 @@ from collector.service.sql.protocol import ARGUMENTS_MAX, Credentials, credentia
 from collector.service.sql.settings import PASSED, WITHOUT_EFFECT, judged
 from collector.store.base import QueryLimits
 from collector.store.gate import Refused, Vocabulary, check_tree
-from collector.telemetry.secrets import forget_secrets, register_secret
 
 BYTES_MAX = 1 << 16
 PACK = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress, "lz4": lz4.frame.compress}
