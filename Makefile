@@ -46,10 +46,11 @@ simulate-breakages: $(READY) ## Break the program on purpose, and see at which s
 	$(BIN)/python -m tests.simulation.breakages $(ARGS)
 
 .PHONY: lint
-lint: $(READY) ## Check style, formatting, spelling and the direction of imports
+lint: $(READY) ## Check style, formatting, spelling, imports and dead code
 	$(BIN)/ruff check $(CODE)
 	$(BIN)/ruff format --check $(CODE)
 	$(BIN)/lint-imports --no-cache
+	$(BIN)/vulture
 	$(BIN)/codespell
 
 .PHONY: types

@@ -8,6 +8,9 @@ from __future__ import annotations
 import enum
 from dataclasses import dataclass
 
+BLOCK_ROWS_MAX = 50_000
+"""Maximum rows of a segment: ClickHouse makes them one block, hence one atomic part per partition."""
+
 ENDED = "ended"
 """State of a stream that is not configured any more, or that brings no more records."""
 
@@ -47,9 +50,6 @@ class Window:
     @property
     def seconds(self) -> int:
         return self.end - self.start
-
-    def holds(self, time: int) -> bool:
-        return self.start <= time < self.end
 
     def overlaps(self, other: Window) -> bool:
         return self.start < other.end and other.start < self.end

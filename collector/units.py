@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import re
 
-DURATION_UNITS: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": 86_400}
+DAY_SECONDS = 86_400
+
+DURATION_UNITS: dict[str, float] = {"ms": 0.001, "s": 1, "m": 60, "h": 3600, "d": DAY_SECONDS}
 """Seconds of each unit, smallest first. Milliseconds are for flush intervals and the like."""
 
 SIZE_UNITS: dict[str, int] = {"B": 1, "KiB": 1 << 10, "MiB": 1 << 20, "GiB": 1 << 30, "TiB": 1 << 40}

@@ -190,11 +190,6 @@ class Operation:
     """True for an operation that the bearer gateway serves at api.aliyun.com for both sites."""
 
     @property
-    def wire_records_field(self) -> str | None:
-        """The records' key in the JSON answer, such as `Logs`."""
-        return self.records_field and wire_name(self.answer, self.records_field)
-
-    @property
     def ram_action(self) -> str:
         """The action that a RAM policy has to allow, such as `eflo:ListSyslogs`."""
         return f"{RAM_CODES[self.product]}:{self.name}"

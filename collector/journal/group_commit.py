@@ -32,7 +32,6 @@ class GroupCommit:
         self._thread: threading.Thread | None = None
         self._connection: sqlite3.Connection | None = None
         self._closing = threading.Event()
-        self.commits = 0
         if threaded:
             ready: queue.SimpleQueue[BaseException | None] = queue.SimpleQueue()
             self._thread = threading.Thread(target=self._serve, args=(connect, ready), name="journal", daemon=True)
@@ -111,7 +110,6 @@ class GroupCommit:
                     connection.execute("ROLLBACK TO piece")
                 connection.execute("RELEASE piece")
             connection.execute("COMMIT")
-            self.commits += 1
         except sqlite3.Error as error:
             if connection.in_transaction:
                 connection.execute("ROLLBACK")

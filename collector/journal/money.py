@@ -6,6 +6,8 @@ from datetime import datetime, timedelta, timezone
 from decimal import Decimal
 from functools import lru_cache
 
+from collector.units import DAY_SECONDS
+
 BILLING_ZONE = timezone(timedelta(hours=8))
 """Billing months are calendar months of China's time."""
 
@@ -34,7 +36,7 @@ def month_start(time: int) -> int:
 def month_end(time: int) -> int:
     """The first second after the billing month of a moment."""
     # Every month is longer than 27 days and none begins more than 32 days after the last one.
-    return month_start(month_start(time) + 32 * 86_400)
+    return month_start(month_start(time) + 32 * DAY_SECONDS)
 
 
 def micro_cny(cny: Decimal) -> int:

@@ -16,12 +16,11 @@ from collector.journal.coverage import REPLAY_PART
 from collector.journal.entries import Chunk, Compared, Comparison, Segment
 from collector.journal.journal import STRAY, Journal, add_to_counter, advance, next_number, put_chunk
 from collector.journal.packing import checked, packed, unpacked
-from collector.model import ShipMode, StreamKey, Window
+from collector.model import BLOCK_ROWS_MAX, ShipMode, StreamKey, Window
 from collector.sources.normalise import lines
 
-BLOCK_ROWS_MAX = 50_000
 BLOCK_BYTES_MAX = 64 << 20
-"""A segment is one block of the engine, so that it is stored whole or not at all."""
+"""Maximum bytes of a segment, for the same reason as BLOCK_ROWS_MAX."""
 
 PENDING_MAX = 5_000
 """Chunks looked at for one shipment: bounds the work, not the segment."""

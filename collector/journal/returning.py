@@ -139,14 +139,6 @@ def _before(table: Table, body: bytes, time: int) -> tuple[bytes, int]:
     return b"".join(kept), len(kept)
 
 
-def rows_apart(db: sqlite3.Connection) -> int:
-    """Rows that are set apart and not on their way to the store."""
-    if not _is_there(db):
-        return 0
-    (rows,) = db.execute("SELECT ifnull(sum(rows), 0) FROM set_apart WHERE chunk_id IS NULL").fetchone()
-    return int(rows)
-
-
 def _is_there(db: sqlite3.Connection) -> bool:
     return db.execute("SELECT 1 FROM sqlite_master WHERE name = 'set_apart'").fetchone() is not None
 

@@ -13,11 +13,12 @@ from dataclasses import dataclass
 
 from collector.api.operation import Price
 from collector.journal.money import billing_month, micro_cny, month_start
+from collector.units import DAY_SECONDS
 
 TURN_SECONDS = 3600
 """A call that was reserved this long before the month may still be sent in it."""
 
-PACE_SECONDS = 86_400
+PACE_SECONDS = DAY_SECONDS
 HOUR_SECONDS = 3600
 _HOURS_KEPT_SECONDS = 2 * PACE_SECONDS
 

@@ -108,8 +108,6 @@ class BudgetFacts:
     """A call of this month did not fit under this cap: it was refused, or told of."""
     share: Decimal | None
     """Spent as a part of the cap: 0 to 1, more after a cap was passed or lowered; None without a cap."""
-    ends_at: int
-    """First second of the next billing month."""
 
 
 async def budget_facts(journal: Journal, now: int, budget: Budget) -> BudgetFacts:
@@ -129,7 +127,6 @@ async def budget_facts(journal: Journal, now: int, budget: Budget) -> BudgetFact
         cap_cny=budget.cap_cny,
         is_reached=told is not None and told[0] == budget.told(month),
         share=share_of(cny(spent), budget.cap_cny),
-        ends_at=month_end(now),
     )
 
 

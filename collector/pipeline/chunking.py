@@ -14,8 +14,8 @@ from collector.model import ShipMode, StreamKey, Window
 from collector.sources.normalise import TIME_MAX, as_json, lines
 from collector.sources.page import PageRows
 from collector.sources.tables import DEAD_LETTERS, TABLES, Row, Table
+from collector.units import DAY_SECONDS
 
-DAY = 86_400
 RECORD_CHARACTERS_MAX = 1 << 20
 """A dead letter keeps at most this much of its record."""
 
@@ -41,14 +41,14 @@ def by_partition(table: Table, rows: Sequence[Row]) -> dict[str, list[Row]]:
     """Rows grouped by partition, in order."""
     index = table.partition_index
     times = [row[index] for row in rows]
-    if times and min(times) // DAY == max(times) // DAY:  # type: ignore[operator,type-var]
+    if times and min(times) // DAY_SECONDS == max(times) // DAY_SECONDS:  # type: ignore[operator,type-var]
         return {partition_of(table, times[0]): list(rows)}  # type: ignore[arg-type]
     grouped: dict[int, list[Row]] = {}
     for row in rows:
-        grouped.setdefault(row[index] // DAY, []).append(row)  # type: ignore[operator]
+        grouped.setdefault(row[index] // DAY_SECONDS, []).append(row)  # type: ignore[operator]
     named: dict[str, list[Row]] = {}
     for day, part in grouped.items():
-        named.setdefault(partition_of(table, day * DAY), []).extend(part)
+        named.setdefault(partition_of(table, day * DAY_SECONDS), []).extend(part)
     return named
 
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 
 from collector.api.operation import Price
-from collector.pipeline.plan import DAY_SECONDS, Asking, Demand, price_lines
+from collector.pipeline.plan import Asking, Demand, price_lines
 from collector.pipeline.windows import SPAN_SECONDS_MAX
+from collector.units import DAY_SECONDS
 
 _STEPS = ((120, 1), (600, 5), (3600, 30), (DAY_SECONDS, 300))
 """Up to so many seconds intervals are multiples of the second figure: fine enough to use a budget up."""

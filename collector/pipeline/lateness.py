@@ -15,10 +15,11 @@ import structlog
 from collector.clock import Clock, ServerClock
 from collector.errors import StoreError
 from collector.store.base import Store
+from collector.units import DAY_SECONDS
 
 log = structlog.get_logger(__name__)
 
-LOOK_BACK_SECONDS: Final = 86_400
+LOOK_BACK_SECONDS: Final = DAY_SECONDS
 LEARN_SECONDS: Final = 600
 ROWS_MIN: Final = 200
 """A node with fewer lines in a day is judged by all nodes together."""

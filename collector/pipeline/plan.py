@@ -18,8 +18,8 @@ from typing import Generic, TypeVar
 from collector.api.operation import Operation, Price
 from collector.pipeline.cadence import look_spread
 from collector.pipeline.windows import SPAN_SECONDS_MAX, gather_seconds
+from collector.units import DAY_SECONDS
 
-DAY_SECONDS = 86_400
 MONTH_DAYS = 30
 
 QUOTA_USED = Fraction(98, 100)

@@ -26,12 +26,13 @@ from collector.sources.normalise import lines
 from collector.sources.tables import API_CALLS, DEAD_LETTERS, TABLES, Table
 from collector.store.base import Store
 from collector.telemetry import tracing
+from collector.units import DAY_SECONDS
 
 T = TypeVar("T")
 
 log = structlog.get_logger(__name__)
 
-TOKEN_TRUST_SECONDS = 7 * 86_400 // 2
+TOKEN_TRUST_SECONDS = 7 * DAY_SECONDS // 2
 """Half of the time for which the store remembers tokens. A segment whose answer has been lost for
 longer may be stored and forgotten: it is compared instead of sent again."""
 
@@ -48,7 +49,6 @@ class Shipped:
 
     rows: dict[str, int] = field(default_factory=dict)
     segments: int = 0
-    refused_rows: int = 0
     last_error: str = ""
 
 
@@ -218,7 +218,6 @@ class Shipper:
         table = TABLES[segment.table]
         reason = f"refused by the store: {str(error)[:500]}"
         log.error("row_refused", table=segment.table, error=str(error))
-        self.shipped.refused_rows += 1
         if table in (DEAD_LETTERS, API_CALLS):
             # Nothing can be said of a dead letter that is refused itself: the journal keeps it.
             raise StoreUnavailable(f"the store refuses rows of {segment.table}: {error}") from error

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from collector.settings.model import SETTLE_AUTO_SECONDS, Settings, TargetSettings
 from collector.settings.reading import KeyPath, Mistake, expected, show
-from collector.units import format_duration
+from collector.units import DAY_SECONDS, format_duration
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,7 +134,7 @@ def _metric_check(source: str) -> Check:
     return Check((("sources", source, "metric_types"),), lambda settings: _metric_types(settings, source))
 
 
-BILLING_SECONDS = 32 * 86_400
+BILLING_SECONDS = 32 * DAY_SECONDS
 """The longest month, and a day for what comes late."""
 
 _WINDOWED = ("syslogs", "node_metrics", "job_metrics", "events")

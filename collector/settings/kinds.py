@@ -17,7 +17,7 @@ from urllib.parse import urlsplit
 
 from pydantic_core import CoreSchema, core_schema
 
-from collector.units import format_duration, format_size, parse_duration, parse_size
+from collector.units import DAY_SECONDS, format_duration, format_size, parse_duration, parse_size
 
 ID_CHARACTERS_MAX = 256
 
@@ -105,7 +105,7 @@ def duration(low: str, high: str, *, fraction: bool = False, divides_day: bool =
             return float(seconds)
         if seconds != int(seconds):
             raise ValueError("a duration of whole seconds, such as 30s")
-        if divides_day and 86_400 % int(seconds):
+        if divides_day and DAY_SECONDS % int(seconds):
             raise ValueError("a duration that divides a day, such as 60s or 5m")
         return int(seconds)
 
@@ -256,7 +256,7 @@ def retention() -> Kind:
     def check(seconds: object) -> int:
         if isinstance(seconds, bool) or not isinstance(seconds, int):
             raise ValueError(right)
-        if seconds != 0 and not 86_400 <= seconds <= 36_500 * 86_400:
+        if seconds != 0 and not DAY_SECONDS <= seconds <= 36_500 * DAY_SECONDS:
             raise ValueError(right)
         return seconds
 

@@ -10,9 +10,10 @@ from __future__ import annotations
 from dataclasses import dataclass
 
 from collector.simulator.hashing import key_of
-from collector.simulator.jobs import DAY_SECONDS, Job, Schedule
+from collector.simulator.jobs import Job, Schedule
 from collector.simulator.nodes import Node
 from collector.simulator.world import World
+from collector.units import DAY_SECONDS
 
 CANARY = "sim-canary"
 """Part of every secret that a listing shows, so that a test can search for it where it must not be."""

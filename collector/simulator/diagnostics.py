@@ -19,6 +19,7 @@ from collector.simulator.moments import iso
 from collector.simulator.paging import TokenPages, one
 from collector.simulator.refusals import invalid_parameter, not_found
 from collector.simulator.tokens import TokenMint
+from collector.units import DAY_SECONDS
 
 CREATED_SECONDS = 2
 """How long a task is `Created` before it is `Running`."""
@@ -27,7 +28,7 @@ RUN_SECONDS = (20, 90)
 PAST_TASKS = 24
 PAGE_SIZES = (20, 100)
 _PAST_SINCE = 1_735_689_600
-_PAST_SECONDS = 200 * 86_400
+_PAST_SECONDS = 200 * DAY_SECONDS
 _TYPES = ("CheckByAiJobLogs", "NetDiag", "NodeCheck")
 _ITEMS = ("GpuXid", "GpuEcc", "NicLink", "PcieBandwidth", "DiskHealth")
 

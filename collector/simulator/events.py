@@ -18,12 +18,13 @@ from collector.simulator.account import Account, Service
 from collector.simulator.drift import drift_event, drift_event_text, event_shape
 from collector.simulator.faults import NOTHING, FaultKind, Fired
 from collector.simulator.hashing import key_of, mix
-from collector.simulator.jobs import DAY_SECONDS, Job
+from collector.simulator.jobs import Job
 from collector.simulator.listing import Page
 from collector.simulator.moments import civil, time_range
 from collector.simulator.paging import by_number, disordered, fields_of, shown_total
 from collector.simulator.refusals import not_found
 from collector.simulator.syslogs import Bounds
+from collector.units import DAY_SECONDS
 
 RANGE_SECONDS = 7 * DAY_SECONDS
 """How long a range is whose start is not given."""

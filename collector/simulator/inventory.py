@@ -27,9 +27,10 @@ from collector.simulator.paging import (
 )
 from collector.simulator.refusals import not_found
 from collector.simulator.tokens import TokenMint
+from collector.units import DAY_SECONDS
 
 _TOKEN_PAGE_SIZE = 20
-_JOB_RANGE_SECONDS_MAX = 366 * 86_400
+_JOB_RANGE_SECONDS_MAX = 366 * DAY_SECONDS
 
 
 @dataclass(slots=True)

@@ -12,7 +12,6 @@ from dataclasses import dataclass
 
 from collector.simulator.hashing import key_of
 
-DAY_SECONDS = 86_400
 QUEUE_SECONDS = (20, 180)
 """How long a job waits between its creation and its start."""
 SHORT_SECONDS = (1200, 6 * 3600)

@@ -12,10 +12,11 @@ from collector.simulator.jobs import Job
 from collector.simulator.moments import iso
 from collector.simulator.nodes import Node
 from collector.simulator.usage import Group
+from collector.units import DAY_SECONDS
 
 FOUNDED = 1_704_067_200
 """2024-01-01: nothing of the account that stands still is older. UNIX seconds."""
-_YEAR_SECONDS = 365 * 86_400
+_YEAR_SECONDS = 365 * DAY_SECONDS
 _GROUP_STATUSES = ("Ready", "Ready", "Ready", "Scaling")
 
 
@@ -46,7 +47,7 @@ def cluster_record(account: Account, cluster: Cluster, now: float) -> dict[str, 
         "HpnZone": "AB"[cluster.key & 1] + "1",
         "VpcId": f"vpc-sim{cluster.key % 16**6:06x}",
         "CreateTime": str(_since(cluster.key)),
-        "UpdateTime": str(max(_since(cluster.key), int(now) // 86_400 * 86_400)),
+        "UpdateTime": str(max(_since(cluster.key), int(now) // DAY_SECONDS * DAY_SECONDS)),
         "ResourceGroupId": cluster.resource_group_id,
         "TaskId": "",
         "Components": "{}",
@@ -223,7 +224,7 @@ def resource_record(account: Account, resource: ServingResource, now: float) -> 
         "PrePaidInstanceCount": instances - 1,
         "PostPaidInstanceCount": 1,
         "CreateTime": iso(_since(resource.key)),
-        "UpdateTime": iso(max(_since(resource.key), int(now) // 86_400 * 86_400)),
+        "UpdateTime": iso(max(_since(resource.key), int(now) // DAY_SECONDS * DAY_SECONDS)),
         "Vendor": "",
         "ExtraData": {"SLB": {"Quota": 1}},
     }
@@ -253,7 +254,7 @@ def service_record(account: Account, service: Service, now: float) -> dict[str, 
         "TotalInstance": instances,
         "RunningInstance": instances,
         "PendingInstance": 0,
-        "CurrentVersion": 1 + int(now) // 86_400 % 7,
+        "CurrentVersion": 1 + int(now) // DAY_SECONDS % 7,
         "LatestVersion": 7,
         "Weight": 100,
         "Image": "registry/vllm:0.8",

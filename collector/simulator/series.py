@@ -28,6 +28,7 @@ from collector.simulator.paging import disordered, fields_of
 from collector.simulator.refusals import invalid_parameter, not_found
 from collector.simulator.syslogs import Bounds
 from collector.simulator.usage import Group, machine_id, parse_time_step
+from collector.units import DAY_SECONDS
 
 NODE_METRICS = ("CpuUsageRate", "GpuUsageRate", "MemoryUsageRate", "DiskReadRate", "DiskWriteRate",
                 "NetworkInputRate", "NetworkOutputRate")  # fmt: skip
@@ -39,8 +40,7 @@ POINTS_MAX = 400_000
 LAG_SECONDS = (4, 40)
 LAGGARD_SECONDS = 240
 """The lag of one machine of each group; machines of one name in two groups lag alike."""
-_DAY_SECONDS = 86_400
-_RANGE_SECONDS_MAX = 366 * _DAY_SECONDS
+_RANGE_SECONDS_MAX = 366 * DAY_SECONDS
 
 
 class Series(NamedTuple):
@@ -67,7 +67,7 @@ class Measurements:
         h = mix(key ^ mix(time * 1_000_003 + step_seconds) ^ revision)
         # A level of its own, a wave through the day and some noise: a chart of it looks like one.
         level = 15 + 60 * fraction(key)
-        wave = 10 * math.sin(2 * math.pi * (time / _DAY_SECONDS + fraction(mix(key))))
+        wave = 10 * math.sin(2 * math.pi * (time / DAY_SECONDS + fraction(mix(key))))
         return round(min(100.0, max(0.0, level + wave + 10 * fraction(h) - 5)), 2)
 
     def seen(

@@ -47,10 +47,6 @@ class Field:
     kind: Kind
 
 
-class Unplaceable(ValueError):
-    """A record that no row can be made of; the text is the reason."""
-
-
 def time_seconds(value: object) -> int:
     """Whole seconds since the epoch of what a service calls a time.
 

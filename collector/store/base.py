@@ -8,19 +8,11 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator, Mapping, Sequence
 from dataclasses import dataclass
-from types import MappingProxyType, TracebackType
+from types import TracebackType
 from typing import Any, Protocol, Self
 
 DATABASE = "pai"
 """The database that holds every table and view of the project."""
-
-BLOCK_ROWS_MAX = 50_000
-"""A body of at most this many rows becomes one block, hence one atomic part per partition."""
-
-FORMATS: Mapping[str, str] = MappingProxyType(
-    {"csv": "CSVWithNames", "json": "JSONEachRow", "parquet": "Parquet", "table": "JSONCompactEachRow"}
-)
-"""Names that people use for a result's format, and what ClickHouse calls them."""
 
 _MIB = 1 << 20
 
@@ -111,7 +103,7 @@ class Store(Protocol):
     ) -> QueryAnswer:
         """Run a reader's SQL, which can change nothing and reach nothing outside the store.
 
-        `format` is ClickHouse's name of an output format (see FORMATS); None takes the one that the SQL
+        `format` is ClickHouse's name of an output format, such as `JSONEachRow`; None takes the one that the SQL
         itself asks for, else TabSeparated. `columns` asks for names and types too. `parameters` are
         values of `{name:Type}`, escaped as in TabSeparated. Raises QueryError.
         """

@@ -12,7 +12,8 @@ from typing import Final
 
 from collector.errors import UsageError
 from collector.journal.packing import packed
-from collector.store.base import BLOCK_ROWS_MAX, DATABASE, QueryLimits, Store
+from collector.model import BLOCK_ROWS_MAX
+from collector.store.base import DATABASE, QueryLimits, Store
 from collector.store.cluster import LOCAL_SUFFIX
 from collector.store.history import (
     FILE_BYTES_MAX,
@@ -29,8 +30,9 @@ from collector.store.history import (
 from collector.store.inserts import quoted_name
 from collector.store.migrate import TABLE as MIGRATIONS
 from collector.store.shape import MEANINGS
+from collector.units import DAY_SECONDS
 
-LIMITS: Final = QueryLimits(seconds_max=86_400.0, rows_max=1 << 40, bytes_max=1 << 50, memory_bytes_max=1 << 30)
+LIMITS: Final = QueryLimits(seconds_max=DAY_SECONDS, rows_max=1 << 40, bytes_max=1 << 50, memory_bytes_max=1 << 30)
 """A partition is read as a whole, however large it is; it is streamed."""
 
 NOT_HISTORY: Final = frozenset({MIGRATIONS, MEANINGS})

@@ -10,12 +10,13 @@ from typing import Final
 import msgspec
 
 from collector.errors import UsageError
+from collector.units import DAY_SECONDS
 
 FORMAT_VERSION: Final = 1
 MANIFEST: Final = "manifest.json"
 FILE_BYTES_MAX: Final = 64 << 20
 """Of a file's rows, before they are compressed."""
-RESUME_SECONDS_MAX: Final = 7 * 86_400 // 2
+RESUME_SECONDS_MAX: Final = 7 * DAY_SECONDS // 2
 """Half of the time for which a store remembers tokens: so long a partition may take from its first file to its last."""
 
 _FILE = re.compile(r"[A-Za-z0-9_]+/[A-Za-z0-9_-]+\.jsonl\.zst")

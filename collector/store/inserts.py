@@ -7,7 +7,7 @@ from types import MappingProxyType
 from typing import Final
 
 from collector.errors import StoreRefused
-from collector.store.base import BLOCK_ROWS_MAX
+from collector.model import BLOCK_ROWS_MAX
 
 INSERT_SETTINGS: Final[Mapping[str, int | str]] = MappingProxyType(
     {

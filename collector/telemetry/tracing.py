@@ -103,8 +103,6 @@ class Delivered:
     sent: int = 0
     dropped: int = 0
     """Had no room, were rejected, or were left at the end."""
-    renewed: int = 0
-    """Times a token was asked for."""
     last_error: str = ""
     """Why sending does not work at the moment, empty while it does."""
 

@@ -121,7 +121,6 @@ class Uploader:
         return reason
 
     async def _renew(self) -> str:
-        self._delivered.renewed += 1
         try:
             answer = await self._ask()
         except CollectorError as error:

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from collector.errors import QueryError, StoreRefused, StoreUnavailable
-from collector.store.base import BLOCK_ROWS_MAX, FORMATS, Column, QueryLimits, Store
+from collector.model import BLOCK_ROWS_MAX
+from collector.store.base import Column, QueryLimits, Store
 from collector.store.embedded import EmbeddedStore
 from collector.store.embedded_answer import CHUNK_BYTES_MAX
 from collector.store.embedded_reader import QUERIES_MAX
@@ -292,7 +293,7 @@ async def test_a_result_is_given_in_bounded_chunks(store: Store) -> None:
     """A large result comes in pieces of at most a mebibyte that make one document."""
     await store.insert("probe", COLUMNS, many(BLOCK_ROWS_MAX, name="x" * 100), token="a")
 
-    async with await store.query("SELECT number, name FROM probe ORDER BY number", format=FORMATS["csv"]) as answer:
+    async with await store.query("SELECT number, name FROM probe ORDER BY number", format="CSVWithNames") as answer:
         chunks = [chunk async for chunk in answer]
 
     document = b"".join(chunks).splitlines()
@@ -326,7 +327,7 @@ async def test_an_empty_result_keeps_its_header(store: Store) -> None:
 
 async def test_parquet_is_one_whole_file(store: Store) -> None:
     """A format with a footer has exactly one."""
-    document = await read(store, "SELECT number FROM numbers(100000)", format=FORMATS["parquet"])
+    document = await read(store, "SELECT number FROM numbers(100000)", format="Parquet")
 
     assert document.startswith(b"PAR1")
     assert document.endswith(b"PAR1")

@@ -15,7 +15,7 @@ from pathlib import Path
 import pytest
 
 from collector.errors import OwnedElsewhere, QueryError, StoreRefused, StoreUnavailable, UsageError
-from collector.store.base import BLOCK_ROWS_MAX
+from collector.model import BLOCK_ROWS_MAX
 from collector.store.embedded import EmbeddedStore
 from collector.store.engine import connect, connection_string
 from collector.store.engine_config import EngineLimits

@@ -13,6 +13,7 @@ from collector.api.operations import CATALOGUE
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from tests.support import NOW, simulator
+from tests.support.catalogue import records_key
 from tests.support.schema_files import stored, strict, validator
 
 SECONDS = {"FromTime": str(NOW - 300), "ToTime": str(NOW - 60)}
@@ -41,7 +42,7 @@ class Asker:
             answer = await response.json()
             assert response.status == 200, answer
         validator(strict(stored(f"answers/{name}.json"))).validate(answer)
-        records = answer[row.wire_records_field] if row.wire_records_field else [answer]
+        records = answer[records_key(row)] if records_key(row) else [answer]
         self.records[name] = self.records.get(name, 0) + len(records)
         return answer
 
@@ -93,7 +94,7 @@ async def test_every_simulated_answer_fits_its_schema(asker: Asker) -> None:
 
     async def ids(name: str, *fields: str, **parameters: Any) -> list[list[str]]:
         answer = await asker.ask(name, **parameters)
-        records = answer[CATALOGUE[name].wire_records_field or ""]
+        records = answer[records_key(CATALOGUE[name]) or ""]
         return [[record[field] for field in fields] for record in records[:SCOPES_MAX]]
 
     for (cluster,) in await ids("ListClusters", "ClusterId"):

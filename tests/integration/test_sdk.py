@@ -22,6 +22,7 @@ from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.moments import civil, iso
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
+from tests.support.catalogue import records_key
 from tests.support.official_sdk import Sdk
 
 TOKEN = "CAIS-simulator"
@@ -238,7 +239,7 @@ async def test_the_pages_of_a_listing_are_the_whole(second: float, name: str) ->
             assert len(read) == sum(event.visible_at <= second for event in events)
         else:
             whole = await plain(other, row, prepared(other, name))
-            assert without_nothing(read) == without_nothing(whole[str(row.wire_records_field)])
+            assert without_nothing(read) == without_nothing(whole[str(records_key(row))])
 
 
 async def test_the_answer_of_the_asynchronous_client(second: float) -> None:

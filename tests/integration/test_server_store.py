@@ -18,11 +18,11 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from collector.errors import StoreUnavailable, UsageError
+from collector.model import BLOCK_ROWS_MAX
 from collector.owner.check import check_store
 from collector.owner.instance import Owner
 from collector.simulator.world import World
 from collector.store.address import Credentials, ServerAddress
-from collector.store.base import BLOCK_ROWS_MAX
 from collector.store.server import ServerStore, check_version
 from tests.support import (
     LOOKBACK,

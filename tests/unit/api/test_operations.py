@@ -27,6 +27,7 @@ from collector.api.operations import CATALOGUE, PRODUCTS, operation
 from collector.api.parameters import SECONDS_MAX, coerce_parameters
 from collector.cli import reference
 from collector.sources.tables import TABLES
+from tests.support.catalogue import records_key
 
 ROWS = list(CATALOGUE.values())
 each_row = pytest.mark.parametrize("row", ROWS, ids=lambda row: row.name)
@@ -178,13 +179,13 @@ def placeholders(row: Operation) -> dict[str, str]:
 def test_records_are_a_list_of_the_answer(row: Operation) -> None:
     """`records_field` is an attribute that holds a list, under the key that the service uses."""
     if row.records_field is None:
-        assert (row.records_max, row.wire_records_field) == (None, None)
+        assert (row.records_max, records_key(row)) == (None, None)
         return
     hint = get_type_hints(row.answer)[row.records_field]
 
     assert any(get_origin(part) is list for part in (hint, *get_args(hint)))
-    assert row.wire_records_field == wire_name(row.answer, row.records_field)
-    assert re.fullmatch(r"[A-Z]\w+", row.wire_records_field or "")
+    assert records_key(row) == wire_name(row.answer, row.records_field)
+    assert re.fullmatch(r"[A-Z]\w+", records_key(row) or "")
 
 
 @each_row

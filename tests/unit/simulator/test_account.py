@@ -21,10 +21,10 @@ from collector.simulator.inventory import (
     ResourceListing,
     ServiceListing,
 )
-from collector.simulator.jobs import DAY_SECONDS
 from collector.simulator.moments import iso
 from collector.simulator.tokens import TokenMint
 from collector.simulator.world import World
+from collector.units import DAY_SECONDS
 from tests.support.simulated_pages import T, all_by_token, bent, decoded, plain, refusal
 
 WORLD = World(seed=7, node_count=50, nodes_per_cluster=30)

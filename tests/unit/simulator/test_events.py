@@ -12,9 +12,9 @@ from collector.simulator.account import Account
 from collector.simulator.drift import Shape
 from collector.simulator.events import DELAY_SECONDS, Event, EventLog, JobEventListing, ServiceEventListing
 from collector.simulator.faults import FaultKind
-from collector.simulator.jobs import DAY_SECONDS
 from collector.simulator.moments import civil, iso
 from collector.simulator.world import World
+from collector.units import DAY_SECONDS
 from tests.support.simulated_pages import T, bent, decoded, plain, refusal
 
 ACCOUNT = Account(World(seed=7, node_count=2))

@@ -17,6 +17,7 @@ from collector.sources.attributes import FLEETING_FIELDS, attributes
 from collector.sources.inventory import KINDS, LISTINGS, InventorySource
 from collector.sources.source import Observed, Seen
 from collector.sources.tables import INVENTORY_STATES
+from tests.support.catalogue import records_key
 
 RECORDS: dict[str, dict[str, Any]] = {
     "cluster": {"ClusterId": "c1", "ClusterName": "demo", "OperatingState": "running", "NodeCount": 2},
@@ -43,7 +44,7 @@ def key(source: InventorySource) -> StreamKey:
 
 
 def answer(source: InventorySource, *records: object, **fields: object) -> Answer:
-    body: dict[str, object] = {str(source.operation.wire_records_field): records, **fields}
+    body: dict[str, object] = {str(records_key(source.operation)): records, **fields}
     decoded = decode_answer(source.operation, json.dumps(body).encode())
     assert isinstance(decoded, Answer)
     return decoded

@@ -17,6 +17,7 @@ from collector.sources.node_metrics import NodeMetricsSource
 from collector.sources.page import PageRows
 from collector.sources.series import SeriesSource
 from collector.sources.tables import METRIC_POINTS
+from tests.support.catalogue import records_key
 
 START, END, STEP = 1_760_000_400, 1_760_001_300, 300
 WINDOW = Window(START, END)
@@ -32,7 +33,7 @@ def key(source: SeriesSource) -> StreamKey:
 
 def answer(source: SeriesSource, *series: object) -> Answer:
     """The series as the client would hand them over."""
-    field = source.operation.wire_records_field
+    field = records_key(source.operation)
     decoded = decode_answer(source.operation, json.dumps({field: series}).encode())
     assert isinstance(decoded, Answer)
     return decoded

@@ -11,11 +11,11 @@ from typing import Any
 import msgspec
 import pytest
 
+from collector.cli.commands.query import ENGINE_FORMATS
 from collector.pipeline.ship import GAP_COLUMNS, WATERMARK_COLUMNS
 from collector.sources.normalise import lines
 from collector.sources.source import Observed
 from collector.sources.tables import TABLES
-from collector.store.base import FORMATS
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import migrate
 from collector.store.named import NamedQuery, named_queries, named_query
@@ -856,7 +856,7 @@ async def test_every_query_runs_in_every_format_and_pasted_elsewhere(store: Embe
 
     for query in named_queries():
         given = all_of(query)
-        for format in FORMATS.values():
+        for format in ENGINE_FORMATS.values():
             bound = await asked(store, query.sql, query.bind(given), format)
             pasted = await asked(store, query.standing_alone(given), {}, format)
             if query.name not in ("freshness", "silent_nodes"):
