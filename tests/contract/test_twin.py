@@ -22,6 +22,7 @@ from collector.sources.tables import API_CALLS, DEAD_LETTERS, RESOURCE_LOG_STATE
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import migrate
 from tests.simulation.twin import Twin, schema
+from tests.support.store_template import migrated_store
 
 NOW = 1_760_000_000
 REGION = "cn-hangzhou"
@@ -31,11 +32,10 @@ Stores = tuple[EmbeddedStore, Twin]
 @pytest.fixture
 async def stores(tmp_path: Path) -> AsyncIterator[Stores]:
     """An engine and a twin, both with all tables."""
-    engine, twin = await EmbeddedStore.open(tmp_path / "store"), Twin()
-    for store in (engine, twin):
-        await migrate(store)
-    yield engine, twin
-    await engine.close()
+    async with migrated_store(tmp_path / "store") as engine:
+        twin = Twin()
+        await migrate(twin)
+        yield engine, twin
 
 
 def lines(rows: Sequence[Sequence[object]]) -> bytes:

@@ -20,7 +20,6 @@ from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.world import World
 from collector.store.base import Store
-from collector.store.embedded import EmbeddedStore
 from collector.store.exporting import export_history, stored_tables
 from collector.store.history import Manifest
 from collector.store.importing import import_history, read_manifest
@@ -39,6 +38,7 @@ from tests.support import (
 )
 from tests.support.server_process import ENVIRON, PASSWORD, open_server, url
 from tests.support.sql_server import SqlServer, sql_server
+from tests.support.store_template import migrated_store
 
 DAYS = 40
 ROWS_A_DAY = 50
@@ -46,10 +46,8 @@ ROWS_A_DAY = 50
 
 @asynccontextmanager
 async def embedded(folder: Path) -> AsyncIterator[Store]:
-    store = await EmbeddedStore.open(folder)
-    await migrate(store)
-    yield store
-    await store.close()
+    async with migrated_store(folder) as store:
+        yield store
 
 
 @asynccontextmanager

@@ -8,10 +8,8 @@ from collections.abc import AsyncIterator
 import pytest
 import pytest_asyncio
 
-from collector.settings.model import StoreSettings
 from collector.store.embedded import EmbeddedStore
-from collector.store.migrate import migrate
-from collector.store.shape import apply_shape
+from tests.support.store_template import open_migrated
 
 pytestmark = pytest.mark.asyncio(loop_scope="module")
 
@@ -27,9 +25,7 @@ DAY = f"time >= {START + 86_400} AND time < {START + 2 * 86_400}"
 
 @pytest_asyncio.fixture(scope="module", loop_scope="module")
 async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[EmbeddedStore]:
-    opened = await EmbeddedStore.open(tmp_path_factory.mktemp("pruning") / "store")
-    await migrate(opened)
-    await apply_shape(opened, StoreSettings())
+    opened = await open_migrated(tmp_path_factory.mktemp("pruning") / "store")
     seconds = DAYS * 86_400
     await opened.execute(
         "INSERT INTO pai.syslogs (time, node_id, severity, msg)"

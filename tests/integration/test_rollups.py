@@ -7,11 +7,8 @@ import json
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator
 from pathlib import Path
 from random import Random
-
-import pytest
 
 from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
@@ -21,14 +18,6 @@ from tests.support.rollup_writer import ROLLUPS, disagreements, segment
 
 KILLS = 15
 SEED = 41
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[EmbeddedStore]:
-    opened = await EmbeddedStore.open(tmp_path / "store")
-    await migrate(opened)
-    yield opened
-    await opened.close()
 
 
 async def ship(store: EmbeddedStore, *numbers: int, token: str = "segment") -> None:

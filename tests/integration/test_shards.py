@@ -20,6 +20,7 @@ from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from tests.support import NOW, SETTLE, SYSLOG_COLUMNS, calls, differences, settings, true_syslogs
 from tests.support.range_commands import work
+from tests.support.store_template import migrated_store
 
 NODES = 6
 
@@ -107,13 +108,12 @@ async def collected(owner: Owner) -> set[str]:
 async def machines(tmp_path: Path) -> AsyncIterator[Machines]:
     """Nobody has collected anything."""
     world = World(seed=8, node_count=NODES, group_count=3, density=0.5)
-    store = await EmbeddedStore.open(tmp_path / "store")
-    try:
-        moment = [float(NOW)]
-        async with Simulator(world, now=lambda: moment[0]) as api:
-            yield Machines(tmp_path, world, api, store, moment)
-    finally:
-        await store.close()
+    moment = [float(NOW)]
+    async with (
+        migrated_store(tmp_path / "store") as store,
+        Simulator(world, now=lambda: moment[0]) as api,
+    ):
+        yield Machines(tmp_path, world, api, store, moment)
 
 
 async def test_two_shards_share_the_streams_without_rest(machines: Machines) -> None:

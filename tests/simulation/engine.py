@@ -13,6 +13,7 @@ from tests.simulation.harness import Outcome
 from tests.simulation.history import History
 from tests.simulation.shrink import played
 from tests.simulation.twin import schema
+from tests.support.store_template import open_migrated
 
 
 def played_on_engine(history: History, folder: Path) -> Outcome:
@@ -41,7 +42,7 @@ def close_engine(folder: Path) -> None:
 
 @cache
 def _opened(folder: Path) -> EmbeddedStore:
-    return asyncio.run(EmbeddedStore.open(folder / str(os.getpid())))
+    return asyncio.run(open_migrated(folder / str(os.getpid())))
 
 
 async def _emptied(store: EmbeddedStore) -> None:

@@ -36,7 +36,7 @@ from tests.simulation.machine import Machine, Shop, digest_of
 from tests.simulation.power import Disk, Point, wired
 from tests.simulation.promises import Broken, Facts
 from tests.simulation.twin import Twin
-from tests.support import settings
+from tests.support import configuration
 from tests.support.virtual_clock import EndlessTurning, VirtualClock, VirtualLoop, run
 
 QUOTAS = {"ListSyslogs": 6, "GetUserViewMetrics": 4}
@@ -463,7 +463,7 @@ _BASE: list[Settings] = []
 
 def _base() -> Settings:
     if not _BASE:
-        _BASE.append(settings(Path("/nonexistent"), "http://127.0.0.1:1", store={"flush_interval": "1s"}))
+        _BASE.append(configuration(Path("/nonexistent"), "http://127.0.0.1:1", store={"flush_interval": "1s"}))
     return _BASE[0]
 
 

@@ -14,7 +14,7 @@ from tests.simulation.history import History, Incident, Kind, draw
 from tests.simulation.machine import Shop
 from tests.simulation.shrink import played
 from tests.simulation.twin import Twin
-from tests.support import NOW, settings
+from tests.support import NOW, configuration
 from tests.support.virtual_clock import VirtualClock, VirtualLoop, run
 
 
@@ -66,7 +66,7 @@ def test_a_start_without_its_store_says_so(tmp_path: Path) -> None:
         shop = Shop(Twin())
         shop.is_away = True
         await Owner.open(
-            settings(tmp_path, "http://127.0.0.1:1"), clock=VirtualClock(loop, NOW), random=Random(1),
+            configuration(tmp_path, "http://127.0.0.1:1"), clock=VirtualClock(loop, NOW), random=Random(1),
             store=shop, threaded=False,  # type: ignore[arg-type]
         )  # fmt: skip
 

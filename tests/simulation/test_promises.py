@@ -14,9 +14,9 @@ from collector.service.http import unready
 from collector.settings import Settings
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
-from collector.store.embedded import EmbeddedStore
 from tests.simulation.machine import Machine, Shop, Wire
 from tests.support import NOW
+from tests.support.store_template import open_migrated
 from tests.support.virtual_clock import VirtualClock, VirtualLoop, run
 
 HOUR = 3600
@@ -29,7 +29,7 @@ HANDLING_SECONDS = 3
 def test_a_service_that_is_well_says_so_at_every_moment(tmp_path: Path) -> None:
     """Each source stays as fresh as it promises, and the headline never speaks of anything that is wrong."""
     loop = VirtualLoop()
-    store = asyncio.run(EmbeddedStore.open(tmp_path / "store"))
+    store = asyncio.run(open_migrated(tmp_path / "store"))
     clock = VirtualClock(loop, NOW)
     settings = Settings(
         api={"base_url": "http://127.0.0.1:1"},
@@ -66,7 +66,7 @@ def test_a_service_that_is_well_says_so_at_every_moment(tmp_path: Path) -> None:
 def test_a_run_against_a_service_that_is_away_ends_soon(tmp_path: Path) -> None:
     """However many streams there are: they do not wait for their deadlines one after the other."""
     loop = VirtualLoop()
-    store = asyncio.run(EmbeddedStore.open(tmp_path / "store"))
+    store = asyncio.run(open_migrated(tmp_path / "store"))
     Shop(store)
     clock = VirtualClock(loop, NOW)
     world = World(7, NODES, 1)
@@ -98,7 +98,7 @@ def test_a_run_against_a_service_that_is_away_ends_soon(tmp_path: Path) -> None:
 def test_a_service_that_is_away_is_told_once(tmp_path: Path) -> None:
     """Many streams of an operation that is away are one line, and what is told is that it is away, since when."""
     loop = VirtualLoop()
-    store = asyncio.run(EmbeddedStore.open(tmp_path / "store"))
+    store = asyncio.run(open_migrated(tmp_path / "store"))
     clock = VirtualClock(loop, NOW)
     world = World(7, 100, 1, density=0.01)
     settings = Settings(

@@ -19,9 +19,9 @@ from collector.settings import Settings
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
-from collector.store.embedded import EmbeddedStore
 from tests.simulation.machine import Machine, Shop, counted, digest_of
 from tests.support import NOW, SYSLOG_COLUMNS, differences, settings, true_syslogs
+from tests.support.store_template import open_migrated
 from tests.support.virtual_clock import VirtualClock, VirtualLoop, run
 
 HOUR = 3600
@@ -249,7 +249,7 @@ def told(folder: Path, seed: int, days: float) -> tuple[str, Story]:
     folder.mkdir(parents=True)
     loop = VirtualLoop()
     # The engine is opened before and closed after, in time that passes.
-    store = asyncio.run(EmbeddedStore.open(folder / "store"))
+    store = asyncio.run(open_migrated(folder / "store"))
     try:
         world = World(seed, NODES, GROUPS, density=0.02, bursts=False)
         clock = VirtualClock(loop, NOW)

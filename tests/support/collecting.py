@@ -17,6 +17,7 @@ from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
+from tests.support.store_template import copy_template
 from tests.support.truth import stored_columns
 from tests.support.unreliable_store import Unreliable
 
@@ -27,6 +28,14 @@ LOOKBACK = 1800
 
 
 def settings(folder: Path, base_url: str, **sections: Mapping[str, Any]) -> Settings:
+    """As `configuration`, whose embedded store has its tables before it is opened for the first time."""
+    made = configuration(folder, base_url, **sections)
+    if not made.store.url:
+        copy_template(made.store.path)
+    return made
+
+
+def configuration(folder: Path, base_url: str, **sections: Mapping[str, Any]) -> Settings:
     """A configuration before a simulator; `sections` are merged over it, section by section."""
     merged: dict[str, dict[str, Any]] = {
         "api": {"base_url": base_url},

@@ -3,10 +3,6 @@
 from __future__ import annotations
 
 import uuid
-from collections.abc import AsyncIterator
-from pathlib import Path
-
-import pytest
 
 from collector.clock import ServerClock
 from collector.journal.entries import StreamState
@@ -25,7 +21,6 @@ from collector.pipeline.windows import Horizon, next_window
 from collector.sources.normalise import lines
 from collector.sources.syslogs import SyslogSource
 from collector.store.embedded import EmbeddedStore
-from collector.store.migrate import migrate
 from tests.support.virtual_clock import ManualClock
 
 NOW = 1_760_000_000
@@ -61,14 +56,6 @@ def test_a_longer_settle_never_asks_for_what_is_sealed_again() -> None:
     planned = next_window(state, Horizon(settle=300, initial_lookback=900), NOW + 250)
     assert planned is not None
     assert planned.window == Window(NOW - 60, NOW - 50)
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[EmbeddedStore]:
-    opened = await EmbeddedStore.open(tmp_path / "store")
-    await migrate(opened)
-    yield opened
-    await opened.close()
 
 
 async def test_each_node_settles_by_its_own_delays(store: EmbeddedStore) -> None:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -14,7 +13,6 @@ from collector.settings.model import StoreSettings
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import check_rules, fault_rules, read_rules
 from collector.store.faults import FaultRule, FaultRules
-from collector.store.migrate import migrate
 from collector.store.reclassify import DayClassified, reclassify
 from collector.store.shape import apply_shape
 from tests.support import settings
@@ -22,14 +20,6 @@ from tests.support import settings
 START = 1_760_000_000
 CLASSES = ("sxid", "xid", "gpu_fallen_off_bus", "ecc", "nvlink", "nic", "nccl", "oom", "mce", "filesystem",
            "soft_lockup")  # fmt: skip
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[EmbeddedStore]:
-    opened = await EmbeddedStore.open(tmp_path / "store")
-    await migrate(opened)
-    yield opened
-    await opened.close()
 
 
 def users_file(folder: Path, text: str) -> StoreSettings:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -17,7 +16,6 @@ from collector.sources.normalise import lines
 from collector.sources.source import Observed
 from collector.sources.tables import TABLES
 from collector.store.embedded import EmbeddedStore
-from collector.store.migrate import migrate
 from collector.store.named import NamedQuery, named_queries, named_query
 
 END = 1_760_011_200
@@ -707,14 +705,6 @@ COLUMNS = {
     "gap_states": GAP_COLUMNS,
 }
 """Where they are not those of the sources' tables."""
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[EmbeddedStore]:
-    opened = await EmbeddedStore.open(tmp_path / "store")
-    await migrate(opened)
-    yield opened
-    await opened.close()
 
 
 async def put(store: EmbeddedStore, case: Case, token: str) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
@@ -21,15 +20,6 @@ from tests.support import calls, run_once, settings, simulator
 
 DEFAULTS = {"fault_class": "'a'", "fault_code": "0"}
 DAY = 86_400
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[EmbeddedStore]:
-    opened = await EmbeddedStore.open(tmp_path / "store")
-    await migrate(opened)
-    await apply_shape(opened, StoreSettings())
-    yield opened
-    await opened.close()
 
 
 async def put(store: EmbeddedStore, days_ago: int, *, rows: int = 1, token: str = "") -> None:

@@ -3,30 +3,18 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
 
 from collector.cli import tables
-from collector.settings.model import StoreSettings
 from collector.store.embedded import EmbeddedStore
-from collector.store.migrate import migrate
-from collector.store.shape import apply_shape
 
 ROOT = Path(__file__).parents[3]
 MARKS = ("operation", "region", "scope_id", "collected_from", "watermark", "updated_at")
 HOLES = ("operation", "region", "scope_id", "start", "end", "reason", "state", "updated_at")
 METER = ("minute", "region", "operation", "http_status", "code", "calls", "rows", "bytes", "cost_cny")
-
-
-@pytest.fixture
-async def store(tmp_path: Path) -> AsyncIterator[EmbeddedStore]:
-    opened = await EmbeddedStore.open(tmp_path / "store")
-    await migrate(opened)
-    await apply_shape(opened, StoreSettings())
-    yield opened
-    await opened.close()
 
 
 async def put(store: EmbeddedStore, table: str, columns: Sequence[str], *rows: Sequence[object]) -> None:
