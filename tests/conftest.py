@@ -1,15 +1,34 @@
-"""Fixtures that every test may ask for."""
+"""Fixtures that any test may ask for, and how much of the tests a run does.
+
+Without an option pytest leaves out what is marked `slow`, and says so at the end. `--all` runs everything, `--rest`
+what a run without an option leaves out; a test that is named on the command line (`FILE::TEST`) always runs.
+"""
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import fcntl
+import os
+from collections import Counter
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
+from typing import Any
 
+import hypothesis
 import pytest
 
 from collector.store.embedded import EmbeddedStore
 from tests.support.store_template import migrated_store
 from tests.support.virtual_clock import ManualClock
+
+EXAMPLES_FAST, EXAMPLES_DEEP = 40, 400
+"""Of each property, without an option and with one."""
+BUILD = Path(__file__).parents[1] / "build"
+OTHER_KIND = "other slow tests"
+
+LeftOut = Counter[str]
+LEFT_OUT = pytest.StashKey[LeftOut]()
+"""Cases by kind; properties that are tried with fewer examples under PROPERTIES."""
+PROPERTIES = "properties"
 
 
 @pytest.fixture
@@ -23,3 +42,88 @@ async def store(tmp_path: Path) -> AsyncIterator[EmbeddedStore]:
 def virtual_clock() -> ManualClock:
     """A clock that moves only when the test moves it."""
     return ManualClock()
+
+
+def pytest_addoption(parser: pytest.Parser) -> None:
+    group = parser.getgroup("effort", "how much to run")
+    group.addoption("--all", action="store_true", help="run slow tests too, and more examples of each property")
+    group.addoption("--rest", action="store_true", help="run only what is left out without --all")
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    config.stash[LEFT_OUT] = Counter()
+    hypothesis.settings.register_profile("fast", max_examples=EXAMPLES_FAST, deadline=None, derandomize=True)
+    hypothesis.settings.register_profile("deep", max_examples=EXAMPLES_DEEP, deadline=None, print_blob=True)
+    hypothesis.settings.load_profile("deep" if _is_deep(config) else "fast")
+
+
+def _is_deep(config: pytest.Config) -> bool:
+    return bool(config.getoption("--all") or config.getoption("--rest"))
+
+
+def _is_property(item: pytest.Item) -> bool:
+    return hasattr(getattr(item, "obj", None), "hypothesis")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    # Last, so that they do not hold up the other processes for long.
+    items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+    if config.getoption("--all"):
+        return
+    left_out_cases = config.stash[LEFT_OUT]
+    if not config.getoption("--rest"):
+        left_out_cases[PROPERTIES] = sum(map(_is_property, items))
+    named = tuple(argument for argument in config.args if "::" in argument)
+    kept, left_out = [], []
+    for item in items:
+        slow = item.get_closest_marker("slow")
+        if config.getoption("--rest"):
+            is_kept = slow is not None or _is_property(item)
+        else:
+            is_kept = slow is None or item.nodeid.startswith(named)
+        (kept if is_kept else left_out).append(item)
+        if slow is not None and not is_kept:
+            left_out_cases[slow.args[0] if slow.args else OTHER_KIND] += slow.kwargs.get("cases", 1)
+    if left_out:
+        config.hook.pytest_deselected(items=left_out)
+        items[:] = kept
+
+
+@pytest.hookimpl(wrapper=True, tryfirst=True)
+def pytest_runtest_protocol(item: pytest.Item) -> Iterator[None]:
+    """Let a test marked `alone` wait for the other processes of this run, and those wait for it."""
+    if not hasattr(item.config, "workerinput"):
+        return (yield)
+    with _lock_file(os.getppid()).open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX if item.get_closest_marker("alone") else fcntl.LOCK_SH)
+        return (yield)
+
+
+def _lock_file(controller: int) -> Path:
+    BUILD.mkdir(exist_ok=True)
+    return BUILD / f"alone-{controller}.lock"
+
+
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    if hasattr(session.config, "workeroutput"):
+        session.config.workeroutput["left_out"] = dict(session.config.stash[LEFT_OUT])
+    else:
+        _lock_file(os.getpid()).unlink(missing_ok=True)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_testnodedown(node: Any) -> None:
+    # Every process has collected the same.
+    node.config.stash[LEFT_OUT] = Counter(getattr(node, "workeroutput", {}).get("left_out", {}))
+
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter, config: pytest.Config) -> None:
+    left_out = Counter(config.stash[LEFT_OUT])
+    properties = left_out.pop(PROPERTIES, 0)
+    if left_out or properties:
+        terminalreporter.section("left out of this run")
+        for kind, cases in left_out.most_common():
+            terminalreporter.line(f"{cases:5} {kind}")
+        if properties:
+            terminalreporter.line(f"{properties:5} properties with {EXAMPLES_FAST} of {EXAMPLES_DEEP} examples")
+        terminalreporter.line("make test-all runs everything; FILE::TEST, or --all with a path, runs some of it")
