@@ -6,7 +6,7 @@ JOBS ?= 3
 
 BIN := .venv/bin
 READY := .venv/.ready
-CODE := collector tests $(wildcard benchmarks contrib)
+CODE := collector tests .ci $(wildcard benchmarks contrib)
 
 .DEFAULT_GOAL := help
 
