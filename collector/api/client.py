@@ -239,9 +239,9 @@ class ApiClient:
         except ApiError as error:
             return _Failed(_of_call(error, call), sent=False)
         outcome = await self._exchange(request, call, passage)
-        if isinstance(outcome, Reply) or not outcome.sent or call.signed_anew:
+        if isinstance(outcome, Reply) or not outcome.sent:
             return outcome
-        if request.renew:
+        if request.renew and not call.signed_anew:
             self._sent.discard(call)
             outcome = await _renewed(outcome, request.renew, call)
         # One server of many that refuses a good key must not stop the account.

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import importlib
 import logging
 import re
@@ -15,6 +16,7 @@ import structlog
 from collector.api.gateways import ChangingSecret
 from collector.clock import Clock
 from collector.errors import ConfigError, CredentialsError, TransientError
+from collector.proxies import METADATA_HOST, hidden_proxies, proxy_for
 
 ASK_SECONDS: Final = 30.0
 """So often the chain is asked whether it has newer credentials. It renews them several minutes
@@ -215,6 +217,12 @@ class _NotFound(NamedTuple):
 class _Provider(NamedTuple):
     words: str
     get: Callable[[], Any]
+    url: str = ""
+    """What it asks, where the library would not heed NO_PROXY and hand credentials to a proxy."""
+
+    @property
+    def is_direct(self) -> bool:
+        return bool(self.url) and proxy_for(self.url) is None
 
 
 class _Chain:
@@ -240,7 +248,8 @@ class _Chain:
         tried = []
         for provider in [self._chosen] if self._chosen else self._providers:
             try:
-                found = _access_key(provider.get())
+                with hidden_proxies() if provider.is_direct else contextlib.nullcontext():
+                    found = _access_key(provider.get())
             except Exception as error:
                 tried.append(f"{provider.words} ({_kind(error)})")
             else:
@@ -268,9 +277,9 @@ def _providers(library: Any, environment: Any) -> list[_Provider]:
     if environment.environment_ecs_metadata_disabled.lower() != "true":
         # Without its background thread: the chain is asked often enough.
         role = library.EcsRamRoleCredentialsProvider(async_update_enabled=False)
-        chain.append(_Provider("the role of this ECS instance", role.get_credentials))
-    if environment.environment_credentials_uri:
-        chain.append(_Provider("the credentials URI", library.URLCredentialsProvider().get_credentials))
+        chain.append(_Provider("the role of this ECS instance", role.get_credentials, f"http://{METADATA_HOST}"))
+    if uri := environment.environment_credentials_uri:
+        chain.append(_Provider("the credentials URI", library.URLCredentialsProvider().get_credentials, uri))
     return chain
 
 

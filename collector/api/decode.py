@@ -37,6 +37,8 @@ class Reason(enum.StrEnum):
     TOO_LARGE = "too_large"
     NOT_AN_OBJECT = "not_an_object"
     NOT_AN_ANSWER = "not_an_answer"
+    EMPTY = "empty"
+    CODING = "coding"
 
 
 _TEXTS: Final[Mapping[Reason, str]] = {
@@ -47,6 +49,8 @@ _TEXTS: Final[Mapping[Reason, str]] = {
     Reason.TOO_LARGE: "the body is larger than the operation's answers may be",
     Reason.NOT_AN_OBJECT: "the body is JSON but not an object",
     Reason.NOT_AN_ANSWER: "the body is an object but not an answer of this operation",
+    Reason.EMPTY: "the answer has no body",
+    Reason.CODING: "the body is compressed in a way that was not asked for and cannot be read",
 }
 
 
@@ -61,9 +65,10 @@ class UndecodableAnswerError(InvalidAnswerError):
         scope_id: str = "",
         http_status: int = 0,
         request_id: str = "",
+        detail: str = "",
     ) -> None:
         super().__init__(
-            _TEXTS[reason],
+            f"{_TEXTS[reason]}: {detail}" if detail else _TEXTS[reason],
             operation=operation,
             scope_id=scope_id,
             http_status=http_status,

@@ -25,7 +25,13 @@ _FAILURES: Final = {
     Failure.NO_CONNECTION: (CODE_CONNECTION, "no connection to the service"),
     Failure.STALE_CONNECTION: (CODE_CONNECTION, "no connection to the service that stays open"),
     Failure.BROKEN: (CODE_CONNECTION, "the connection broke before the answer came"),
+    Failure.NOT_HTTP: (CODE_CONNECTION, "an answer came that cannot be read as HTTP"),
     Failure.TIMEOUT: (CODE_TIMEOUT, "no complete answer in time"),
+}
+_REASONS: Final = {
+    Failure.TRUNCATED: Reason.TRUNCATED,
+    Failure.TOO_LARGE: Reason.TOO_LARGE,
+    Failure.UNREADABLE: Reason.CODING,
 }
 
 
@@ -51,6 +57,8 @@ def interpret(
     if not is_success:
         body = decode_error(exchange.body, exchange.headers.get("Content-Type", ""))
         return _refusal(exchange, body, operation, scope_id, had_cursor, server_now, redact)
+    if not exchange.body.strip():
+        return _undecodable(Reason.EMPTY, exchange, operation.name, scope_id)
     try:
         answer = decode_answer(operation, exchange.body)
     except UndecodableAnswerError as undecodable:
@@ -83,7 +91,7 @@ def _refusal(
         _one_line(redact(text)) for text in (body.code, body.message, body.request_id or _header_request_id(exchange))
     )
     return reaction.error(
-        message or "the service refused the call without a reason",
+        message or _without_message(exchange, redact),
         operation=operation.name,
         scope_id=scope_id,
         http_status=exchange.http_status,
@@ -94,10 +102,18 @@ def _refusal(
     )
 
 
+def _without_message(exchange: Exchange, redact: Callable[[str], str]) -> str:
+    location = exchange.headers.get("Location", "")
+    if 300 <= exchange.http_status < 400 and location:
+        # The query may repeat what was sent.
+        return f"the service redirects to {_one_line(redact(location.partition('?')[0]))}"
+    return "the service refused the call without a reason"
+
+
 def _failure(exchange: Exchange, operation: str, scope_id: str) -> ApiError:
     assert exchange.failure is not None
-    if exchange.failure in (Failure.TRUNCATED, Failure.TOO_LARGE):
-        return _undecodable(Reason(exchange.failure.value), exchange, operation, scope_id)
+    if exchange.failure in _REASONS:
+        return _undecodable(_REASONS[exchange.failure], exchange, operation, scope_id)
     code, text = _FAILURES[exchange.failure]
     return TransientError(
         f"{text}: {exchange.detail}" if exchange.detail else text,
@@ -116,6 +132,7 @@ def _undecodable(reason: Reason, exchange: Exchange, operation: str, scope_id: s
         scope_id=scope_id,
         http_status=exchange.http_status,
         request_id=_one_line(_header_request_id(exchange)),
+        detail=exchange.detail if reason is Reason.CODING else "",
     )
 
 

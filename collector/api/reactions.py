@@ -141,6 +141,12 @@ _BAD_REQUEST: Final = _Rule(
     prefixes=("invalid", "missing", "validationerror", "illegal"),
     statuses=(range(400, 500),),
 )
+_PROXY: Final = _Rule(
+    TransientError,
+    "A proxy wants a user and a password: HTTPS_PROXY=http://user:password@host:port. The call is repeated later by "
+    "itself.",
+    statuses=(_one(407),),
+)
 _REDIRECT: Final = _Rule(
     BadRequestError,
     "The service answers from elsewhere and redirects are not followed: correct api.base_url or api.site.",
@@ -164,6 +170,7 @@ _RULES: Final = (
     _NOT_FOUND,
     _UNAVAILABLE,
     _INTERNAL,
+    _PROXY,
     _BAD_REQUEST,
     _REDIRECT,
 )

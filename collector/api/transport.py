@@ -18,12 +18,17 @@ import aiohttp
 from yarl import URL
 
 from collector import __version__
+from collector.api.content_coding import ACCEPTED, DecompressionFailed, UnreadableCoding, decompressor_for
 from collector.api.gateways import HttpRequest
+from collector.proxies import Proxy, proxy_for
 
 CONNECT_SECONDS_MAX: Final = 10.0
 """For name, connection and TLS together."""
 ERROR_BYTES_MAX: Final = 64 * 1024
-"""So much of an error reply is read."""
+"""Bytes of an error reply that are read."""
+HEADER_BYTES_MAX: Final = 1 << 20
+"""Longest status line and longest header that are read. A proxy may add more than aiohttp's 8 KiB."""
+HEADERS_MAX: Final = 2_000
 
 
 class Failure(enum.StrEnum):
@@ -35,7 +40,11 @@ class Failure(enum.StrEnum):
     """A kept connection closed while the call waited to be sent. Nothing was sent."""
     TIMEOUT = "timeout"
     BROKEN = "broken"
-    """The connection broke before the reply began, or what came was not HTTP."""
+    """The connection broke before the reply began."""
+    NOT_HTTP = "not_http"
+    """What came was not HTTP, or its head was larger than is read."""
+    UNREADABLE = "unreadable"
+    """The body is compressed in a way that was not asked for and cannot be undone."""
     TRUNCATED = "truncated"
     """The body ended early, or could not be decompressed."""
     TOO_LARGE = "too_large"
@@ -71,13 +80,16 @@ class Exchanging(Protocol):
 
 
 class Transport:
-    """A session with kept connections. TLS is verified; redirects, cookies and proxies of the
-    environment are not followed."""
+    """A session with kept connections. TLS is verified; redirects and cookies are not followed.
+
+    A proxy is the environment's (`proxies.proxy_for`).
+    """
 
     def __init__(self, *, timeout_seconds: float) -> None:
         """`timeout_seconds` runs from the moment of sending to the last byte of the body."""
         self._timeout_seconds = timeout_seconds
         self._session: aiohttp.ClientSession | None = None
+        self._proxies: dict[tuple[str, str], Proxy | None] = {}
 
     async def __aenter__(self) -> Self:
         # Of aiohttp's hooks these two run right before bytes are written, on kept connections and in
@@ -93,7 +105,12 @@ class Transport:
             connector=aiohttp.TCPConnector(limit=0),
             timeout=aiohttp.ClientTimeout(total=None, sock_connect=None),
             cookie_jar=aiohttp.DummyCookieJar(),
-            headers={"User-Agent": f"pai-collector/{__version__}", "Accept-Encoding": "gzip, deflate"},
+            headers={"User-Agent": f"pai-collector/{__version__}", "Accept-Encoding": ACCEPTED},
+            # Its own would fail on what a header wrongly claims.
+            auto_decompress=False,
+            max_line_size=HEADER_BYTES_MAX,
+            max_field_size=HEADER_BYTES_MAX,
+            max_headers=HEADERS_MAX,
             # A content type that nobody stated would not be part of a signature.
             skip_auto_headers=("Content-Type",),
             trace_configs=[trace],
@@ -118,16 +135,19 @@ class Transport:
         """
         if self._session is None:
             raise RuntimeError("the transport is used before it is entered")
-        flight = _Flight(request, depart, self._timeout_seconds)
+        url = _url(request)
+        proxy = self._proxy_for(url)
+        flight = _Flight(request, depart, self._timeout_seconds, proxy)
         connect_seconds = min(CONNECT_SECONDS_MAX, self._timeout_seconds)
         try:
             async with (
                 asyncio.timeout(connect_seconds) as flight.timeout,
                 self._session.request(
                     request.method,
-                    _url(request),
+                    url,
                     headers=request.headers,
                     data=request.body,
+                    proxy=None if proxy is None else proxy.url,
                     allow_redirects=False,
                     trace_request_ctx=flight,
                 ) as response,
@@ -142,6 +162,12 @@ class Transport:
         assert flight.refusal is not None
         raise flight.refusal
 
+    def _proxy_for(self, url: URL) -> Proxy | None:
+        origin = (url.scheme, url.authority)
+        if origin not in self._proxies:
+            self._proxies[origin] = proxy_for(f"{url.scheme}://{url.authority}")
+        return self._proxies[origin]
+
 
 class _Refused(Exception):
     """`depart` raised; its error is kept aside so that aiohttp does not take it for one of its own."""
@@ -150,13 +176,20 @@ class _Refused(Exception):
 class _Flight:
     """One request on its way, as the hooks see it."""
 
-    def __init__(self, request: HttpRequest, depart: Callable[[], Awaitable[None]], timeout_seconds: float) -> None:
+    def __init__(
+        self,
+        request: HttpRequest,
+        depart: Callable[[], Awaitable[None]],
+        timeout_seconds: float,
+        proxy: Proxy | None,
+    ) -> None:
         self.timeout: asyncio.Timeout | None = None
         self.response: aiohttp.ClientResponse | None = None
         self.refusal: Exception | None = None
         self._request = request
         self._depart = depart
         self._timeout_seconds = timeout_seconds
+        self._proxy = proxy
         self._departed = False
         self._body_begun = False
 
@@ -181,6 +214,8 @@ class _Flight:
 
     def failed(self, error: aiohttp.ClientError | OSError) -> Exchange:
         detail = _detail(error)
+        if self._proxy is not None:
+            detail += f", through the proxy {self._proxy}"
         if self.response is not None:
             failure = Failure.TIMEOUT if isinstance(error, TimeoutError) else Failure.TRUNCATED
             return Exchange(failure, detail, self.response.status, self.response.headers)
@@ -188,6 +223,8 @@ class _Flight:
             return Exchange(Failure.NO_CONNECTION, detail)
         if self._unwritten(error):
             return Exchange(Failure.STALE_CONNECTION, detail)
+        if isinstance(error, aiohttp.ClientResponseError):
+            return Exchange(Failure.NOT_HTTP, detail)
         return Exchange(Failure.TIMEOUT if isinstance(error, TimeoutError) else Failure.BROKEN, detail)
 
     def _unwritten(self, error: Exception) -> bool:
@@ -219,18 +256,35 @@ async def _read(response: aiohttp.ClientResponse, body_bytes_max: int) -> Exchan
     is_error = response.status >= 300
     bytes_max = min(body_bytes_max, ERROR_BYTES_MAX) if is_error else body_bytes_max
     body = bytearray()
-    async for chunk in response.content.iter_any():
-        body += chunk
-        if len(body) > bytes_max:
-            # Without this the rest would be read when the connection is given back.
-            response.close()
-            failure = None if is_error else Failure.TOO_LARGE
-            return Exchange(failure, f"more than {bytes_max} bytes", response.status, response.headers)
+    failure: Failure | None = None
+    detail = ""
+    try:
+        decompressor = decompressor_for(response.headers.get("Content-Encoding", ""))
+        async for chunk in response.content.iter_any():
+            body += decompressor.feed(chunk, bytes_max - len(body) + 1)
+            if len(body) > bytes_max:
+                failure, detail = Failure.TOO_LARGE, f"more than {bytes_max} bytes"
+                break
+        else:
+            body += decompressor.finish()
+    except UnreadableCoding as coding:
+        failure, detail = Failure.UNREADABLE, f"Content-Encoding {coding}"
+    except DecompressionFailed as error:
+        failure, detail = Failure.TRUNCATED, str(error)
+    if failure is not None:
+        # Without this the rest would be read when the connection is given back.
+        response.close()
+        return Exchange(None if is_error else failure, detail, response.status, response.headers)
     return Exchange(None, "", response.status, response.headers, bytes(body))
 
 
 def _detail(error: Exception) -> str:
     """What happened, in words that hold neither headers nor URL."""
+    if isinstance(error, aiohttp.ClientHttpProxyError):
+        return f"HTTP {error.status}"
+    if isinstance(error, aiohttp.ClientResponseError):
+        # The parser's words go on with the bytes that it met.
+        return " ".join(error.message.split("\n")[0].split(":")[0].split())[:100]
     # Another exception's text may quote the request.
     system = next((each for each in (getattr(error, "os_error", None), error) if isinstance(each, OSError)), None)
     text = system.strerror if system is not None else None

@@ -33,7 +33,7 @@ from collector.owner.prices import check_prices, prices_of
 from collector.owner.reloading import fixed_changes
 from collector.owner.set_aside import open_journal
 from collector.owner.shards import JournalMembership, check_discovery, quotas_of
-from collector.owner.streams import everything, stages
+from collector.owner.streams import everything, operations_of, stages
 from collector.pipeline.adopt import adopt_spend, stored_objects
 from collector.pipeline.budget import Budget, shared_prices
 from collector.pipeline.collecting import Collecting
@@ -46,6 +46,7 @@ from collector.pipeline.service import Service
 from collector.pipeline.ship import Shipper, Shipping
 from collector.pipeline.streams import ACCOUNT_SCOPE, Streams
 from collector.pipeline.without_store import KnownStreams, NoShipping
+from collector.proxies import proxy_for
 from collector.settings import SETTLE_AUTO_SECONDS, Settings
 from collector.shares import Share
 from collector.sources.inventory import InventorySource
@@ -211,6 +212,9 @@ class Owner:
     def _client(self, key: ApiKey) -> ApiClient:
         api = self.settings.api
         self.gateway = gateway_of(self.settings, key, self.clock, self.server_clock)
+        for url in {self.gateway.base_url(operation) for operation in operations_of(self.settings)}:
+            # An unusable one ends the start, not each call.
+            proxy_for(url)
         self.meter = JournalMeter(self.journal, self.server_clock, self.budget)
         return ApiClient(
             self.gateway,

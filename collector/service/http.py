@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import hmac
-import ipaddress
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -20,6 +19,7 @@ from collector.errors import CollectorError, ConfigError, UsageError
 from collector.owner.instance import Owner
 from collector.owner.measured import measured
 from collector.owner.status import status
+from collector.proxies import is_loopback
 from collector.service.page import STYLE_HASH, page
 from collector.telemetry.metrics import OPENMETRICS, TEXT
 
@@ -44,16 +44,6 @@ def split_address(listen: str) -> tuple[str, int]:
     """`127.0.0.1:9600` or `[::1]:9600` as host and port."""
     host, _, port = listen.rpartition(":")
     return host.strip("[]"), int(port)
-
-
-def is_loopback(host: str) -> bool:
-    """Whether a host, by name or address, is this machine and nothing else."""
-    if host.lower() == "localhost":
-        return True
-    try:
-        return ipaddress.ip_address(host.strip("[]")).is_loopback
-    except ValueError:
-        return False
 
 
 def check_listener(listen: str, token: str, key: str = "service.listen") -> None:

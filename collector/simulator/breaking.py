@@ -24,8 +24,12 @@ _NEEDS_ANSWER = frozenset(
         FaultKind.RESET_DURING,
         FaultKind.TRUNCATED,
         FaultKind.CUT_SHORT,
+        FaultKind.BIG_HEAD,
+        FaultKind.PLAIN_AS_GZIP,
+        FaultKind.BROTLI,
     }
 )
+_BIG_HEAD = {"X-Trace": "x" * (64 << 10)} | {f"X-Trace-{i}": str(i) for i in range(300)}
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,6 +95,10 @@ def replacement(fault: Fault, request_id: str) -> Answer:
             return Answer(200, msgspec.json.encode(body))
         case FaultKind.RESET_BEFORE:
             return Answer(0, b"", transport=fault.kind)
+        case FaultKind.NO_CONTENT:
+            return Answer(204, b"")
+        case FaultKind.REDIRECT:
+            return Answer(307, b"", headers={"Location": "https://elsewhere.example.test/"})
         case _:
             raise AssertionError(fault.kind)
 
@@ -110,6 +118,12 @@ def spoiled(fault: Fault, operation: Operation, good: Answer) -> Answer:
             return Answer(200, half, headers=good.headers)
         case FaultKind.CUT_SHORT | FaultKind.RESET_DURING:
             return Answer(200, body, headers=good.headers, transport=fault.kind)
+        case FaultKind.BIG_HEAD:
+            return Answer(200, body, good.rows, headers=good.headers | _BIG_HEAD)
+        case FaultKind.PLAIN_AS_GZIP:
+            return Answer(200, body, good.rows, headers=good.headers | {"Content-Encoding": "gzip"})
+        case FaultKind.BROTLI:
+            return Answer(200, body, headers=good.headers | {"Content-Encoding": "br"})
         case _:
             raise AssertionError(fault.kind)
 

@@ -34,6 +34,11 @@ the answer wins, and those that only bend it all apply.
     changing_total      Total is off by one, up or down with the ordinal
     type_drift          records in other shapes (`collector.simulator.drift`)      shapes (all placeable), share (1)
     total_text          Total is a string
+    big_head            the answer with a header of 64 KiB and 300 more
+    plain_as_gzip       the answer, not compressed, with `Content-Encoding: gzip`
+    brotli              the answer with `Content-Encoding: br`, which was not asked for
+    no_content          204 and no body
+    redirect            307 to another host
 
 `repeated_token` and `expired_token` look only at calls that carry a NextToken, `disorder` only at
 those that do not (a listing stays in the order it began in); other calls are not even counted as
@@ -82,6 +87,11 @@ class FaultKind(enum.StrEnum):
     CHANGING_TOTAL = "changing_total"
     TYPE_DRIFT = "type_drift"
     TOTAL_TEXT = "total_text"
+    BIG_HEAD = "big_head"
+    PLAIN_AS_GZIP = "plain_as_gzip"
+    BROTLI = "brotli"
+    NO_CONTENT = "no_content"
+    REDIRECT = "redirect"
 
 
 DELAYS = frozenset({FaultKind.LATENCY, FaultKind.HANG})

@@ -20,8 +20,7 @@ class ServerAddress:
     user: str
 
     def __str__(self) -> str:
-        host = f"[{self.host}]" if ":" in self.host else self.host
-        return f"{self.scheme}://{self.user}@{host}:{self.port}/{DATABASE}"
+        return f"{self.scheme}://{self.user}@{url_host(self.host)}:{self.port}/{DATABASE}"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +29,11 @@ class Credentials:
 
     password: str = field(default="", repr=False)
     token: str = field(default="", repr=False)
+
+
+def url_host(host: str) -> str:
+    """Spell a host as a URL does: an IPv6 address in brackets."""
+    return f"[{host}]" if ":" in host else host
 
 
 def parse_address(url: str) -> ServerAddress:

@@ -15,7 +15,8 @@ import msgspec
 
 from collector.errors import StoreUnavailable, UsageError
 from collector.journal.packing import packed
-from collector.store.address import Credentials, ServerAddress
+from collector.proxies import exempt_host, proxy_for
+from collector.store.address import Credentials, ServerAddress, url_host
 from collector.store.base import DATABASE, QueryAnswer, QueryLimits
 from collector.store.cluster import clustered, on_cluster
 from collector.store.inserts import INSERT_SETTINGS, count_rows, first_words
@@ -92,6 +93,10 @@ class ServerStore:
 
         # What the server says, not the first 240 characters of it.
         common.set_setting("max_error_size", ERROR_CHARACTERS_MAX)
+        proxy = proxy_for(f"{address.scheme}://{url_host(address.host)}:{address.port}")
+        if proxy is None:
+            # Without one the driver would read the environment by a rule of its own, and send the password there.
+            exempt_host(address.host)
         try:
             client = await get_async_client(
                 interface=address.scheme,
@@ -111,9 +116,12 @@ class ServerStore:
                 # Lists of scopes and times are longer than an address may be.
                 form_encode_query_params=True,
                 show_clickhouse_errors=True,
+                http_proxy=proxy.url if proxy is not None and address.scheme == "http" else None,
+                https_proxy=proxy.url if proxy is not None and address.scheme == "https" else None,
             )
         except Exception as error:
-            raise server_failure(f"opening the store {address}", error, address) from None
+            through = "" if proxy is None else f" through the proxy {proxy}"
+            raise server_failure(f"opening the store {address}{through}", error, address) from None
         try:
             check_version(str(client.server_version), address)
             store = cls(address, client, cluster)

@@ -17,7 +17,8 @@ import structlog
 from collector import __version__
 from collector.api.products.pai_llm_trace import GetXtraceTokenAnswer
 from collector.clock import Clock
-from collector.errors import CollectorError
+from collector.errors import CollectorError, ConfigError
+from collector.proxies import proxy_for
 from collector.redaction import redact, register_secret
 from collector.telemetry.otlp import rejected_spans
 
@@ -138,10 +139,14 @@ class Uploader:
     async def _post(self, body: bytes) -> tuple[_Verdict, str]:
         assert self._session is not None, "entered before it sends"
         try:
-            async with self._session.post(self._address, data=body, allow_redirects=False) as response:
+            proxy = proxy_for(self._address)
+            via = None if proxy is None else proxy.url
+            async with self._session.post(self._address, data=body, allow_redirects=False, proxy=via) as response:
                 status = response.status
                 self.retry_after_seconds = _seconds(response.headers.get("Retry-After", ""))
                 answer = await response.content.read(ANSWER_BYTES_MAX)
+        except ConfigError as error:
+            return _Verdict.LATER, f"not sent: {error}"
         except (aiohttp.ClientError, TimeoutError, OSError, ValueError) as error:
             return _Verdict.LATER, f"not sent: {type(error).__name__}"
         if 200 <= status < 300:

@@ -45,7 +45,15 @@ REPEATED = [
     Fault(kind=FaultKind.CUT_SHORT, probability=0.15),
     Fault(kind=FaultKind.REPEATED_TOKEN, probability=0.15),
     Fault(kind=FaultKind.LATENCY, probability=0.2, seconds_max=0.1),
+    Fault(kind=FaultKind.BROTLI, probability=0.15),
+    Fault(kind=FaultKind.NO_CONTENT, probability=0.15),
+    # Read as if nothing were odd.
+    Fault(kind=FaultKind.BIG_HEAD),
+    Fault(kind=FaultKind.PLAIN_AS_GZIP),
+    # Repeated once, and the account is not stopped.
+    Fault(kind=FaultKind.UNAUTHORIZED, arrivals=(5, 40, 75)),
 ]
+HARMLESS = (FaultKind.LATENCY, FaultKind.BIG_HEAD, FaultKind.PLAIN_AS_GZIP)
 
 
 @pytest.mark.parametrize("fault", REPEATED, ids=lambda fault: fault.kind.value)
@@ -62,7 +70,7 @@ async def test_rows_equal_the_truth_whatever_happens(tmp_path: Path, fault: Faul
         metered = await fetch(configuration, "SELECT sum(calls), sumIf(calls, code != '') FROM api_calls")
         stats = api.stats["ListSyslogs"]
         assert metered[0][0] == stats.calls
-        if fault.kind is not FaultKind.LATENCY:
+        if fault.kind not in HARMLESS:
             assert metered[0][1] > 0
 
 
@@ -77,6 +85,17 @@ async def test_an_answer_that_is_too_large_fails_its_stream_alone(tmp_path: Path
 
         truth = true_syslogs(world, world.node_ids, NOW - LOOKBACK, NOW - SETTLE)
         assert not differences(truth, await stored_syslogs(configuration))
+
+
+async def test_a_redirect_is_reported_with_its_host(tmp_path: Path) -> None:
+    """It is not followed, and costs one call for each stream."""
+    world = World(SEED, 1, 1, lines_per_second=1.0)
+    async with simulator(world, faults=[Fault(kind=FaultKind.REDIRECT)]) as api:
+        configuration = settings(tmp_path, api.base_url, targets={"nodes": tuple(world.node_ids)})
+        (error,) = (await run_once(configuration)).failures.values()
+
+        assert "redirects to https://elsewhere.example.test/ (HTTP 307" in str(error)
+        assert api.stats["ListSyslogs"].calls == 1
 
 
 async def test_a_cursor_that_dies_loses_and_doubles_nothing(tmp_path: Path) -> None:

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 
 import pytest
+from aiohttp import web
 
 from collector.api.credentials import AccessKey, StaticCredentials
+from collector.api.reactions import StaleSignatureError
 from collector.errors import CredentialsError, ForbiddenError
 from tests.integration.test_client import CREATE_DIAGNOSTIC_TASK, PAGE, calling, error_reply, scripted, serve
 
@@ -89,3 +91,22 @@ async def test_a_missing_right_names_its_policy() -> None:
 
         assert "AliyunPAIFullAccess" in raised.value.hint
         assert "eflo:ListSyslogs" in raised.value.hint
+
+
+async def test_refusals_with_answers_between_stop_nothing() -> None:
+    """A gateway of which one server in three refuses a good key costs calls, and at worst a call that fails for now."""
+    count = 0
+
+    async def handler(request: web.Request) -> web.StreamResponse:
+        nonlocal count
+        count += 1
+        return error_reply(401) if count % 3 == 2 else web.json_response(PAGE)
+
+    async with serve(handler) as service, calling(service.base_url) as api:
+        results = [
+            await asyncio.gather(*(api.syslogs(f"n{i}") for i in range(5)), return_exceptions=True) for _ in range(9)
+        ]
+
+        assert not api.client.gate.account_stopped
+        failures = [result for batch in results for result in batch if isinstance(result, BaseException)]
+        assert all(type(failure) is StaleSignatureError for failure in failures)

@@ -572,6 +572,7 @@ SPOILED: dict[FaultKind, Callable[[Reply], bool]] = {
     FaultKind.HTML_502: lambda r: r.status == 502 and b"Bad Gateway" in r.body,
     FaultKind.INVALID_JSON: lambda r: r.status == 200 and b"{'RequestId'" in r.body,
     FaultKind.EMPTY_BODY: lambda r: r.status == 200 and r.body == b"",
+    FaultKind.NO_CONTENT: lambda r: r.status == 204 and r.body == b"",
     FaultKind.TRUNCATED: lambda r: r.status == 200 and r.body.startswith(b'{"RequestId"') and not r.body.endswith(b"}"),
     FaultKind.NOT_UTF8: lambda r: r.status == 200 and b"\xff\xfe" in r.body and b'"Logs"' in r.body,
 }

@@ -65,7 +65,7 @@ _POINTS = tuple(Point)
 _ERRORS = (
     FaultKind.ERROR_500, FaultKind.ERROR_503, FaultKind.HTML_200, FaultKind.INVALID_JSON, FaultKind.EMPTY_BODY,
     FaultKind.TRUNCATED, FaultKind.CODE_IN_200, FaultKind.RESET_BEFORE, FaultKind.RESET_DURING, FaultKind.THROTTLE_429,
-    FaultKind.CHANGING_TOTAL,
+    FaultKind.CHANGING_TOTAL, FaultKind.BROTLI, FaultKind.NO_CONTENT, FaultKind.PLAIN_AS_GZIP,
 )  # fmt: skip
 
 
@@ -453,6 +453,8 @@ def _faults_of(kind: Kind, random: Random) -> tuple[Fault, ...]:
             return (Fault(kind=FaultKind.REPEATED_TOKEN, probability=0.5),)
         case Kind.DISORDER:
             return (Fault(kind=FaultKind.DISORDER),)
+        case Kind.KEY_REFUSED_ONCE:
+            return (Fault(kind=FaultKind.UNAUTHORIZED, times_max=1),)
         case _:
             chosen = random.sample(_ERRORS, 3)
             return tuple(Fault(kind=each, probability=0.3) for each in chosen)

@@ -39,6 +39,7 @@ class Kind(StrEnum):
     QUOTA_CUT = "quota cut"
     KEY_REVOKED = "credentials expire"
     CLOCK_STEP = "clock step"
+    KEY_REFUSED_ONCE = "good key refused once"
 
 
 CRASHES = frozenset(

@@ -95,6 +95,8 @@ class Wire:
             return Exchange(_FAILURES[answer.transport], "broken on purpose", answer.status, CIMultiDict(date))
         if len(answer.body) > body_bytes_max:
             return Exchange(Failure.TOO_LARGE, "too large", answer.status, CIMultiDict(date))
+        if answer.headers.get("Content-Encoding") == "br":
+            return Exchange(Failure.UNREADABLE, "Content-Encoding br", answer.status, CIMultiDict(date))
         said = self.rewrite(call.path, answer.body) if answer.status == 200 else answer.body
         return Exchange(None, "", answer.status, CIMultiDict(answer.headers | told | date), said)
 

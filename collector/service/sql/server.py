@@ -19,7 +19,7 @@ import aiohttp
 from aiohttp import web
 
 from collector.errors import QueryError, StoreError
-from collector.service.http import is_loopback
+from collector.proxies import is_loopback
 from collector.service.sql.accounts import Accounts, Executor
 from collector.service.sql.compression import Compressor, chosen, compressor, decompress
 from collector.service.sql.exceptions import (
