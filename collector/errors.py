@@ -160,6 +160,15 @@ class StoreUnavailable(StoreError):
     """The store cannot be reached or is out of room; the same bytes may be sent again."""
 
 
+class StoreTooLarge(StoreUnavailable):
+    """The store refused the work for its size; a smaller part may succeed."""
+
+    def __init__(self, message: str, *, hint: str = "", is_certain: bool = False) -> None:
+        """`is_certain`: the size alone decided, not what else the store had in memory at the time."""
+        super().__init__(message, hint=hint)
+        self.is_certain = is_certain
+
+
 class StoreRefused(StoreError):
     """The store can never take these bytes."""
 

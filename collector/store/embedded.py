@@ -38,7 +38,9 @@ SPOOL_FOLDER = "spool"
 _INSERT_SETTINGS = "deduplicate_insert_select = 'force_enable', " + ", ".join(
     f"{name} = {value}" for name, value in INSERT_SETTINGS.items()
 )
-_FETCH_SETTINGS = "max_execution_time = 300, max_threads = 2, output_format_json_validate_utf8 = 1"
+_FETCH_SETTINGS = (
+    "max_execution_time = 300, max_threads = 2, output_format_json_validate_utf8 = 1, result_overflow_mode = 'throw'"
+)
 _WRAPPED = re.compile(r"LowCardinality\((\w+)\)|SimpleAggregateFunction\(\w+, (.*)\)$")
 _ROWS = msgspec.json.Decoder(list[Any])
 
@@ -57,7 +59,8 @@ class EmbeddedStore:
         # The writer's handle is chDB's own: clickhouse-connect does not pass on how many rows a statement read.
         self._writer = _Lane("store-write", lambda: connect(self._connection_string))
         self._fetcher = _Lane("store-fetch", self._client)
-        self._reader = Reader(self._connection_string)
+        self._insert_settings = f"{_INSERT_SETTINGS}, max_memory_usage = {limits.query_bytes_max}"
+        self._reader = Reader(self._connection_string, memory_bytes_max=limits.query_bytes_max)
 
     @classmethod
     async def open(cls, path: Path, limits: EngineLimits | None = None) -> EmbeddedStore:
@@ -157,7 +160,7 @@ class EmbeddedStore:
             # then filled by the block: value by value, as a parser does it, costs more than all the rest.
             result = handle.query(
                 f"INSERT INTO {quoted_name(DATABASE)}.{quoted_name(table)} ({names})"
-                f" SETTINGS {_INSERT_SETTINGS}, insert_deduplication_token = {literal(token)}"
+                f" SETTINGS {self._insert_settings}, insert_deduplication_token = {literal(token)}"
                 f" SELECT {names} FROM file({literal(str(spooled))}, 'JSONCompactEachRow',"
                 f" {literal(self._structure(handle, table, columns))})",
                 "TabSeparated",
@@ -237,7 +240,10 @@ class EmbeddedStore:
             database=DATABASE,
             chdb_options={"config-file": str(self.path / CONFIG_FILE)},
         )
-        client.command(f"SET {_FETCH_SETTINGS}")
+        client.command(
+            f"SET {_FETCH_SETTINGS}, max_result_bytes = {self._limits.fetch_bytes_max},"
+            f" max_memory_usage = {self._limits.query_bytes_max}"
+        )
         return client
 
 

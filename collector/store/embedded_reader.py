@@ -50,8 +50,10 @@ class Question:
 class Reader:
     """Runs readers' SQL."""
 
-    def __init__(self, connection_string: str) -> None:
+    def __init__(self, connection_string: str, *, memory_bytes_max: int) -> None:
+        """`memory_bytes_max` bounds every query, whatever its own limits allow."""
         self._connection_string = connection_string
+        self._memory_bytes_max = memory_bytes_max
         self._threads = ThreadPoolExecutor(
             max_workers=QUERIES_MAX, thread_name_prefix="store-query", initializer=stand_back
         )
@@ -108,7 +110,7 @@ class Reader:
         handle.query(f"USE {quoted_name(DATABASE if database == _DEFAULT else database)}")
         if self._vocabulary is None:
             self._vocabulary = _vocabulary(handle)
-        handle.query(f"SET {_settings(answer.name, question)}")
+        handle.query(f"SET {_settings(answer.name, question, self._memory_bytes_max)}")
         statement, own_format = _canonical(handle, sql)
         if question.format and own_format:
             raise Refused(f"leave FORMAT {own_format} out: the format is chosen beside the SQL")
@@ -153,7 +155,7 @@ def _vocabulary(handle: Any) -> Vocabulary:
     )
 
 
-def _settings(name: str, question: Question) -> str:
+def _settings(name: str, question: Question, memory_bytes_max: int) -> str:
     """One SET for a reader's handle. `readonly` comes last: nothing can be set after it."""
     limits = question.limits
     values: dict[str, object] = {
@@ -165,7 +167,7 @@ def _settings(name: str, question: Question) -> str:
         "max_result_rows": limits.rows_max,
         "max_result_bytes": limits.bytes_max,
         "result_overflow_mode": question.settings.get("result_overflow_mode", "throw"),
-        "max_memory_usage": limits.memory_bytes_max,
+        "max_memory_usage": min(limits.memory_bytes_max, memory_bytes_max),
         "max_threads": limits.threads_max,
         "max_block_size": _BLOCK_ROWS,
         "max_query_size": _CANONICAL_BYTES_MAX,

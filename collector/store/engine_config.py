@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Self
 from xml.sax.saxutils import escape
+
+from collector.memory import MemoryBounds
 
 _MIB = 1 << 20
 
@@ -13,10 +16,24 @@ class EngineLimits:
     """What the embedded engine may take of the machine."""
 
     memory_bytes_max: int = 1536 * _MIB
-    """Of the whole process as the engine sees it; beyond, queries and inserts fail with code 241."""
+    """Of the whole process as the engine counts it; beyond, queries and inserts fail with code 241."""
+    query_bytes_max: int = 512 * _MIB
+    """Of one query or one insert."""
+    fetch_bytes_max: int = 256 * _MIB
+    """Of the result of one of the program's own reads."""
     cache_bytes_max: int = 64 * _MIB
     """Of each cache that reads of MergeTree tables fill."""
     merge_threads: int = 2
+
+    @classmethod
+    def of(cls, bounds: MemoryBounds) -> Self:
+        """Return the limits that follow from the memory of the process."""
+        return cls(
+            memory_bytes_max=bounds.engine,
+            query_bytes_max=bounds.query,
+            fetch_bytes_max=bounds.fetch,
+            cache_bytes_max=min(64 * _MIB, bounds.engine // 16),
+        )
 
     def server_settings(self) -> dict[str, int]:
         """Name and value of every server setting that is fixed."""

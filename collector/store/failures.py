@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-from collector.errors import QueryError, StoreRefused, StoreUnavailable
+from collector.errors import QueryError, StoreRefused, StoreTooLarge, StoreUnavailable
 
 REFUSED_CODES = frozenset(
     {
@@ -51,6 +51,23 @@ REFUSED_CODES = frozenset(
 )
 """Codes for which the same bytes fail for ever. Any other code may be the moment's, so it is tried again:
 a wrong guess this way costs time, the other way it costs rows."""
+
+MEMORY_CODES = frozenset(
+    {
+        173,  # CANNOT_ALLOCATE_MEMORY
+        241,  # MEMORY_LIMIT_EXCEEDED
+    }
+)
+"""Codes of work that was too large for the memory that was free at that moment."""
+SIZE_CODES = frozenset(
+    {
+        158,  # TOO_MANY_ROWS
+        229,  # QUERY_IS_TOO_LARGE
+        307,  # TOO_MANY_BYTES
+        396,  # TOO_MANY_ROWS_OR_BYTES
+    }
+)
+"""Codes of work that exceeds a fixed limit of the store."""
 
 _HINTS = {
     159: "ask for a shorter range of time, or aggregate",
@@ -115,6 +132,8 @@ def write_failure(what: str, error: BaseException) -> StoreUnavailable | StoreRe
 def told_failure(what: str, text: str, code: int, name: str, *, hint: str = "") -> StoreUnavailable | StoreRefused:
     """The error of an insert, a statement or a read, once its code is known; 0 where there is none."""
     message = f"{what}: {readable(text)}" + (f" ({name or 'code'} {code})" if code else "")
+    if code in MEMORY_CODES or code in SIZE_CODES:
+        return StoreTooLarge(message, hint=hint, is_certain=code in SIZE_CODES)
     kind = StoreRefused if code in REFUSED_CODES else StoreUnavailable
     return kind(message, hint=hint)
 

@@ -31,7 +31,8 @@ VERSION_MIN: Final = (26, 3)
 CONNECTIONS_MAX: Final = 16
 CONNECT_SECONDS_MAX: Final = 10.0
 FETCH_SECONDS_MAX: Final = 300
-FETCH_BYTES_MAX: Final = 1 << 30
+FETCH_BYTES_MAX: Final = 256 << 20
+"""Result of one of the program's own reads, unless the memory of the process sets less."""
 ERROR_CHARACTERS_MAX: Final = 4_000
 
 _SETTINGS_OF_INSERTS: Final[Mapping[str, int | str]] = {
@@ -45,7 +46,6 @@ _SETTINGS_OF_INSERTS: Final[Mapping[str, int | str]] = {
 _SETTINGS_OF_FETCHES: Final[Mapping[str, int | str]] = {
     "max_execution_time": FETCH_SECONDS_MAX,
     "max_threads": 2,
-    "max_result_bytes": FETCH_BYTES_MAX,
     "result_overflow_mode": "throw",
     "output_format_json_validate_utf8": 1,
     "output_format_json_quote_64bit_integers": 0,
@@ -61,7 +61,9 @@ _ROWS = msgspec.json.Decoder(list[Any])
 class ServerStore:
     """A `Store` on a server. Make it with `open`. Several processes may share one."""
 
-    def __init__(self, address: ServerAddress, client: AsyncClient, cluster: str) -> None:
+    def __init__(
+        self, address: ServerAddress, client: AsyncClient, cluster: str, fetch_bytes_max: int = FETCH_BYTES_MAX
+    ) -> None:
         self._address = address
         self._client = client
         self._cluster = cluster
@@ -71,7 +73,11 @@ class ServerStore:
             **{name: value for name, value in _SETTINGS_OF_INSERTS.items() if name in known or name not in _NEWER},
             **(_SETTINGS_OF_CLUSTER_INSERTS if cluster else {}),
         }
-        self._fetch_settings = {**(_SETTINGS_OF_CLUSTER_READS if cluster else {}), **_SETTINGS_OF_FETCHES}
+        self._fetch_settings = {
+            **(_SETTINGS_OF_CLUSTER_READS if cluster else {}),
+            **_SETTINGS_OF_FETCHES,
+            "max_result_bytes": fetch_bytes_max,
+        }
         self._reader = ServerReader(client, address, _SETTINGS_OF_CLUSTER_READS if cluster else {})
 
     @classmethod
@@ -83,6 +89,7 @@ class ServerStore:
         cluster: str = "",
         timeout_seconds: float = 60.0,
         ca_file: str = "",
+        fetch_bytes_max: int = FETCH_BYTES_MAX,
     ) -> ServerStore:
         """Connect, and make the database where there is none.
 
@@ -124,7 +131,7 @@ class ServerStore:
             raise server_failure(f"opening the store {address}{through}", error, address) from None
         try:
             check_version(str(client.server_version), address)
-            store = cls(address, client, cluster)
+            store = cls(address, client, cluster, fetch_bytes_max)
             await store._make_database()
         except BaseException:
             await client.close()

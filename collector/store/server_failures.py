@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from typing import Final
 
-from collector.errors import CollectorError, QueryError, StoreRefused, StoreUnavailable
+from collector.errors import CollectorError, QueryError, StoreRefused, StoreTooLarge, StoreUnavailable
 from collector.store.address import ServerAddress
 from collector.store.failures import error_code, error_name, told_failure, told_query_failure
 
@@ -24,6 +24,7 @@ _HINTS: Final = {
     497: GRANTS_HINT,
 }
 _UNKNOWN_TABLE: Final = 60
+_TOO_LARGE: Final = "HTTP status 413: "
 
 # What clickhouse-connect puts around the server's own words.
 _FRAME = re.compile(r"^Received ClickHouse exception, code: \d+, server response: ", re.DOTALL)
@@ -53,6 +54,9 @@ def server_failure(
         return StoreRefused(f"{what}: there is no such table ({name} {code})")
     if not code:
         text = f"{text} ({address.scheme}://{address.host}:{address.port})"
+        if text.startswith(_TOO_LARGE):
+            # A proxy in front of the server limits the size of requests.
+            return StoreTooLarge(f"{what}: {text}", is_certain=True)
     return told_failure(what, text, code, name, hint=_HINTS.get(code, ""))
 
 
