@@ -21,7 +21,7 @@ from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SI
 from collector.simulator.faults import Fault
 from collector.simulator.promptness import count_promptly
 from collector.simulator.server import serve
-from collector.simulator.world import World
+from collector.simulator.world import LongLines, World
 
 
 def _quota(text: str) -> tuple[str, int]:
@@ -39,6 +39,10 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--users-per-group", type=int, help="records of a snapshot; 3 to 40 without it")
     parser.add_argument("--density", type=float, default=1.0, help="multiplies how much is logged")
     parser.add_argument("--lines-per-second", type=float, help="all nodes log alike, at this rate")
+    parser.add_argument(
+        "--long-lines", type=int, nargs=2, metavar=("PER_SECOND", "BYTES"),
+        help="the first node logs so many more lines in every second, each of so many bytes",
+    )  # fmt: skip
     parser.add_argument("--no-bursts", action="store_true")
     parser.add_argument("--key", default=SIMULATOR_KEY, help="the bearer key that is taken")
     parser.add_argument("--access-key-id", default=ACCESS_KEY_ID, help="the access key that is taken")
@@ -72,6 +76,9 @@ async def _run(arguments: argparse.Namespace) -> None:
         bursts=not arguments.no_bursts,
         lines_per_second=arguments.lines_per_second,
     )
+    if arguments.long_lines is not None:
+        per_second, size = arguments.long_lines
+        world.add_long(LongLines(world.node_ids[0], 0, 1 << 32, per_second, size))
     simulator = await serve(
         world,
         key=arguments.key,

@@ -20,7 +20,7 @@ from collector.simulator.world import Record, World
 Bounds = Literal["closed", "half_open"]
 """Whether `ToTime` belongs to the range. The service does not say, so a client has to live with both."""
 
-CACHED_ROWS_MAX = 100_000
+CACHED_BYTES_MAX = 64 << 20
 _ASCENDING, _DESCENDING, _SHUFFLED = "asc", "desc", "shuffled"
 _encode = msgspec.json.Encoder().encode
 
@@ -38,10 +38,10 @@ class Row(NamedTuple):
 class RowCache:
     """Encoded records by node and second, the least recently used dropped first."""
 
-    def __init__(self, world: World, rows_max: int = CACHED_ROWS_MAX) -> None:
+    def __init__(self, world: World, bytes_max: int = CACHED_BYTES_MAX) -> None:
         self._world = world
-        self._rows_max = rows_max
-        self._rows = 0
+        self._bytes_max = bytes_max
+        self._bytes = 0
         self._seconds: OrderedDict[tuple[str, int, int], list[Row]] = OrderedDict()
 
     def rows(self, node_id: str, second: int) -> list[Row]:
@@ -53,10 +53,10 @@ class RowCache:
             return rows
         rows = [_row(record, record.wire) for record in self._world.records(node_id, second)]
         self._seconds[key] = rows
-        self._rows += len(rows)
-        while self._rows > self._rows_max and len(self._seconds) > 1:
+        self._bytes += _size(rows)
+        while self._bytes > self._bytes_max and len(self._seconds) > 1:
             _, dropped = self._seconds.popitem(last=False)
-            self._rows -= len(dropped)
+            self._bytes -= _size(dropped)
         return rows
 
 
@@ -168,6 +168,10 @@ class SyslogListing:
             _row(record, drift_syslog(record.wire, syslog_shape(record, drift.shapes, drift.share, self.seed)))
             for record in self.world.records(node_id, second)
         ]
+
+
+def _size(rows: list[Row]) -> int:
+    return sum(len(row.encoded) for row in rows)
 
 
 def _row(record: Record, value: Any) -> Row:

@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import lru_cache
+from random import Random
 from typing import Any, NamedTuple
 
 from collector.simulator import usage
@@ -32,6 +33,7 @@ _BURST_ONE_IN = {Profile.QUIET: 12, Profile.NORMAL: 4, Profile.BUSY: 2}
 _LINES_A_SECOND = {Profile.NORMAL: 0.3, Profile.BUSY: 4.0}
 _QUIET_LINES_A_MINUTE = 1 / 3
 
+_LONG_SEQUENCE = 500_000
 _LATE_SEQUENCE = 1_000_000
 """Late rows stand behind all others of their second."""
 
@@ -69,6 +71,25 @@ class LateRows:
             raise ValueError(f"late rows are read after they happened: visible_at {self.visible_at}, end {self.end}")
 
 
+@dataclass(frozen=True, slots=True)
+class LongLines:
+    """More lines of a node: `per_second` in every second of `start <= Time < end`, each with a message of `bytes`.
+
+    With `is_equal` all lines of a second are the same.
+    """
+
+    node_id: str
+    start: int
+    end: int
+    per_second: int
+    bytes: int
+    is_equal: bool = False
+
+    def __post_init__(self) -> None:
+        if self.start >= self.end or self.per_second < 1 or self.bytes < 1:
+            raise ValueError(f"long lines need start < end, per_second >= 1 and bytes >= 1, got {self}")
+
+
 class World:
     """A PAI account: nodes that log, resource groups that are used.
 
@@ -89,6 +110,7 @@ class World:
         bursts: bool = True,
         lines_per_second: float | None = None,
         late: Iterable[LateRows] = (),
+        long: Iterable[LongLines] = (),
     ) -> None:
         self.seed = seed
         self._nodes = {node.node_id: node for node in make_nodes(seed, node_count, nodes_per_cluster)}
@@ -102,6 +124,9 @@ class World:
         self._minute = lru_cache(maxsize=16_384)(self._lay_out_minute)
         for rows in late:
             self.add_late(rows)
+        self._long: dict[str, list[LongLines]] = {}
+        for lines in long:
+            self.add_long(lines)
 
     @property
     def node_ids(self) -> list[str]:
@@ -155,15 +180,21 @@ class World:
             added.append(record)
         return added
 
+    def add_long(self, lines: LongLines) -> None:
+        """Let a node log long lines. KeyError for a node that does not exist."""
+        self._long.setdefault(self._nodes[lines.node_id].node_id, []).append(lines)
+
     def active_seconds(self, node_id: str, first: int, last: int) -> Iterator[int]:
         """The seconds of the closed range `[first, last]` in which the node logged anything, ascending."""
         node = self._nodes[node_id]
         late = self._late.get(node_id, {})
+        long = self._long.get(node_id, ())
         for minute in range(first // 60, last // 60 + 1):
             seconds: Iterable[int] = self._minute(node, minute)
-            if late:
-                start = minute * 60
-                seconds = sorted({*seconds, *(s for s in range(start, start + 60) if s in late)})
+            if late or long:
+                whole = range(minute * 60, minute * 60 + 60)
+                more = {s for s in whole if s in late or any(lines.start <= s < lines.end for lines in long)}
+                seconds = sorted({*seconds, *more})
             for second in seconds:
                 if first <= second <= last:
                     yield second
@@ -172,7 +203,22 @@ class World:
         """All records of the node with this event time, visible or not, late ones last."""
         node = self._nodes[node_id]
         records = self._generate(node, second, self._minute(node, second // 60).get(second, 0))
+        for lines in self._long.get(node_id, ()):
+            if lines.start <= second < lines.end:
+                records += self._long_records(node, second, lines)
         return records + self._late.get(node_id, {}).get(second, [])
+
+    def _long_records(self, node: Node, second: int, lines: LongLines) -> list[Record]:
+        visible_at = second + PACK_SECONDS
+        frame = _frame(node, second, visible_at, second // PACK_SECONDS)
+        found = []
+        for place in range(lines.per_second):
+            wire = frame.copy()
+            wire["Msg"] = _long_message(
+                key_of("long", self.seed, node.key, second, 0 if lines.is_equal else place), lines.bytes
+            )
+            found.append(Record(second, _LONG_SEQUENCE + place, visible_at, wire))
+        return found
 
     def window(self, node_id: str, first: int, last: int, now: int) -> list[Record]:
         """What the service returns at `now` for the closed range `[first, last]`, by time, then sequence."""
@@ -292,6 +338,11 @@ def _wire(frame: dict[str, str], node: Node, h: int, line: Line) -> dict[str, st
     wire["Syslogtag"] = line.tag
     wire["TagPath"] = line.path
     return wire
+
+
+def _long_message(key: int, size: int) -> str:
+    """Hexadecimal digits, which compress to half: more like a dump than like prose."""
+    return Random(key).randbytes(size // 2 + 1).hex()[:size]
 
 
 def _count_tables(density: float, lines_per_second: float | None) -> dict[Profile, tuple[int, ...]]:
