@@ -9,13 +9,18 @@ from __future__ import annotations
 import asyncio
 import os
 from collections import deque
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from contextvars import ContextVar
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
 MIB: Final = 1 << 20
+
+SMALL_BODY_BYTES: Final = 256 << 10
+BODY_EXPANSION: Final = 6
+"""Bytes in memory for each byte of a large body: as received, decoded, as rows, and as lines on their way to disk."""
 
 CGROUP_ROOT: Final = Path("/sys/fs/cgroup")
 PROCESS_CGROUPS: Final = Path("/proc/self/cgroup")
@@ -80,18 +85,23 @@ class MemoryPool:
     @asynccontextmanager
     async def hold(self, size: int) -> AsyncIterator[None]:
         """Hold `size` bytes; what exceeds the pool holds all of it, and so is alone."""
-        size = min(size, self.size)
-        await self._take(size)
+        size = await self.take(size)
         try:
             yield
         finally:
-            self._held -= size
-            self._hand_out()
+            self.give_back(size)
 
-    async def _take(self, size: int) -> None:
+    def give_back(self, size: int) -> None:
+        """Return bytes that `take` has taken."""
+        self._held -= size
+        self._hand_out()
+
+    async def take(self, size: int) -> int:
+        """Wait for `size` bytes, at most all of the pool, and take them; return how many they are."""
+        size = min(size, self.size)
         if not self._waiting and self._held + size <= self.size:
             self._held += size
-            return
+            return size
         turn = asyncio.get_running_loop().create_future()
         self._waiting.append((turn, size))
         try:
@@ -103,6 +113,7 @@ class MemoryPool:
                 self._waiting.remove((turn, size))
             self._hand_out()
             raise
+        return size
 
     def _hand_out(self) -> None:
         while self._waiting and self._held + self._waiting[0][1] <= self.size:
@@ -110,6 +121,55 @@ class MemoryPool:
             if not turn.done():
                 self._held += size
                 turn.set_result(None)
+
+
+class PageMemory:
+    """What one response, and what is made of it, holds of a pool until its page is committed.
+
+    Small responses hold nothing: as many as may be under way take less than one large response.
+    """
+
+    def __init__(self, pool: MemoryPool) -> None:
+        self._pool = pool
+        self._held = 0
+
+    @property
+    def is_held(self) -> bool:
+        """Whether memory is held for a large body already."""
+        return self._held > 0
+
+    async def expect(self, size: int) -> None:
+        """Wait until a body of `size` bytes may be read."""
+        if size > SMALL_BODY_BYTES and not self._held:
+            self._held = await self._pool.take(size * BODY_EXPANSION)
+
+    def measure(self, size: int) -> None:
+        """Give back what was held for more than the `size` bytes that the body turned out to have."""
+        excess = self._held - size * BODY_EXPANSION
+        if excess > 0:
+            self._pool.give_back(excess)
+            self._held -= excess
+
+    def release(self) -> None:
+        """Give everything back."""
+        self._pool.give_back(self._held)
+        self._held = 0
+
+
+CURRENT_PAGE: ContextVar[PageMemory | None] = ContextVar("CURRENT_PAGE", default=None)
+"""The page that a task asks for at present; the transport, which reads the body, waits for its memory."""
+
+
+@contextmanager
+def page_memory(pool: MemoryPool) -> Iterator[None]:
+    """Bound what the response that is asked for inside holds of `pool`."""
+    page = PageMemory(pool)
+    token = CURRENT_PAGE.set(page)
+    try:
+        yield
+    finally:
+        CURRENT_PAGE.reset(token)
+        page.release()
 
 
 def memory_limit(cgroups: Path = PROCESS_CGROUPS, root: Path = CGROUP_ROOT) -> MemoryLimit:

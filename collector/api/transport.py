@@ -20,6 +20,7 @@ from yarl import URL
 from collector import __version__
 from collector.api.content_coding import ACCEPTED, DecompressionFailed, UnreadableCoding, decompressor_for
 from collector.api.gateways import HttpRequest
+from collector.memory import CURRENT_PAGE, SMALL_BODY_BYTES, PageMemory
 from collector.proxies import Proxy, proxy_for
 
 CONNECT_SECONDS_MAX: Final = 10.0
@@ -153,7 +154,7 @@ class Transport:
                 ) as response,
             ):
                 flight.response = response
-                return await _read(response, body_bytes_max)
+                return await _read(response, body_bytes_max, flight.timeout)
         except _Refused:
             pass
         except (aiohttp.ClientError, OSError) as error:
@@ -252,16 +253,19 @@ def _url(request: HttpRequest) -> URL:
     return URL(request.url + query, encoded=True)
 
 
-async def _read(response: aiohttp.ClientResponse, body_bytes_max: int) -> Exchange:
+async def _read(response: aiohttp.ClientResponse, body_bytes_max: int, limit: asyncio.Timeout) -> Exchange:
     is_error = response.status >= 300
     bytes_max = min(body_bytes_max, ERROR_BYTES_MAX) if is_error else body_bytes_max
     body = bytearray()
+    page = None if is_error else CURRENT_PAGE.get()
     failure: Failure | None = None
     detail = ""
     try:
         decompressor = decompressor_for(response.headers.get("Content-Encoding", ""))
         async for chunk in response.content.iter_any():
             body += decompressor.feed(chunk, bytes_max - len(body) + 1)
+            if page is not None and len(body) > SMALL_BODY_BYTES and not page.is_held:
+                await _wait_for_memory(page, bytes_max, limit)
             if len(body) > bytes_max:
                 failure, detail = Failure.TOO_LARGE, f"more than {bytes_max} bytes"
                 break
@@ -275,7 +279,19 @@ async def _read(response: aiohttp.ClientResponse, body_bytes_max: int) -> Exchan
         # Without this the rest would be read when the connection is given back.
         response.close()
         return Exchange(None if is_error else failure, detail, response.status, response.headers)
+    if page is not None:
+        page.measure(len(body))
     return Exchange(None, "", response.status, response.headers, bytes(body))
+
+
+async def _wait_for_memory(page: PageMemory, size: int, limit: asyncio.Timeout) -> None:
+    """Wait until a body of `size` bytes may be read; the wait does not count as the service's time."""
+    loop = asyncio.get_running_loop()
+    deadline, begun = limit.when(), loop.time()
+    limit.reschedule(None)
+    await page.expect(size)
+    if deadline is not None:
+        limit.reschedule(deadline + loop.time() - begun)
 
 
 def _detail(error: Exception) -> str:

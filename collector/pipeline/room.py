@@ -15,6 +15,7 @@ from collector.api.products.pai_studio import GET_USER_VIEW_METRICS
 from collector.clock import Clock, wait_for
 from collector.errors import JournalFull, Stopping
 from collector.journal.journal import Journal, used_bytes
+from collector.memory import MemoryPool, bounds_of, memory_limit, page_memory
 
 log = structlog.get_logger(__name__)
 
@@ -50,14 +51,18 @@ class Room:
         *,
         free_bytes: Callable[[Path], int] = disk_free_bytes,
         threaded: bool = True,
+        memory: MemoryPool | None = None,
     ) -> None:
-        """`bytes_max` is the journal's. `free_bytes` tells how much is free on the disk of a path; it is called in
+        """`memory` is what pages under way have in common, by default as much as the process may use for them.
+
+        `bytes_max` is the journal's. `free_bytes` tells how much is free on the disk of a path; it is called in
         a thread, or without `threaded` at once."""
         self._journal = journal
         self._bytes_max = bytes_max
         self._clock = clock
         self._free_bytes = free_bytes
         self._threaded = threaded
+        self._memory = memory or MemoryPool(bounds_of(memory_limit()).pages)
         self._promised = 0
         self._journal_bytes = 0
         self._disk_free = 0
@@ -82,7 +87,7 @@ class Room:
 
     @asynccontextmanager
     async def held(self, answer_bytes: int, *, repeatable: bool) -> AsyncIterator[None]:
-        """Hold room for one answer until its page is committed.
+        """Hold room for one answer until its page is committed, on disk and, for a large one, in memory.
 
         What can be asked again later (`repeatable`) leaves a reserve to what cannot. Raises Stopping after `shut`.
         """
@@ -98,7 +103,8 @@ class Room:
                     await wait_for(self._given_back, self._clock, LOOK_AGAIN_SECONDS)
             self._promised += answer_bytes
         try:
-            yield
+            with page_memory(self._memory):
+                yield
         finally:
             self._give_back(answer_bytes)
 
