@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import zlib
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 
 from collector.api.metering import Attempt
@@ -38,6 +38,8 @@ class OpenWindow:
     reading: int
     last_time: int | None
     in_order: bool
+    bytes: int = 0
+    """Of the rows of this reading."""
 
 
 @dataclass(slots=True)
@@ -75,6 +77,7 @@ class StreamState:
             reading=reading,
             last_time=page.last_time,
             in_order=page.in_order,
+            bytes=(before.bytes if before else 0) + page.bytes,
         )
         return StreamState(
             self.id, self.key, self.collected_from, self.sealed_to, self.watermark, self.error, self.error_at,
@@ -82,8 +85,11 @@ class StreamState:
         )  # fmt: skip
 
 
-Rewrite = Callable[[Sequence[tuple[int, Chunk]]], Sequence[Chunk]]
-"""Turns the (reading, chunk) pairs of a window into the chunks that are shipped instead."""
+Rewrite = Callable[[Iterable[tuple[int, Chunk]]], Iterable[Chunk]]
+"""Turns the (reading, chunk) pairs of a window, the last reading first, into the chunks that are shipped instead.
+
+The pairs are read from the journal one at a time: a rewrite that keeps none of them takes little memory.
+"""
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,6 +149,11 @@ class PageCommit:
     objects: tuple[KnownObject, ...] = ()
     """What is known from here on of the objects of a stream of observed states."""
 
+    @property
+    def bytes(self) -> int:
+        """Bytes of the page's rows."""
+        return sum(len(chunk.body) for chunk in self.chunks)
+
 
 @dataclass(frozen=True, slots=True)
 class Segment:
@@ -158,12 +169,36 @@ class Segment:
     sent_at: int | None
     """Server time of the first try, None before it."""
     parent_id: str | None = None
-    """The refused segment of which this one is a part."""
+    """The segment of which this one is a part."""
+
+    @property
+    def root_id(self) -> str:
+        """The segment that is acknowledged with this one: itself, or the one that it is a part of."""
+        return self.parent_id or self.id
+
+
+@dataclass(frozen=True, slots=True)
+class Unsent:
+    """A segment that is not acknowledged, without its rows."""
+
+    id: str
+    root_id: str
+    rows: int
+    bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class ChunkSize:
+    """A chunk without its rows."""
+
+    id: int
+    rows: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
 class Comparison:
-    """The rows of one window in one partition that the store may already hold."""
+    """The rows of one window in one partition that the store may already hold, as chunks."""
 
     window_id: int | None
     stream: StreamKey | None
@@ -171,17 +206,16 @@ class Comparison:
     is_stray: bool
     delay: int
     """Of the window: 0 for the first look, the recheck's, or one of `coverage`'s."""
-    chunk_ids: tuple[int, ...]
-    body: bytes
+    chunks: tuple[ChunkSize, ...]
 
 
 @dataclass(frozen=True, slots=True)
 class Compared:
     """What a comparison left over, ready to be frozen as a segment."""
 
-    chunk_ids: tuple[int, ...]
-    missing: tuple[bytes, ...]
-    """Lines that the store does not hold."""
+    chunks: tuple[ChunkSize, ...]
+    missing: tuple[int, ...]
+    """Places of the rows that the store does not hold, counted over all chunks, ascending."""
     conflicts: int = 0
     """Seconds whose stored rows differ from what the service answers now."""
     counter: str = ""

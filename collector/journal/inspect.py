@@ -49,12 +49,15 @@ def contents(path: Path) -> dict[str, Any]:
             " JOIN streams s ON s.id = w.stream_id WHERE w.seal_number IS NULL ORDER BY 1, 2"
         ).fetchall()
         window_names = ("operation", "scope_id", "delay", "start", "end", "pages", "reading")
-        (journal_id,) = db.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()
+        journal_id = db.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()
+        # Journals of older formats have no such counter, and none of them has quarantined a row.
+        quarantined = db.execute("SELECT value FROM counters WHERE name = 'quarantined_rows'").fetchone()
         (reserved,) = db.execute("SELECT count() FROM reserved").fetchone()
         return {
-            "id": journal_id,
+            "id": "" if journal_id is None else journal_id[0],
             "bytes": used_bytes(db),
             "calls_unsettled": reserved,
+            "quarantined_rows": 0 if quarantined is None else quarantined[0],
             "chunks": [dict(zip(names, row, strict=True)) for row in waiting],
             "open_windows": [dict(zip(window_names, row, strict=True)) for row in open_windows],
         }

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import uuid
-from collections.abc import Awaitable, Callable, Iterable
+from collections.abc import Awaitable, Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Protocol, TypeVar
@@ -292,7 +292,7 @@ class Journal:
 
         def work(db: sqlite3.Connection) -> StreamState:
             db.execute(
-                "UPDATE windows SET cursor = NULL, cursors_used = x'', pages = 0, reading = reading + 1,"
+                "UPDATE windows SET cursor = NULL, cursors_used = x'', pages = 0, bytes = 0, reading = reading + 1,"
                 " last_time = NULL, in_order = 1 WHERE id = ?",
                 (open_id,),
             )
@@ -399,19 +399,19 @@ def _put_window(db: sqlite3.Connection, page: PageCommit) -> tuple[int, int]:
     """Insert or move on the window of a page; returns its row and its reading."""
     if page.open_id is None:
         cursor = db.execute(
-            "INSERT INTO windows (stream_id, delay, start, end, mode, cursor, cursors_used, pages, reading,"
-            " last_time, in_order) VALUES (?, ?, ?, ?, ?, ?, ?, 1, 0, ?, ?)",
+            "INSERT INTO windows (stream_id, delay, start, end, mode, cursor, cursors_used, pages, bytes, reading,"
+            " last_time, in_order) VALUES (?, ?, ?, ?, ?, ?, ?, 1, ?, 0, ?, ?)",
             (
                 page.stream_id, page.delay, page.window.start, page.window.end, page.mode, page.cursor,
-                page.cursor_used, page.last_time, page.in_order,
+                page.cursor_used, page.bytes, page.last_time, page.in_order,
             ),
         )  # fmt: skip
         assert cursor.lastrowid is not None
         return cursor.lastrowid, 0
     row = db.execute(
         "UPDATE windows SET cursor = ?, cursors_used = CAST(cursors_used || ? AS BLOB), pages = pages + 1,"
-        " last_time = ?, in_order = ? WHERE id = ? AND seal_number IS NULL RETURNING reading",
-        (page.cursor, page.cursor_used, page.last_time, page.in_order, page.open_id),
+        " bytes = bytes + ?, last_time = ?, in_order = ? WHERE id = ? AND seal_number IS NULL RETURNING reading",
+        (page.cursor, page.cursor_used, page.bytes, page.last_time, page.in_order, page.open_id),
     ).fetchone()
     if row is None:
         raise JournalCorrupt(f"the open window {page.open_id} is not in the journal")
@@ -447,13 +447,7 @@ def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: f
     stream_id, start = page.stream_id, page.window.start
     gaps = told_why(db, stream_id, seal.gaps)
     if seal.rewrite is not None:
-        stored = db.execute(
-            "SELECT reading, table_name, partition, rows, body, mode FROM chunks WHERE window_id = ? ORDER BY id",
-            (window_id,),
-        ).fetchall()
-        pairs = [(row[0], Chunk(row[1], row[2], row[3], unpacked(row[4]), ShipMode(row[5]))) for row in stored]
-        db.execute("DELETE FROM chunks WHERE window_id = ?", (window_id,))
-        for chunk in seal.rewrite(pairs):
+        for chunk in seal.rewrite(_take_chunks(db, window_id)):
             put_chunk(db, chunk, monotonic, window_id=window_id, stream_id=stream_id)
     number = next_number(db, "seal_number")
     db.execute("UPDATE windows SET end = ?, cursor = NULL, seal_number = ? WHERE id = ?", (seal.end, number, window_id))
@@ -495,6 +489,16 @@ def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: f
     advance(db, stream_id)
 
 
+def _take_chunks(db: sqlite3.Connection, window_id: int) -> Iterator[tuple[int, Chunk]]:
+    """Yield the (reading, chunk) pairs of a window, the last reading first; each is deleted before the next one."""
+    ids = db.execute("SELECT id FROM chunks WHERE window_id = ? ORDER BY reading DESC, id", (window_id,)).fetchall()
+    for (chunk_id,) in ids:
+        reading, table, partition, rows, body, mode = db.execute(
+            "DELETE FROM chunks WHERE id = ? RETURNING reading, table_name, partition, rows, body, mode", (chunk_id,)
+        ).fetchone()
+        yield reading, Chunk(table, partition, rows, unpacked(body), ShipMode(mode))
+
+
 def _streams(db: sqlite3.Connection, only: int | None = None) -> dict[StreamKey, StreamState]:
     """States of all streams, or of one."""
     one, which = (" AND stream_id = ?", (only,)) if only is not None else ("", ())
@@ -510,13 +514,13 @@ def _streams(db: sqlite3.Connection, only: int | None = None) -> dict[StreamKey,
     for stream_id, start, end in db.execute(f"SELECT stream_id, start, end FROM held WHERE true{one}", which):
         states[stream_id].held.append(Window(start, end))
     for row in db.execute(
-        "SELECT stream_id, delay, id, start, end, mode, cursor, cursors_used, pages, reading, last_time, in_order"
-        f" FROM windows WHERE seal_number IS NULL{one}",
+        "SELECT stream_id, delay, id, start, end, mode, cursor, cursors_used, pages, reading, last_time, in_order,"
+        f" bytes FROM windows WHERE seal_number IS NULL{one}",
         which,
     ):
-        stream_id, delay, window_id, start, end, mode, cursor, used, pages, reading, last_time, in_order = row
+        stream_id, delay, window_id, start, end, mode, cursor, used, pages, reading, last_time, in_order, size = row
         states[stream_id].open[delay] = OpenWindow(
-            window_id, Window(start, end), ShipMode(mode), cursor, used, pages, reading, last_time, bool(in_order)
+            window_id, Window(start, end), ShipMode(mode), cursor, used, pages, reading, last_time, bool(in_order), size
         )
     return {state.key: state for state in states.values()}
 

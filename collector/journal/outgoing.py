@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 import uuid
-from dataclasses import dataclass
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import chain
 from typing import Any
 
 import msgspec
@@ -13,7 +16,7 @@ from collector.clock import Signal
 from collector.errors import JournalCorrupt
 from collector.journal import ledger
 from collector.journal.coverage import REPLAY_PART
-from collector.journal.entries import Chunk, Compared, Comparison, Segment
+from collector.journal.entries import Chunk, ChunkSize, Compared, Comparison, Segment, Unsent
 from collector.journal.journal import STRAY, Journal, add_to_counter, advance, next_number, put_chunk
 from collector.journal.packing import checked, packed, unpacked
 from collector.model import BLOCK_ROWS_MAX, ShipMode, StreamKey, Window
@@ -33,6 +36,18 @@ class Limits:
     flush_interval_seconds: float
     rows_max: int = BLOCK_ROWS_MAX
     bytes_max: int = BLOCK_BYTES_MAX
+
+    def allow(self, rows: int, size: int) -> bool:
+        """Whether N rows of `size` bytes fit in one segment."""
+        return rows <= self.rows_max and size <= self.bytes_max
+
+    def with_bytes(self, bytes_max: int) -> Limits:
+        """Return these limits with a smaller size."""
+        return replace(self, bytes_max=min(self.bytes_max, bytes_max))
+
+
+BLOCK = Limits(flush_interval_seconds=0)
+"""The largest segment that the engine stores as one block."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,9 +76,9 @@ def is_due(pending: list[Pending], limits: Limits, monotonic: float) -> bool:
 
 
 def choose_append(pending: list[Pending], limits: Limits) -> list[int]:
-    """Chunks of the next segment: one partition, whole windows, within the limits.
+    """Choose the chunks of the next segment: one partition, whole windows, within the limits.
 
-    A window that is larger than a segment goes alone and whole.
+    A window that is larger than a segment is chosen alone and whole; `freeze` divides it into parts.
     """
     partition = next((p.partition for p in pending if p.mode is ShipMode.APPEND), None)
     groups: dict[int, list[Pending]] = {}
@@ -82,30 +97,33 @@ def choose_append(pending: list[Pending], limits: Limits) -> list[int]:
 
 
 def choose_compare(pending: list[Pending], limits: Limits) -> list[list[int]]:
-    """Windows that may be compared now, each as its chunks, all of one partition.
+    """Choose windows that may be compared now, each as its chunks, all of one partition.
 
-    A window is compared only when nothing earlier of its stream waits for the store.
+    A window is compared only when nothing earlier of its stream waits for the store. One that is larger than a
+    segment is chosen alone.
     """
     chosen: dict[int, list[int]] = {}
     seen: set[int | None] = set()
     partition: str | None = None
-    rows = 0
+    rows = size = 0
     for chunk in pending:
         group = chunk.window_id if chunk.window_id is not None else -chunk.id
         if group in chosen and chunk.partition == partition:
             chosen[group].append(chunk.id)
             rows += chunk.rows
+            size += chunk.bytes
             continue
         if chunk.stream_id in seen:
             continue
         seen.add(chunk.stream_id)
         if chunk.mode is not ShipMode.COMPARE or (partition is not None and chunk.partition != partition):
             continue
-        if chosen and rows + chunk.rows > limits.rows_max:
+        if chosen and not limits.allow(rows + chunk.rows, size + chunk.bytes):
             break
         partition = chunk.partition
         chosen[group] = [chunk.id]
         rows += chunk.rows
+        size += chunk.bytes
     return list(chosen.values())
 
 
@@ -132,24 +150,43 @@ class Outgoing:
             ]
         )
 
-    async def unsent(self, table: str) -> Segment | None:
-        """The oldest segment of a table that is not acknowledged; a refused one's parts come in its place."""
+    async def oldest(self, table: str) -> Unsent | None:
+        """Return the oldest segment of a table that is not acknowledged; one with parts is replaced by those."""
         return await self._journal.run(lambda db: _oldest_segment(db, table))
+
+    async def segment(self, segment_id: str) -> Segment:
+        """Return a segment with its rows."""
+        return await self._journal.run(lambda db: _segment(db, segment_id))
+
+    async def unsent(self, table: str) -> Segment | None:
+        """Return the oldest segment of a table that is not acknowledged, with its rows."""
+        oldest = await self.oldest(table)
+        return None if oldest is None else await self.segment(oldest.id)
 
     async def pending(self, table: str) -> list[Pending]:
         """Sealed chunks of a table that are in no segment yet, in journal order."""
         return await self._journal.run(lambda db: _pending(db, table))
 
-    async def freeze(self, table: str, chunk_ids: list[int]) -> Segment:
-        """Make a segment of chunks: from here on its id and its bytes never change."""
-        return await self._journal.run(lambda db: _freeze(db, table, chunk_ids, None))
+    async def freeze(self, table: str, chunk_ids: list[int], limits: Limits = BLOCK) -> Segment:
+        """Make a segment of chunks: from here on its id and its bytes never change.
+
+        What exceeds `limits` is divided into parts, and the first of them is returned.
+        """
+        return await self._journal.run(lambda db: _freeze(db, table, chunk_ids, limits))
 
     async def comparisons(self, groups: list[list[int]]) -> list[Comparison]:
-        """The chunks of each group with the window and the stream they belong to."""
+        """The chunks of each group, without rows, with the window and the stream they belong to."""
         return await self._journal.run(lambda db: [_comparison(db, ids) for ids in groups])
 
-    async def freeze_compared(self, table: str, compared: list[Compared]) -> Segment:
-        """Make a segment of what comparisons left over, and count what they found."""
+    async def bodies(self, chunk_ids: Sequence[int]) -> list[bytes]:
+        """Return the rows of chunks, in the order of `chunk_ids`. The caller bounds how many they are."""
+        return await self._journal.run(lambda db: [_body(db, chunk_id) for chunk_id in chunk_ids])
+
+    async def freeze_compared(self, table: str, compared: list[Compared], limits: Limits = BLOCK) -> Segment:
+        """Make a segment of what comparisons left over, and count what they found.
+
+        What exceeds `limits` is divided into parts, and the first of them is returned.
+        """
 
         def work(db: sqlite3.Connection) -> Segment:
             for one in compared:
@@ -157,8 +194,7 @@ class Outgoing:
                 add_to_counter(db, "rows_added_by_compare", len(one.missing))
                 if one.counter:
                     add_to_counter(db, one.counter, len(one.missing))
-            chunk_ids = [chunk_id for one in compared for chunk_id in one.chunk_ids]
-            return _freeze(db, table, chunk_ids, [line for one in compared for line in one.missing])
+            return _freeze_compared(db, table, compared, limits)
 
         return await self._journal.run(work)
 
@@ -178,12 +214,17 @@ class Outgoing:
         """
         return await self._journal.run(lambda db: _acknowledge(db, segment.id, segment.parent_id))
 
-    async def distrust(self, segment: Segment) -> None:
-        """The store may have forgotten the token of a segment it may have: its windows are compared instead."""
+    async def distrust(self, root: str) -> None:
+        """Have the windows of a segment compared instead of sent again: which rows the store has is not known.
+
+        `root` is a segment's `root_id`.
+        """
 
         def work(db: sqlite3.Connection) -> None:
-            root = segment.parent_id or segment.id
-            db.execute("UPDATE chunks SET segment_id = NULL, mode = ? WHERE segment_id = ?", (ShipMode.COMPARE, root))
+            db.execute(
+                "UPDATE chunks SET segment_id = NULL, part_id = NULL, mode = ? WHERE segment_id = ?",
+                (ShipMode.COMPARE, root),
+            )
             db.execute("DELETE FROM segments WHERE id = ? OR parent_id = ?", (root, root))
 
         await self._journal.seal(work)
@@ -192,10 +233,9 @@ class Outgoing:
         """Replace a refused segment by parts under new ids, each with lines of its own."""
 
         def work(db: sqlite3.Connection) -> None:
-            root = segment.parent_id or segment.id
+            root = segment.root_id
             for half in halves:
-                body = packed(b"".join(half))
-                _put_segment(db, segment.table, segment.partition, segment.mode, body, len(half), root)
+                _put_segment(db, segment.table, segment.partition, segment.mode, len(half), b"".join(half), parent=root)
             if segment.parent_id is not None:
                 db.execute("DELETE FROM segments WHERE id = ?", (segment.id,))
 
@@ -211,6 +251,20 @@ class Outgoing:
             stream_id, number = _place(db, segment, letter)
             put_chunk(db, letter, monotonic, stream_id=stream_id, seal_number=number)
             add_to_counter(db, "dead_letters", 1)
+            _acknowledge(db, segment.id, segment.parent_id)
+
+        await self._journal.seal(work)
+
+    async def quarantine(self, segment: Segment, reason: str, now: int) -> None:
+        """Keep a segment that the store never takes in the journal, so that its table continues without it."""
+
+        def work(db: sqlite3.Connection) -> None:
+            db.execute(
+                "INSERT INTO quarantine (table_name, partition, rows, body, reason, quarantined_at)"
+                " VALUES (?, ?, ?, ?, ?, ?)",
+                (segment.table, segment.partition, segment.rows, packed(segment.body), reason, now),
+            )
+            add_to_counter(db, "quarantined_rows", segment.rows)
             _acknowledge(db, segment.id, segment.parent_id)
 
         await self._journal.seal(work)
@@ -313,19 +367,102 @@ def _pending_row(row: tuple[Any, ...]) -> Pending:
     return Pending(chunk_id, window_id, stream_id, partition, ShipMode(mode), rows, size, journaled_at)
 
 
-def _marks(count: int) -> str:
-    return ",".join("?" * count)
+_AMONG = "IN (SELECT value FROM json_each(?))"
+"""Takes a JSON array: a window may have more chunks than a statement takes parameters."""
 
 
-def _freeze(db: sqlite3.Connection, table: str, chunk_ids: list[int], left: list[bytes] | None) -> Segment:
-    partition, rows = db.execute(
-        f"SELECT min(partition), sum(rows) FROM chunks WHERE id IN ({_marks(len(chunk_ids))})", chunk_ids
-    ).fetchone()
-    body = None if left is None else packed(b"".join(left))
-    mode = ShipMode.APPEND if left is None else ShipMode.COMPARE
-    segment_id = _put_segment(db, table, partition, mode, body, rows if left is None else len(left), None)
-    db.execute(f"UPDATE chunks SET segment_id = ? WHERE id IN ({_marks(len(chunk_ids))})", [segment_id, *chunk_ids])
-    return _segment(db, segment_id)
+def _sizes(db: sqlite3.Connection, chunk_ids: Sequence[int], order: str) -> list[ChunkSize]:
+    rows = db.execute(
+        f"SELECT id, rows, bytes FROM chunks WHERE id {_AMONG} ORDER BY {order}", (json.dumps(list(chunk_ids)),)
+    )
+    return [ChunkSize(*row) for row in rows]
+
+
+def _freeze(db: sqlite3.Connection, table: str, chunk_ids: Sequence[int], limits: Limits) -> Segment:
+    chunks = _sizes(db, chunk_ids, "seal_number, id")
+    (partition,) = db.execute("SELECT partition FROM chunks WHERE id = ?", (chunks[0].id,)).fetchone()
+    rows, size = sum(chunk.rows for chunk in chunks), sum(chunk.bytes for chunk in chunks)
+    segment_id = _put_segment(db, table, partition, ShipMode.APPEND, rows, size=size)
+    db.execute(f"UPDATE chunks SET segment_id = ? WHERE id {_AMONG}", (segment_id, json.dumps(list(chunk_ids))))
+    if limits.allow(rows, size) or rows == 1:
+        return _segment(db, segment_id)
+    first = ""
+    for part in _divide(chunks, limits):
+        if len(part) == 1 and not limits.allow(part[0].rows, part[0].bytes):
+            lines = _body(db, part[0].id).splitlines(keepends=True)
+            parts = [
+                _put_segment(db, table, partition, ShipMode.APPEND, len(some), b"".join(some), parent=segment_id)
+                for some in _cut(lines, limits)
+            ]
+        else:
+            part_rows, part_size = sum(chunk.rows for chunk in part), sum(chunk.bytes for chunk in part)
+            parts = [_put_segment(db, table, partition, ShipMode.APPEND, part_rows, size=part_size, parent=segment_id)]
+            ids = json.dumps([chunk.id for chunk in part])
+            db.execute(f"UPDATE chunks SET part_id = ? WHERE id {_AMONG}", (parts[0], ids))
+        first = first or parts[0]
+    return _segment(db, first)
+
+
+def _divide(chunks: Sequence[ChunkSize], limits: Limits) -> Iterator[list[ChunkSize]]:
+    """Yield neighbouring chunks that fit in one segment together; a chunk that is larger than that comes alone."""
+    part: list[ChunkSize] = []
+    rows = size = 0
+    for chunk in chunks:
+        if part and not limits.allow(rows + chunk.rows, size + chunk.bytes):
+            yield part
+            part, rows, size = [], 0, 0
+        part.append(chunk)
+        rows, size = rows + chunk.rows, size + chunk.bytes
+    if part:
+        yield part
+
+
+def _cut(lines: Iterable[bytes], limits: Limits) -> Iterator[list[bytes]]:
+    """Yield neighbouring lines that fit in one segment together; a line that is larger than that comes alone."""
+    part: list[bytes] = []
+    size = 0
+    for line in lines:
+        if part and not limits.allow(len(part) + 1, size + len(line)):
+            yield part
+            part, size = [], 0
+        part.append(line)
+        size += len(line)
+    if part:
+        yield part
+
+
+def _freeze_compared(db: sqlite3.Connection, table: str, compared: Sequence[Compared], limits: Limits) -> Segment:
+    """Two parts and one chunk are in memory at a time."""
+    chunk_ids = [chunk.id for one in compared for chunk in one.chunks]
+    (partition,) = db.execute("SELECT partition FROM chunks WHERE id = ?", (chunk_ids[0],)).fetchone()
+    rows = sum(len(one.missing) for one in compared)
+    parts = _cut(_missing_lines(db, compared), limits)
+    lines, more = next(parts, []), next(parts, None)
+    if more is None:
+        first = segment_id = _put_segment(db, table, partition, ShipMode.COMPARE, rows, b"".join(lines))
+    else:
+        segment_id = _put_segment(db, table, partition, ShipMode.COMPARE, rows)
+        first = ""
+        for part in chain((lines, more), parts):
+            part_id = _put_segment(db, table, partition, ShipMode.COMPARE, len(part), b"".join(part), parent=segment_id)
+            first = first or part_id
+    db.execute(f"UPDATE chunks SET segment_id = ? WHERE id {_AMONG}", (segment_id, json.dumps(chunk_ids)))
+    return _segment(db, first)
+
+
+def _missing_lines(db: sqlite3.Connection, compared: Sequence[Compared]) -> Iterator[bytes]:
+    for one in compared:
+        begin, places = 0, iter(one.missing)
+        place = next(places, None)
+        for chunk in one.chunks:
+            if place is None:
+                break
+            if place < begin + chunk.rows:
+                lines = _body(db, chunk.id).splitlines(keepends=True)
+                while place is not None and place < begin + chunk.rows:
+                    yield lines[place - begin]
+                    place = next(places, None)
+            begin += chunk.rows
 
 
 def _place(db: sqlite3.Connection, segment: Segment, letter: Chunk) -> tuple[int | None, int]:
@@ -344,26 +481,32 @@ def _put_segment(
     table: str,
     partition: str,
     mode: ShipMode,
-    body: bytes | None,
     rows: int,
-    parent_id: str | None,
+    body: bytes | None = None,
+    *,
+    size: int = 0,
+    parent: str | None = None,
 ) -> str:
+    """Write a segment and return its id; `size` is that of its chunks where it has no body."""
     segment_id = str(uuid.uuid4())
     db.execute(
-        "INSERT INTO segments (id, number, table_name, partition, mode, rows, body, parent_id)"
-        " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
-        (segment_id, next_number(db, "segment_number"), table, partition, mode, rows, body, parent_id),
-    )
+        "INSERT INTO segments (id, number, table_name, partition, mode, rows, bytes, body, parent_id)"
+        " VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+        (
+            segment_id, next_number(db, "segment_number"), table, partition, mode, rows,
+            size if body is None else len(body), None if body is None else packed(body), parent,
+        ),
+    )  # fmt: skip
     return segment_id
 
 
-def _oldest_segment(db: sqlite3.Connection, table: str) -> Segment | None:
+def _oldest_segment(db: sqlite3.Connection, table: str) -> Unsent | None:
     row = db.execute(
-        "SELECT id FROM segments s WHERE table_name = ?"
+        "SELECT id, ifnull(parent_id, id), rows, bytes FROM segments s WHERE table_name = ?"
         " AND NOT EXISTS (SELECT 1 FROM segments p WHERE p.parent_id = s.id) ORDER BY number LIMIT 1",
         (table,),
     ).fetchone()
-    return None if row is None else _segment(db, row[0])
+    return None if row is None else Unsent(*row)
 
 
 def _segment(db: sqlite3.Connection, segment_id: str) -> Segment:
@@ -372,21 +515,20 @@ def _segment(db: sqlite3.Connection, segment_id: str) -> Segment:
     ).fetchone()
     table, partition, mode, rows, body, sent_at, parent_id = row
     if body is None:
+        column = "segment_id" if parent_id is None else "part_id"
         chunks = db.execute(
-            "SELECT id, body, crc FROM chunks WHERE segment_id = ? ORDER BY seal_number, id", (segment_id,)
-        ).fetchall()
-        body = b"".join(_sound(*chunk) for chunk in chunks)
+            f"SELECT id, body, crc FROM chunks WHERE {column} = ? ORDER BY seal_number, id", (segment_id,)
+        )
+        body = b"".join([_sound(*chunk) for chunk in chunks])
     else:
         body = unpacked(body)
     return Segment(segment_id, table, partition, ShipMode(mode), rows, body, sent_at, parent_id)
 
 
-def _comparison(db: sqlite3.Connection, chunk_ids: list[int]) -> Comparison:
-    chunks = db.execute(
-        f"SELECT window_id, stream_id, id, body, crc FROM chunks WHERE id IN ({_marks(len(chunk_ids))}) ORDER BY id",
-        chunk_ids,
-    ).fetchall()
-    window_id, stream_id = chunks[0][:2]
+def _comparison(db: sqlite3.Connection, chunk_ids: Sequence[int]) -> Comparison:
+    window_id, stream_id = db.execute(
+        "SELECT window_id, stream_id FROM chunks WHERE id = ?", (chunk_ids[0],)
+    ).fetchone()
     stream = db.execute("SELECT operation, region, scope_id FROM streams WHERE id = ?", (stream_id,)).fetchone()
     window = db.execute("SELECT start, end, delay FROM windows WHERE id = ?", (window_id,)).fetchone()
     return Comparison(
@@ -395,9 +537,12 @@ def _comparison(db: sqlite3.Connection, chunk_ids: list[int]) -> Comparison:
         window=Window(window[0], window[1]) if window else None,
         is_stray=window is not None and window[2] in (STRAY, REPLAY_PART),
         delay=0 if window is None else window[2],
-        chunk_ids=tuple(chunk_ids),
-        body=b"".join(_sound(*chunk[2:]) for chunk in chunks),
+        chunks=tuple(_sizes(db, chunk_ids, "id")),
     )
+
+
+def _body(db: sqlite3.Connection, chunk_id: int) -> bytes:
+    return _sound(*db.execute("SELECT id, body, crc FROM chunks WHERE id = ?", (chunk_id,)).fetchone())
 
 
 def _sound(chunk_id: int, stored: bytes, crc: int) -> bytes:

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Callable, Collection
+from collections.abc import Callable, Collection, Iterator, Sequence
 from typing import Final
 
 import msgspec
@@ -172,27 +172,31 @@ def _take_apart_segments(db: sqlite3.Connection, stream_id: int) -> None:
     ).fetchall()
     for (segment_id,) in segments:
         # Rows of other streams in it are compared as well, in their order.
-        db.execute("UPDATE chunks SET segment_id = NULL, mode = ? WHERE segment_id = ?", (ShipMode.COMPARE, segment_id))
+        db.execute(
+            "UPDATE chunks SET segment_id = NULL, part_id = NULL, mode = ? WHERE segment_id = ?",
+            (ShipMode.COMPARE, segment_id),
+        )
         db.execute("DELETE FROM segments WHERE id = ? OR parent_id = ?", (segment_id, segment_id))
 
 
 def _set_apart(db: sqlite3.Connection, stream_id: int, key: StreamKey) -> int:
     """A row for each window and partition: equal lines on two pages can only be counted together."""
     chunks = db.execute(
-        "SELECT c.id, c.window_id, ifnull(w.end, 0), c.table_name, c.partition, c.rows, c.crc, c.body FROM chunks c"
+        "SELECT c.id, c.window_id, ifnull(w.end, 0), c.table_name, c.partition FROM chunks c"
         " LEFT JOIN windows w ON w.id = c.window_id WHERE c.stream_id = ? ORDER BY c.seal_number, c.id",
         (stream_id,),
     ).fetchall()
-    groups: dict[tuple[int, str, str], tuple[int, list[tuple[int, bytes]]]] = {}
-    for chunk_id, window_id, end, table, partition, rows, crc, stored in chunks:
-        try:
-            body = checked(stored, crc)
-        except ValueError:
-            # Damage is found when the journal is opened; what came since is not carried on as if it were sound.
-            continue
+    groups: dict[tuple[int, str, str], tuple[int, list[int]]] = {}
+    for chunk_id, window_id, end, table, partition in chunks:
         place = (-chunk_id if window_id is None else window_id, table, partition)
-        groups.setdefault(place, (end, []))[1].append((rows, body))
-    for (_, table, partition), (end, parts) in groups.items():
+        groups.setdefault(place, (end, []))[1].append(chunk_id)
+    count = 0
+    for (_, table, partition), (end, ids) in groups.items():
+        # One window in memory at a time, however long the stream has waited for the store.
+        parts = list(_read_sound(db, ids))
+        count += sum(rows for rows, _ in parts)
+        if not parts:
+            continue
         db.execute(
             "INSERT INTO set_apart (operation, region, scope_id, end, table_name, partition, rows, body)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
@@ -202,4 +206,14 @@ def _set_apart(db: sqlite3.Connection, stream_id: int, key: StreamKey) -> int:
             ),
         )  # fmt: skip
     db.execute("DELETE FROM chunks WHERE stream_id = ?", (stream_id,))
-    return sum(rows for _, parts in groups.values() for rows, _ in parts)
+    return count
+
+
+def _read_sound(db: sqlite3.Connection, ids: Sequence[int]) -> Iterator[tuple[int, bytes]]:
+    for chunk_id in ids:
+        rows, crc, stored = db.execute("SELECT rows, crc, body FROM chunks WHERE id = ?", (chunk_id,)).fetchone()
+        try:
+            yield rows, checked(stored, crc)
+        except ValueError:
+            # Damage is found when the journal is opened; what came since is not carried on as if it were sound.
+            continue

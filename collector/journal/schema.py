@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT = 4
+FORMAT = 5
 """Version of the file. Older ones are upgraded when opened, newer ones are refused."""
 
 _OBSERVED = """
@@ -47,13 +47,43 @@ CREATE TABLE backfills (
 ) WITHOUT ROWID;
 """
 
-UPGRADES: dict[int, str] = {1: _OBSERVED, 2: _TERMS + _SPEND_HOURS, 3: _BACKFILLS}
+_QUARANTINE = """
+-- Rows that the store never takes and of which it takes no dead letter either. Kept here, and counted.
+CREATE TABLE quarantine (
+    id INTEGER PRIMARY KEY AUTOINCREMENT,
+    table_name TEXT NOT NULL,
+    partition TEXT NOT NULL,
+    rows INTEGER NOT NULL,
+    body BLOB NOT NULL,
+    reason TEXT NOT NULL,
+    quarantined_at INTEGER NOT NULL   -- server time
+);
+"""
+
+_SIZES = (
+    _QUARANTINE
+    + """
+ALTER TABLE windows ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE segments ADD COLUMN bytes INTEGER NOT NULL DEFAULT 0;
+ALTER TABLE chunks ADD COLUMN part_id TEXT;
+CREATE INDEX chunks_of_part ON chunks (part_id) WHERE part_id IS NOT NULL;
+UPDATE windows SET bytes = (SELECT ifnull(sum(bytes), 0) FROM chunks WHERE window_id = windows.id)
+    WHERE seal_number IS NULL;
+-- Segments of older formats may be of any size: their rows are compared. The meter has nothing to be compared by.
+UPDATE chunks SET segment_id = NULL, mode = 'compare'
+    WHERE segment_id IS NOT NULL AND table_name != 'api_call_parts';
+DELETE FROM segments WHERE table_name != 'api_call_parts';
+"""
+)
+
+UPGRADES: dict[int, str] = {1: _OBSERVED, 2: _TERMS + _SPEND_HOURS, 3: _BACKFILLS, 4: _SIZES}
 """For each older format: the statements that lead to the next one."""
 
 DDL = (
     _OBSERVED
     + _SPEND_HOURS
     + _BACKFILLS
+    + _QUARANTINE
     + """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
@@ -100,6 +130,7 @@ CREATE TABLE windows (
     cursor TEXT,                      -- of the next page, NULL for the first
     cursors_used BLOB NOT NULL,       -- 8-byte digests, for finding a cursor that repeats
     pages INTEGER NOT NULL,           -- committed pages of this reading
+    bytes INTEGER NOT NULL DEFAULT 0, -- of the rows of this reading
     reading INTEGER NOT NULL,         -- 0, and one more each time a dead cursor made it start again
     last_time INTEGER,                -- newest event time so far, while rows come in order
     in_order INTEGER NOT NULL,
@@ -123,14 +154,17 @@ CREATE TABLE chunks (
     body BLOB NOT NULL,
     seal_number INTEGER,              -- of its window; NULL: not to be shipped yet
     journaled_at REAL NOT NULL,       -- monotonic seconds, for the flush interval only
-    segment_id TEXT
+    segment_id TEXT,
+    part_id TEXT                      -- the part of that segment, where it is sent in parts
 );
 CREATE INDEX chunks_pending ON chunks (table_name, seal_number) WHERE seal_number IS NOT NULL AND segment_id IS NULL;
 CREATE INDEX chunks_of_stream ON chunks (stream_id, seal_number) WHERE stream_id IS NOT NULL;
 CREATE INDEX chunks_of_window ON chunks (window_id) WHERE window_id IS NOT NULL;
 CREATE INDEX chunks_of_segment ON chunks (segment_id) WHERE segment_id IS NOT NULL;
+CREATE INDEX chunks_of_part ON chunks (part_id) WHERE part_id IS NOT NULL;
 
--- What is sent as one insert. Without a body it is the concatenation of its chunks.
+-- What is sent as one insert. Without a body it is the concatenation of its chunks. One that has parts is not sent
+-- itself: each part is, and the segment is acknowledged with its last part.
 CREATE TABLE segments (
     id TEXT PRIMARY KEY,              -- also the insert's deduplication token
     number INTEGER NOT NULL,          -- order of sending within the table
@@ -138,8 +172,9 @@ CREATE TABLE segments (
     partition TEXT NOT NULL,
     mode TEXT NOT NULL,
     rows INTEGER NOT NULL,
-    body BLOB,                        -- what a comparison left over, or a part of a refused segment
-    parent_id TEXT,                   -- the refused segment of which this is a part
+    bytes INTEGER NOT NULL DEFAULT 0,
+    body BLOB,                        -- what a comparison left over, or a part that is less than whole chunks
+    parent_id TEXT,                   -- the segment of which this is a part
     sent_at INTEGER                   -- server time of the first try, NULL before it
 ) WITHOUT ROWID;
 CREATE INDEX segments_of_table ON segments (table_name, number);

@@ -11,6 +11,7 @@ from collector.errors import ApiError, CollectorError, CredentialsError
 from collector.owner.instance import Owner
 from collector.pipeline.adopt import adopt_spend
 from collector.store.base import DATABASE
+from collector.units import rough_size
 
 _FORGETFUL = (
     "SELECT name FROM system.tables WHERE database = {database:String} AND engine LIKE '%MergeTree'"
@@ -18,6 +19,10 @@ _FORGETFUL = (
     " || 'replicated_deduplication_window = [1-9]') ORDER BY name"
 )
 """Tables that do not know a token again."""
+
+
+MEMORY_BYTES_MIN = 512 << 20
+"""With less the embedded engine cannot work."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,7 +44,7 @@ async def check_all(owner: Owner) -> list[CheckResult]:
 
     The calls are metered and billed like any other.
     """
-    results = [await check_store(owner)]
+    results = [await check_store(owner), check_memory(owner)]
     assert owner.client is not None
     await owner.client.read_clock()
     # Before the first call of a new journal, or the month that the store has paid for would count as free again.
@@ -75,6 +80,18 @@ async def _probe(owner: Owner, operation: Operation, scope_id: str, parameters: 
     price = owner.prices()[operation.name]
     return CheckResult(
         operation.name, True, f"answers for {scope_id}; {reply.bytes} bytes, one call at {price_text(price)}"
+    )
+
+
+def check_memory(owner: Owner) -> CheckResult:
+    """How much memory the process may use, and what follows from it."""
+    bounds = owner.bounds
+    return CheckResult(
+        "memory",
+        bounds.limit.bytes >= MEMORY_BYTES_MIN,
+        f"{rough_size(bounds.limit.bytes)} ({bounds.limit.source}): segments of at most {rough_size(bounds.segment)}, "
+        f"{rough_size(bounds.engine)} for the embedded engine"
+        + ("" if bounds.limit.bytes >= MEMORY_BYTES_MIN else f"; at least {rough_size(MEMORY_BYTES_MIN)} are needed"),
     )
 
 

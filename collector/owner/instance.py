@@ -24,6 +24,7 @@ from collector.errors import ConfigError, JournalError, JournalFull, Stopping, S
 from collector.journal.entries import KnownObject
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Limits, Outgoing
+from collector.memory import MemoryLimit, MemoryPool, bounds_of, memory_limit
 from collector.model import StreamKey
 from collector.owner.at_work import AtWork
 from collector.owner.gateway import check_endpoints, gateway_of
@@ -81,8 +82,10 @@ class Owner:
         transport: Exchanging | None = None,
         store: Store | None = None,
         threaded: bool = True,
+        memory: MemoryLimit | None = None,
     ) -> None:
         self.settings = settings
+        self.bounds = bounds_of(memory or memory_limit())
         self.clock = clock
         self.random = random
         self._transport = transport
@@ -121,15 +124,17 @@ class Owner:
         store: Store | None = None,
         threaded: bool = True,
         migrated: bool = True,
+        memory: MemoryLimit | None = None,
     ) -> Self:
         """Become the owner, open everything and, with `migrated`, bring the store's tables up to date.
 
         Clock, chance and transport may be given, so that a run can be repeated; a store that is given stays open
-        at the end. Without `threaded` the journal works in the caller's thread.
+        at the end. Without `threaded` the journal works in the caller's thread. `memory` is read from the system
+        unless it is given.
         """
         owner = cls(
             settings, clock or SystemClock(), random=random or Random(), transport=transport, store=store,
-            threaded=threaded,
+            threaded=threaded, memory=memory,
         )  # fmt: skip
         try:
             await owner._open(key, migrated)
@@ -165,7 +170,10 @@ class Owner:
         self._stack.callback(self.journal.close)
         self.outgoing = Outgoing(self.journal)
         # Before all that can fail from here on: it is shut at the end, however far the opening came.
-        self.room = Room(self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded)
+        self.room = Room(
+            self.journal, settings.journal.bytes_max, self.clock, threaded=self._threaded,
+            memory=MemoryPool(self.bounds.pages),
+        )  # fmt: skip
         clean_end = await self.journal.meta(CLEAN_END_KEY)
         await self.journal.start()
         if self.journal.unknown_calls:
@@ -175,7 +183,7 @@ class Owner:
         await self.journal.set_meta(**{CLEAN_END_KEY: 0})
         self._stack.push_async_callback(self._remember_sends)
         if self._given_store is None:
-            self.store = await open_store(settings)
+            self.store = await open_store(settings, self.bounds)
             self._stack.push_async_callback(self.store.close)
         else:
             self.store = self._given_store
@@ -312,7 +320,10 @@ class Owner:
     def collecting(self) -> Collecting:
         """The parts that collect. Raises AssertionError in an owner without a client."""
         assert self.client is not None, "an owner without a key cannot collect"
-        return Collecting(self.journal, self.client, self.clock, self.server_clock, self.room)
+        return Collecting(
+            self.journal, self.client, self.clock, self.server_clock, self.room, self.bounds,
+            second_bytes_max=self.settings.journal.bytes_max // 2,
+        )  # fmt: skip
 
     async def conclude(self, operation: Operation, parameters: Mapping[str, Any], reply: Reply) -> bool:
         """Settle a call that a person asked for; true when what it showed was new and is stored."""
@@ -320,8 +331,13 @@ class Owner:
 
     def shipper(self, on_watermark: Callable[[int, int], None] = lambda stream_id, watermark: None) -> Shipper:
         """What brings the journal's rows to the store."""
-        limits = Limits(flush_interval_seconds=self.settings.store.flush_interval_seconds)
-        return Shipper(self.outgoing, self.store, self.clock, self.server_clock, limits, on_watermark)
+        limits = Limits(
+            flush_interval_seconds=self.settings.store.flush_interval_seconds, bytes_max=self.bounds.segment
+        )
+        return Shipper(
+            self.outgoing, self.store, self.clock, self.server_clock, limits, on_watermark,
+            memory=MemoryPool(self.bounds.shipping),
+        )  # fmt: skip
 
     def once(self, only: Sequence[str] = ()) -> OnceRunner:
         """A run that catches every stream up; `only` narrows the sources by name."""

@@ -97,6 +97,11 @@ async def status(owner: Owner) -> dict[str, Any]:
             "set_aside": str(owner.journal_set_aside) if owner.journal_set_aside else None,
             **asdict(depth),
         },
+        "memory": {
+            "bytes_max": owner.bounds.limit.bytes,
+            "set_by": owner.bounds.limit.source,
+            **{name: size for name, size in asdict(owner.bounds).items() if name != "limit"},
+        },
         "store": {"url" if owner.settings.store.url else "path": owner.store.location},
         "sql_address": owner.sql_address or None,
         "counters": await owner.journal.counters(),

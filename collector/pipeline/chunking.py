@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Any
 
@@ -11,6 +12,7 @@ import msgspec
 
 from collector.journal.entries import Chunk
 from collector.model import ShipMode, StreamKey, Window
+from collector.pipeline.compare import Identity, digest_identity
 from collector.sources.normalise import TIME_MAX, as_json, lines
 from collector.sources.page import PageRows
 from collector.sources.tables import DEAD_LETTERS, TABLES, Row, Table
@@ -18,8 +20,8 @@ from collector.units import DAY_SECONDS
 
 RECORD_CHARACTERS_MAX = 1 << 20
 """A dead letter keeps at most this much of its record."""
-
-Identity = tuple[Any, ...]
+CHUNK_BYTES_MAX = 1 << 20
+"""Rows of a page that are larger than this become several chunks: a chunk is what is read from the journal at once."""
 
 
 def partition_of(table: Table, time: int) -> str:
@@ -27,14 +29,30 @@ def partition_of(table: Table, time: int) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y%m" if table.monthly else "%Y%m%d")
 
 
-def chunks(rows: dict[Table, list[Row]], mode: ShipMode) -> list[Chunk]:
-    """Rows as chunks, one for each table and partition."""
-    found = []
+def chunks(rows: dict[Table, list[Row]], mode: ShipMode, bytes_max: int = CHUNK_BYTES_MAX) -> list[Chunk]:
+    """Turn rows into chunks: one for each table and partition, several where one would exceed `bytes_max`."""
+    found: list[Chunk] = []
     for table, table_rows in rows.items():
         table_mode = ShipMode.COMPARE if table.always_compare else mode
         for partition, part in by_partition(table, table_rows).items():
-            found.append(Chunk(table.name, partition, len(part), lines(part), table_mode))
+            found += _sized(Chunk(table.name, partition, len(part), lines(part), table_mode), bytes_max)
     return found
+
+
+def _sized(chunk: Chunk, bytes_max: int) -> Iterator[Chunk]:
+    """Yield the rows of a chunk in chunks of at most `bytes_max`; a row that is larger comes alone."""
+    if len(chunk.body) <= bytes_max or chunk.rows == 1:
+        yield chunk
+        return
+    part: list[bytes] = []
+    size = 0
+    for line in chunk.body.splitlines(keepends=True):
+        if part and size + len(line) > bytes_max:
+            yield replace(chunk, rows=len(part), body=b"".join(part))
+            part, size = [], 0
+        part.append(line)
+        size += len(line)
+    yield replace(chunk, rows=len(part), body=b"".join(part))
 
 
 def by_partition(table: Table, rows: Sequence[Row]) -> dict[str, list[Row]]:
@@ -83,46 +101,46 @@ def identities(table: Table, rows: Iterable[Sequence[Any]]) -> list[Identity]:
     return [tuple(row[i] for i in indexes) for row in rows]
 
 
-def merge_readings(pairs: Sequence[tuple[int, Chunk]]) -> list[Chunk]:
-    """One multiset out of several readings of the same window.
+def merge_readings(pairs: Iterable[tuple[int, Chunk]]) -> Iterator[Chunk]:
+    """Merge several readings of the same window, the last one first, into one multiset.
 
     A window whose cursor died is read again from its start. Of equal rows the largest number seen
-    in one reading is kept: less would lose a record that was returned, more would double one.
+    in one reading is kept: less would lose a record that was returned, more would double one. One chunk and a
+    digest of each row are in memory at a time.
     """
-    bodies: dict[tuple[str, str, ShipMode], dict[int, list[list[Any]]]] = {}
+    kept: Counter[tuple[str, str, bytes]] = Counter()
+    seen: Counter[tuple[str, str, bytes]] = Counter()
+    current: int | None = None
     for reading, chunk in pairs:
-        group = bodies.setdefault((chunk.table, chunk.partition, chunk.mode), {})
-        group.setdefault(reading, []).extend(decode_lines(chunk.body))
-    merged = []
-    for (name, partition, mode), readings in bodies.items():
-        table = TABLES[name]
-        kept: list[list[Any]] = []
-        have: Counter[Identity] = Counter()
-        for _, rows in sorted(readings.items(), reverse=True):
-            here: Counter[Identity] = Counter()
-            for row, identity in zip(rows, identities(table, rows), strict=True):
-                here[identity] += 1
-                if here[identity] > have[identity]:
-                    have[identity] += 1
-                    kept.append(row)
-        merged.append(Chunk(name, partition, len(kept), lines([tuple(row) for row in kept]), mode))
-    return merged
+        if reading != current:
+            current = reading
+            seen.clear()
+        read = decode_lines(chunk.body)
+        rows = []
+        for row, identity in zip(read, identities(TABLES[chunk.table], read), strict=True):
+            key = (chunk.table, chunk.partition, digest_identity(identity))
+            seen[key] += 1
+            if seen[key] > kept[key]:
+                kept[key] += 1
+                rows.append(tuple(row))
+        if len(rows) == chunk.rows:
+            yield chunk
+        elif rows:
+            yield Chunk(chunk.table, chunk.partition, len(rows), lines(rows), chunk.mode)
 
 
-def cut_at(end: int) -> Callable[[Sequence[Chunk]], list[Chunk]]:
-    """Keeps the rows before `end`, for a window that is sealed earlier than planned."""
+def cut_at(end: int) -> Callable[[Iterable[Chunk]], Iterator[Chunk]]:
+    """Return what keeps the rows before `end`, for a window that is sealed earlier than planned."""
 
-    def cut(given: Sequence[Chunk]) -> list[Chunk]:
-        kept = []
+    def cut(given: Iterable[Chunk]) -> Iterator[Chunk]:
         for chunk in given:
             index = TABLES[chunk.table].time_index
-            if index is None:
-                kept.append(chunk)
-                continue
-            rows = [row for row in decode_lines(chunk.body) if row[index] < end]
-            if rows:
-                kept.append(Chunk(chunk.table, chunk.partition, len(rows), lines([tuple(r) for r in rows]), chunk.mode))
-        return kept
+            rows = [] if index is None else decode_lines(chunk.body)
+            kept = [tuple(row) for row in rows if row[index] < end]  # type: ignore[index]
+            if index is None or len(kept) == len(rows):
+                yield chunk
+            elif kept:
+                yield Chunk(chunk.table, chunk.partition, len(kept), lines(kept), chunk.mode)
 
     return cut
 

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 from typing import Any
 
 import structlog
 
 from collector.journal.coverage import GAP_MISSED
-from collector.journal.entries import Chunk, OpenWindow, PageCommit, Seal, StreamState
+from collector.journal.entries import Chunk, OpenWindow, PageCommit, Rewrite, Seal, StreamState
 from collector.model import ShipMode, Window
 from collector.pipeline.chunking import by_partition, chunks, dead_letter_chunks, decode_lines
 from collector.pipeline.collecting import (
@@ -116,12 +116,13 @@ async def _seal_partial(at: Collecting, state: StreamState, here: OpenWindow, in
     return await at.journal.commit_page(state, commit, at.clock.monotonic())
 
 
-def _whole(source: UserMetricsSource) -> Callable[[Sequence[tuple[int, Chunk]]], list[Chunk]]:
-    def rewrite(pairs: Sequence[tuple[int, Chunk]]) -> list[Chunk]:
+def _whole(source: UserMetricsSource) -> Rewrite:
+    def rewrite(pairs: Iterable[tuple[int, Chunk]]) -> list[Chunk]:
         rows: dict[Table, list[Sequence[Any]]] = {}
         kept: list[Chunk] = []
         mode = ShipMode.APPEND
-        for _, chunk in pairs:
+        # All readings together, in the order in which they were read.
+        for _, chunk in sorted(pairs, key=lambda pair: pair[0]):
             table = TABLES[chunk.table]
             if table in source.tables:
                 rows.setdefault(table, []).extend(decode_lines(chunk.body))

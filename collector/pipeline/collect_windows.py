@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Callable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -11,7 +11,7 @@ import structlog
 
 from collector.api.client import Reply
 from collector.errors import CursorError, CursorLoopError
-from collector.journal.entries import Chunk, OpenWindow, PageCommit, Seal, StreamState
+from collector.journal.entries import Chunk, OpenWindow, PageCommit, Rewrite, Seal, StreamState
 from collector.model import Window
 from collector.pipeline.chunking import chunks, cut_at, dead_letter_chunks, merge_readings, stray_chunks
 from collector.pipeline.collecting import (
@@ -108,7 +108,9 @@ class _WindowReader:
             if reply.date - max(state.rechecks, default=0) >= window.end:
                 _take_unsure(page)
             in_order, last_time = _order(here, page.times)
-            ending = self._ending(window, here, page, reply.date, following, in_order, last_time)
+            rows = chunks(page.rows, planned.mode)
+            size = (here.bytes if here else 0) + sum(len(chunk.body) for chunk in rows)
+            ending = self._ending(window, here, page, size, reply.date, following, in_order, last_time)
             if ending.is_dropped:
                 code = CODE_TOO_FULL if reply.date - self._settle > window.start else CODE_NOT_USED
                 await journal.settle(replace(reply.attempt, code=code))
@@ -119,8 +121,7 @@ class _WindowReader:
                 window=window,
                 mode=planned.mode,
                 open_id=here.id if here else None,
-                chunks=tuple(chunks(page.rows, planned.mode))
-                + tuple(dead_letter_chunks(state.key, page.dead, reply.date)),
+                chunks=tuple(rows) + tuple(dead_letter_chunks(state.key, page.dead, reply.date)),
                 strays=tuple(stray_chunks(page)),
                 cursor=following,
                 cursor_used=_digest(cursor),
@@ -139,7 +140,7 @@ class _WindowReader:
             log.info("list_changed_while_paging", stream=str(state.key), reading=(here.reading if here else 0) + 1)
             state = await journal.restart_window(state.id, state.open[planned.delay].id)
         if ending.seal is not None:
-            self._widen(state, here, page)
+            self._widen(state, here, page, size)
         self._at.on_page(state, page.record_count)
         return state, ending.seal is not None
 
@@ -169,14 +170,16 @@ class _WindowReader:
         window: Window,
         here: OpenWindow | None,
         page: PageRows,
+        size: int,
         date: int,
         following: str | None,
         in_order: bool,
         last_time: int | None,
     ) -> _Ending:
-        """Whether the window ends with this page, and where.
+        """Return whether the window ends with this page, and where. `size` is the bytes of its rows so far.
 
-        A window that reached `PAGES_MAX` is sealed at its last whole second when its rows come in order.
+        A window that reached `PAGES_MAX` or the bytes that a window may have is sealed at its last whole second if
+        its rows come in order. As long as they are of its first second, there is no such second yet.
         """
         end = min(window.end, date - self._settle)
         pages = (here.pages if here else 0) + 1
@@ -192,7 +195,12 @@ class _WindowReader:
             if page.has_changed:
                 gaps += ((Window(window.start, end), GAP_CHANGED),)
             return _Ending(Seal(end, date, _rewrite(reading, None if end == window.end else end), gaps))
-        if pages < PAGES_MAX or window.seconds == 1:
+        is_one_second = window.seconds == 1 or (in_order and last_time == window.start)
+        if window.seconds == 1 and size >= self._at.second_bytes_max:
+            return _Ending(Seal(end, date, _rewrite(reading, None), (*gaps, (window, GAP_CUT_OFF))))
+        if is_one_second and size >= self._at.second_bytes_max:
+            return _Ending(is_dropped=True)
+        if is_one_second or (pages < PAGES_MAX and size < self._at.bounds.window):
             if pages >= PAGES_OF_A_SECOND_MAX:
                 raise CursorLoopError(
                     f"one second has more than {pages} pages", hint="the service may be paging in a circle"
@@ -226,12 +234,12 @@ class _WindowReader:
             return state
         return await self._at.journal.drop_window(state.id, here.id)
 
-    def _widen(self, state: StreamState, here: OpenWindow | None, page: PageRows) -> None:
+    def _widen(self, state: StreamState, here: OpenWindow | None, page: PageRows, size: int) -> None:
         """After a storm windows grow again, but not so fast that the next one is dropped too."""
         span = self._at.span_max.get(state.id)
         records_max = self._source.operation.records_max
         pages = (here.pages if here else 0) + 1
-        is_light = (
+        is_light = size < self._at.bounds.window // 4 and (
             pages < PAGES_MAX // 4
             if self._source.operation.paging or not records_max
             else (page.record_count < records_max // 4)
@@ -250,13 +258,13 @@ def _take_unsure(page: PageRows) -> None:
         page.rows.setdefault(table, []).extend(rows)
 
 
-def _rewrite(reading: int, end: int | None) -> Callable[[Sequence[tuple[int, Chunk]]], list[Chunk]] | None:
+def _rewrite(reading: int, end: int | None) -> Rewrite | None:
     if reading == 0 and end is None:
         return None
 
-    def rewrite(pairs: Sequence[tuple[int, Chunk]]) -> list[Chunk]:
-        found = merge_readings(pairs) if reading else [chunk for _, chunk in pairs]
-        return found if end is None else cut_at(end)(found)
+    def rewrite(pairs: Iterable[tuple[int, Chunk]]) -> Iterator[Chunk]:
+        found = merge_readings(pairs) if reading else (chunk for _, chunk in pairs)
+        return iter(found) if end is None else cut_at(end)(found)
 
     return rewrite
 

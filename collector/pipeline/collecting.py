@@ -10,6 +10,7 @@ from collector.api.client import ApiClient
 from collector.clock import Clock, ServerClock
 from collector.journal.entries import StreamState
 from collector.journal.journal import Journal
+from collector.memory import MemoryBounds
 from collector.pipeline.room import Room
 from collector.sources.page import PageRows
 
@@ -40,6 +41,9 @@ class Collecting:
     clock: Clock
     server_clock: ServerClock
     room: Room
+    bounds: MemoryBounds
+    second_bytes_max: int
+    """Rows of a window of one second, which cannot be made smaller: beyond it the rest of the second is a gap."""
     on_page: Callable[[StreamState, int], None] = lambda state, records: None
     """Told after each committed page, with the stream as it is then and the records of the page."""
     span_max: dict[int, int] = field(default_factory=dict)

@@ -7,20 +7,22 @@ id never change, so sending it again after a lost acknowledgement stores nothing
 from __future__ import annotations
 
 import asyncio
+import hashlib
 import uuid
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from typing import Protocol, TypeVar
 
 import structlog
 
 from collector.clock import Clock, ServerClock, wait_for
-from collector.errors import StoreRefused, StoreUnavailable
+from collector.errors import StoreRefused, StoreTooLarge, StoreUnavailable
 from collector.journal.entries import Chunk, Compared, Comparison, Segment
 from collector.journal.outgoing import Limits, Outgoing, choose_append, choose_compare, is_due
+from collector.memory import MemoryPool
 from collector.model import ShipMode, Window
 from collector.pipeline.chunking import decode_lines, partition_of
-from collector.pipeline.compare import missing_rows
+from collector.pipeline.compare import AnsweredRows, StoredRows, missing_rows, shorten_sql
 from collector.pipeline.windows import looked_again
 from collector.sources.normalise import lines
 from collector.sources.tables import API_CALLS, DEAD_LETTERS, TABLES, Table
@@ -36,6 +38,21 @@ TOKEN_TRUST_SECONDS = 7 * DAY_SECONDS // 2
 """Half of the time for which the store remembers tokens. A segment whose answer has been lost for
 longer may be stored and forgotten: it is compared instead of sent again."""
 
+SIZE_BYTES_MIN = 256 << 10
+"""A segment that is not larger and finds no memory in the store has met a store that has none: it waits."""
+
+ROW_ATTEMPTS_MAX = 3
+"""A single row that finds no memory in the store this often becomes a dead letter."""
+
+SEGMENTS_BEFORE_GROWTH = 16
+"""Segments of a reduced size that the store takes before the next ones are twice as large."""
+
+SLICES_MAX = 256
+"""A range of the store that is too large for one read is read in at most this many slices."""
+
+RECORD_CHARACTERS_MAX = 64 << 10
+"""The dead letter of a row that the store does not take has this much of it."""
+
 BACKOFF_SECONDS_MIN = 0.5
 BACKOFF_SECONDS_MAX = 30.0
 
@@ -50,6 +67,14 @@ class Shipped:
     rows: dict[str, int] = field(default_factory=dict)
     segments: int = 0
     last_error: str = ""
+
+
+@dataclass(slots=True)
+class _Size:
+    """The size of a table's segments after one was too large, and how many it has been right for since."""
+
+    bytes_max: int
+    accepted: int = 0
 
 
 class Shipping(Protocol):
@@ -77,14 +102,23 @@ class Shipper:
         server_clock: ServerClock,
         limits: Limits,
         on_watermark: Callable[[int, int], None] = lambda stream_id, watermark: None,
+        memory: MemoryPool | None = None,
     ) -> None:
-        """`on_watermark` is told (stream row, watermark) of each stream whose watermark has moved."""
+        """`on_watermark` is called with (stream row, watermark) of each stream whose watermark has moved.
+
+        `memory` is what segments of all tables have in common; without it they have twice the largest segment.
+        """
         self._on_watermark = on_watermark
         self._outgoing = outgoing
         self._store = store
         self._clock = clock
         self._server_clock = server_clock
         self._limits = limits
+        self._memory = memory or MemoryPool(2 * limits.bytes_max)
+        self._sizes: dict[str, _Size] = {}
+        """Of tables of which a segment was too large for the store."""
+        self._row_attempts: dict[str, int] = {}
+        """Attempts of single rows that found no memory in the store, by segment."""
         self.shipped = Shipped()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -165,17 +199,34 @@ class Shipper:
 
     async def ship_one(self, table: str, *, draining: bool = False) -> bool:
         """Send the next segment of a table, if one is due; true when something moved."""
-        segment = await self._outgoing.unsent(table)
-        if segment is None:
-            pending = await self._outgoing.pending(table)
-            if not pending or not (draining or is_due(pending, self._limits, self._clock.monotonic())):
-                return False
-            if pending[0].mode is ShipMode.APPEND:
-                segment = await self._outgoing.freeze(table, choose_append(pending, self._limits))
-            else:
-                segment = await self._compare(table, choose_compare(pending, self._limits))
-        await self._send(segment)
+        limits = self._limits_of(table)
+        unsent = await self._outgoing.oldest(table)
+        if unsent is not None:
+            if unsent.bytes > 2 * self._limits.bytes_max and unsent.rows > 1 and TABLES[table].identity:
+                # Made while the process had more memory.
+                await self._outgoing.distrust(unsent.root_id)
+                return True
+            async with self._memory.hold(unsent.bytes):
+                await self._send(await self._outgoing.segment(unsent.id))
+            return True
+        pending = await self._outgoing.pending(table)
+        if not pending or not (draining or is_due(pending, limits, self._clock.monotonic())):
+            return False
+        sizes = {chunk.id: chunk.bytes for chunk in pending}
+        if pending[0].mode is ShipMode.APPEND:
+            chosen = choose_append(pending, limits)
+            async with self._memory.hold(min(limits.bytes_max, sum(sizes[chunk_id] for chunk_id in chosen))):
+                await self._send(await self._outgoing.freeze(table, chosen, limits))
+            return True
+        groups = choose_compare(pending, limits)
+        size = sum(sizes[chunk_id] for group in groups for chunk_id in group)
+        async with self._memory.hold(min(limits.bytes_max, size)):
+            await self._send(await self._compare(table, groups, limits))
         return True
+
+    def _limits_of(self, table: str) -> Limits:
+        size = self._sizes.get(table)
+        return self._limits if size is None else self._limits.with_bytes(size.bytes_max)
 
     async def _send(self, segment: Segment) -> None:
         now = self._server_clock.now()
@@ -183,7 +234,7 @@ class Shipper:
         is_comparable = bool(TABLES[segment.table].identity)
         if is_comparable and segment.sent_at is not None and now - segment.sent_at > TOKEN_TRUST_SECONDS:
             log.warning("segment_too_old_to_send_again", segment=segment.id, table=segment.table)
-            await self._outgoing.distrust(segment)
+            await self._outgoing.distrust(segment.root_id)
             return
         was_sent = segment.sent_at is not None
         if segment.rows:
@@ -194,15 +245,20 @@ class Shipper:
                     await self._store.insert(
                         segment.table, TABLES[segment.table].columns, segment.body, token=segment.id
                     )
+            except StoreTooLarge as error:
+                await self._reduce(segment, error)
+                return
             except StoreRefused as error:
                 await self._divide(segment, error)
                 return
         self.shipped.segments += 1
         self.shipped.rows[segment.table] = self.shipped.rows.get(segment.table, 0) + segment.rows
-        if was_sent and is_comparable and segment.parent_id is None:
+        self._row_attempts.pop(segment.id, None)
+        self._grow(segment.table)
+        if was_sent and is_comparable:
             # The engine notes a token before it names the part: where it was killed in between, it takes the
             # second try for a repeat of rows that it does not have.
-            await self._outgoing.distrust(segment)
+            await self._outgoing.distrust(segment.root_id)
             return
         for stream_id, watermark in await self._outgoing.acknowledge(segment):
             self._on_watermark(stream_id, watermark)
@@ -215,34 +271,90 @@ class Shipper:
             middle = len(rows) // 2
             await self._outgoing.split(segment, [rows[:middle], rows[middle:]])
             return
-        table = TABLES[segment.table]
-        reason = f"refused by the store: {str(error)[:500]}"
-        log.error("row_refused", table=segment.table, error=str(error))
+        await self._set_aside(segment, f"refused by the store: {str(error)[:500]}")
+
+    async def _set_aside(self, segment: Segment, reason: str) -> None:
+        """Make a dead letter of a row that the store never takes, or keep it in the journal if it takes none."""
+        table, now = TABLES[segment.table], self._server_clock.now()
         if table in (DEAD_LETTERS, API_CALLS):
-            # Nothing can be said of a dead letter that is refused itself: the journal keeps it.
-            raise StoreUnavailable(f"the store refuses rows of {segment.table}: {error}") from error
-        letter = dead_letter_of(table, rows[0], reason, self._server_clock.now(), segment.mode)
+            log.error("row_quarantined", table=segment.table, reason=reason)
+            await self._outgoing.quarantine(segment, reason, now)
+            return
+        log.error("row_refused", table=segment.table, error=reason)
+        letter = dead_letter_of(table, segment.body, reason, now, segment.mode)
         await self._outgoing.bury(segment, letter, self._clock.monotonic())
+
+    async def _reduce(self, segment: Segment, error: StoreTooLarge) -> None:
+        """Send less at a time after a segment was too large; a single row becomes a dead letter.
+
+        What the store has of the segment is not known on a cluster, where each machine takes its rows by itself, so
+        they are compared. Raises `error` if the size of the segment cannot be the reason.
+        """
+        size = len(segment.body)
+        if size <= SIZE_BYTES_MIN and not error.is_certain:
+            raise error
+        if segment.rows == 1:
+            attempts = self._row_attempts[segment.id] = self._row_attempts.get(segment.id, 0) + 1
+            if attempts < ROW_ATTEMPTS_MAX and not error.is_certain:
+                raise error
+            del self._row_attempts[segment.id]
+            log.error("row_too_large", table=segment.table, bytes=size, error=str(error))
+            # The same at every attempt, and another one for another row with the same beginning.
+            digest = hashlib.sha256(segment.body).hexdigest()
+            await self._set_aside(segment, f"too large for the store: {size} bytes, SHA-256 {digest}")
+            return
+        self._sizes[segment.table] = _Size(size // 2)
+        log.warning(
+            "segment_too_large", table=segment.table, segment=segment.id, rows=segment.rows, bytes=size,
+            next_bytes=size // 2, error=str(error),
+        )  # fmt: skip
+        if TABLES[segment.table].identity:
+            await self._outgoing.distrust(segment.root_id)
+        else:
+            rows = segment.body.splitlines(keepends=True)
+            await self._outgoing.split(segment, [rows[: len(rows) // 2], rows[len(rows) // 2 :]])
+
+    def _grow(self, table: str) -> None:
+        """Let segments grow again after the store has taken several of a reduced size."""
+        size = self._sizes.get(table)
+        if size is None:
+            return
+        size.accepted += 1
+        if size.accepted == SEGMENTS_BEFORE_GROWTH:
+            size.bytes_max, size.accepted = 2 * size.bytes_max, 0
+        if size.bytes_max >= self._limits.bytes_max:
+            del self._sizes[table]
 
     # Compare
 
-    async def _compare(self, table_name: str, groups: list[list[int]]) -> Segment:
+    async def _compare(self, table_name: str, groups: list[list[int]], limits: Limits) -> Segment:
         table = TABLES[table_name]
-        compared = [
-            await self._compare_one(table, comparison) for comparison in await self._outgoing.comparisons(groups)
-        ]
-        return await self._outgoing.freeze_compared(table_name, compared)
+        comparisons = await self._outgoing.comparisons(groups)
+        # What fits in a segment is read together, so that many small windows cost one transaction.
+        rows = sum(chunk.rows for one in comparisons for chunk in one.chunks)
+        size = sum(chunk.bytes for one in comparisons for chunk in one.chunks)
+        bodies: dict[int, bytes] = {}
+        if limits.allow(rows, size):
+            ids = [chunk.id for one in comparisons for chunk in one.chunks]
+            bodies = dict(zip(ids, await self._outgoing.bodies(ids), strict=True))
+        compared = [await self._compare_one(table, one, bodies) for one in comparisons]
+        return await self._outgoing.freeze_compared(table_name, compared, limits)
 
-    async def _compare_one(self, table: Table, comparison: Comparison) -> Compared:
-        rows = decode_lines(comparison.body)
-        stored = await stored_identities(self._store, table, rows, comparison.window, comparison.is_stray)
-        found, conflicts = missing_rows(table, rows, stored, whole_seconds=not comparison.is_stray)
+    async def _compare_one(self, table: Table, comparison: Comparison, bodies: dict[int, bytes]) -> Compared:
+        """Compare the rows of one window with the store; chunks that are not in `bodies` are read one at a time."""
+        answered = AnsweredRows(table)
+        for chunk in comparison.chunks:
+            body = bodies[chunk.id] if chunk.id in bodies else (await self._outgoing.bodies([chunk.id]))[0]
+            answered.add(decode_lines(body))
+        stored = StoredRows(table)
+        async for some in stored_identities(self._store, table, answered, comparison.window, comparison.is_stray):
+            stored.add(some)
+        found, conflicts = missing_rows(table, answered, stored, whole_seconds=not comparison.is_stray)
         if conflicts:
             log.warning("answer_changed", table=table.name, stream=str(comparison.stream), conflicts=conflicts)
-        bodies = comparison.body.splitlines(keepends=True)
         name = looked_again(comparison.delay)
         counter = f"{name}_rows/{comparison.stream.operation}" if name and comparison.stream is not None else ""
-        return Compared(comparison.chunk_ids, tuple(bodies[index] for index in found), conflicts, counter)
+        return Compared(comparison.chunks, tuple(found), conflicts, counter)
 
     # State
 
@@ -275,33 +387,48 @@ async def ship_gaps(outgoing: Outgoing, store: Store, clock: Clock) -> None:
 
 
 async def stored_identities(
-    store: Store, table: Table, rows: Sequence[Sequence[object]], window: Window | None, is_stray: bool
-) -> list[tuple[object, ...]]:
-    """What the store holds where `rows` belong: identities and value columns of the same scopes and times."""
-    scope = table.scope_index
-    parameters: dict[str, object] = {"scopes": sorted({str(row[scope]) for row in rows})}
+    store: Store, table: Table, answered: AnsweredRows, window: Window | None, is_stray: bool
+) -> AsyncIterator[list[list[object]]]:
+    """Yield what the store holds where `answered` belongs: identities and value columns, long texts as digests.
+
+    What is too large for one read is read in slices. Raises StoreError.
+    """
+    parameters: dict[str, object] = {"scopes": sorted(answered.scopes)}
     where = f"{table.scope_column} IN {{scopes:Array(String)}}"
     if table.time_column is not None:
-        time = table.time_index
-        assert time is not None
-        times = [int(row[time]) for row in rows]  # type: ignore[call-overload]
         if is_stray or window is None:
-            # Strays may lie anywhere: only their own seconds are read.
+            # Strays may be anywhere: only their own seconds are read.
             where += f" AND {table.time_column} IN (SELECT arrayJoin({{times:Array(UInt32)}})::DateTime('UTC'))"
-            parameters["times"] = sorted(set(times))
+            parameters["times"] = sorted(set(answered.times))
         else:
             where += f" AND {table.time_column} BETWEEN {{first:UInt32}} AND {{last:UInt32}}"
-            parameters |= {"first": min(times), "last": max(times)}
+            parameters |= {"first": min(answered.times), "last": max(answered.times)}
     if "region" in table.identity:
         where += " AND region = {region:String}"
-        parameters["region"] = str(rows[0][table.columns.index("region")])
-    columns = ", ".join(_as_sent(table, column) for column in (*table.identity, *table.value_columns))
-    return [tuple(row) for row in await store.fetch(f"SELECT {columns} FROM {table.name} WHERE {where}", parameters)]
+        parameters["region"] = answered.region
+    columns = ", ".join(_as_compared(table, column) for column in (*table.identity, *table.value_columns))
+    sql = f"SELECT {columns} FROM {table.name} WHERE {where}"
+    # The hash of NULL is NULL, which is in no slice.
+    hashed = [column for column in table.identity if column != "receive_time"]
+    slices = [(1, 0)]
+    while slices:
+        count, number = slices.pop()
+        part = f" AND cityHash64({', '.join(hashed)}) % {count} = {number}" if count > 1 else ""
+        try:
+            rows = await store.fetch(sql + part, parameters)
+        except StoreTooLarge:
+            if count >= SLICES_MAX:
+                raise
+            slices += [(4 * count, number + quarter * count) for quarter in range(4)]
+            continue
+        yield rows
 
 
-def _as_sent(table: Table, column: str) -> str:
-    """A column as the journal's lines have it: times as seconds."""
-    return f"toUnixTimestamp({column})" if column in (table.time_column, "receive_time") else column
+def _as_compared(table: Table, column: str) -> str:
+    """A column as `compare` takes it: times as seconds, long texts as digests."""
+    if column in (table.time_column, "receive_time"):
+        return f"toUnixTimestamp({column})"
+    return shorten_sql(column) if table.multiset else column
 
 
 def dead_letter_of(table: Table, line: bytes, reason: str, now: int, mode: ShipMode) -> Chunk:
@@ -312,5 +439,6 @@ def dead_letter_of(table: Table, line: bytes, reason: str, now: int, mode: ShipM
     """
     (row,) = decode_lines(line)
     region = str(row[table.columns.index("region")])
-    letter = (now, table.operation_of(row), region, str(row[table.scope_index]), reason, line.decode("utf-8").strip())
+    record = line.decode("utf-8").strip()[:RECORD_CHARACTERS_MAX]
+    letter = (now, table.operation_of(row), region, str(row[table.scope_index]), reason, record)
     return Chunk(DEAD_LETTERS.name, partition_of(DEAD_LETTERS, now), 1, lines([letter]), mode)

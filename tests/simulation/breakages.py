@@ -101,8 +101,8 @@ def window_bounds() -> Iterator[None]:
 def no_difference() -> Iterator[None]:
     """A window that is looked at again is appended, not compared."""
 
-    def broken(table: Any, rows: Any, stored: Any, *, whole_seconds: bool) -> tuple[list[int], int]:
-        return list(range(len(rows))), 0
+    def broken(table: Any, answered: Any, stored: Any, *, whole_seconds: bool) -> tuple[list[int], int]:
+        return list(range(len(answered))), 0
 
     with mock.patch.object(ship, "missing_rows", broken):
         yield

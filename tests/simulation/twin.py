@@ -7,6 +7,7 @@ runs one list of scenarios on both.
 
 from __future__ import annotations
 
+import hashlib
 import re
 from collections import OrderedDict, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -160,7 +161,8 @@ class Twin:
 # The program's reads, each by its text
 
 _NAME = r"\w+"
-_SHOWN = rf"(?:{_NAME}|toUnixTimestamp\({_NAME}\)|toUInt64\(toUnixTimestamp64Milli\({_NAME}\)\))"
+_SHORT = rf"length\({_NAME}\) > 256 \? hex\(SHA256\({_NAME}\)\) : {_NAME}"
+_SHOWN = rf"(?:{_NAME}|{_SHORT}|toUnixTimestamp\({_NAME}\)|toUInt64\(toUnixTimestamp64Milli\({_NAME}\)\))"
 _SHOWN_LIST = rf"(?P<columns>{_SHOWN}(?:, {_SHOWN})*)"
 _WHERE = r"(?P<where>.+?)"
 _READS: tuple[tuple[re.Pattern[str], Callable[[Twin, dict[str, Any], dict[str, Any]], list[list[Any]]]], ...] = (
@@ -237,6 +239,9 @@ def _test(match: re.Match[str], parameters: Mapping[str, Any]) -> Condition:
 
 
 def _shown(columns: Sequence[str], text: str) -> Callable[[Sequence[Any]], Any]:
+    if " ? " in text:
+        place = columns.index(text.rpartition(" : ")[2])
+        return lambda row: _short(row[place])
     name = re.sub(r"\w+\(|\)", "", text)
     place = columns.index(name)
     if "Milli(" in text:
@@ -244,6 +249,12 @@ def _shown(columns: Sequence[str], text: str) -> Callable[[Sequence[Any]], Any]:
     if "(" in text:
         return lambda row: None if row[place] is None else int(row[place])
     return lambda row: float(row[place]) if isinstance(row[place], Decimal) else row[place]
+
+
+def _short(text: str) -> str:
+    """A long text as its digest."""
+    size = len(text.encode())
+    return hashlib.sha256(text.encode()).hexdigest().upper() if size > 256 else text
 
 
 # Views

@@ -129,6 +129,7 @@ def _show(told: dict[str, Any]) -> None:
             ("size", f"{rough_size(journal['bytes'])} of {rough_size(journal['bytes_max'])}"),
             ("rows not shipped yet", f"{journal['rows']:,}"),
             ("open windows", journal["open_windows"]),
+            ("memory", f"{rough_size(told['memory']['bytes_max'])} ({told['memory']['set_by']})"),
             *([("damaged one set aside", journal["set_aside"])] if journal["set_aside"] else []),
             *([("store", f"fails: {told['store_error']}")] if told["store_error"] else []),
             *([("SQL, for ClickHouse's clients", told["sql_address"])] if told["sql_address"] else []),

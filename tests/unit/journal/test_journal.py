@@ -20,6 +20,7 @@ from collector.journal.packing import packed
 from collector.model import ShipMode, StreamKey, Window
 from collector.owner.lock import command_line
 from collector.owner.set_aside import open_journal
+from tests.support.old_journals import downgrade
 
 KEY = StreamKey("ListSyslogs", "r", "node-1")
 OTHER = StreamKey("ListSyslogs", "r", "node-2")
@@ -233,7 +234,7 @@ async def test_what_a_comparison_leaves_is_frozen(journal: Journal) -> None:
     (group,) = choose_compare(await outgoing.pending("syslogs"), LIMITS)
     (comparison,) = await outgoing.comparisons([group])
     assert comparison.window == Window(T, T + 10)
-    segment = await outgoing.freeze_compared("syslogs", [Compared(tuple(group), (b"[1]\n",), conflicts=1)])
+    segment = await outgoing.freeze_compared("syslogs", [Compared(comparison.chunks, (1,), conflicts=1)])
     assert (segment.rows, segment.body) == (1, b"[1]\n")
     await outgoing.acknowledge(segment)
     assert (await stream(journal)).watermark == T + 10
@@ -245,9 +246,105 @@ async def test_a_distrusted_segment_is_compared(journal: Journal) -> None:
     await commit(journal, await stream(journal), T, T + 10, chunk(2))
     outgoing = Outgoing(journal)
     segment = await outgoing.freeze("syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS))
-    await outgoing.distrust(segment)
+    await outgoing.distrust(segment.root_id)
     assert await outgoing.unsent("syslogs") is None
     assert [p.mode for p in await outgoing.pending("syslogs")] == [ShipMode.COMPARE]
+
+
+async def test_a_window_that_is_larger_than_a_segment_is_divided_into_parts(journal: Journal) -> None:
+    """Whole chunks where they fit, lines of one where they do not; every line is in one part, in order."""
+    bodies = [[b"[0]\n", b"[1]\n"], [b"[2]\n"], [b"[3]\n"], [b"[4]\n", b"[5]\n", b"[6]\n", b"[7]\n", b"[8]\n"]]
+    chunks = [Chunk("syslogs", "20251009", len(some), b"".join(some)) for some in bodies]
+    await commit(journal, await stream(journal), T, T + 10, *chunks)
+    outgoing = Outgoing(journal)
+    part = await outgoing.freeze(
+        "syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS), LIMITS.with_bytes(12)
+    )
+    sent = []
+    while part is not None:
+        sent.append(part.body.split())
+        assert (await stream(journal)).watermark is None
+        await outgoing.acknowledge(part)
+        part = await outgoing.unsent("syslogs")
+    assert sent == [[b"[0]", b"[1]", b"[2]"], [b"[3]"], [b"[4]", b"[5]", b"[6]"], [b"[7]", b"[8]"]]
+    assert (await stream(journal)).watermark == T + 10
+    assert (await journal.depth()).chunks == 0
+
+
+async def test_a_part_that_is_distrusted_has_its_whole_window_compared(journal: Journal) -> None:
+    """Equal lines of one second can only be counted together, in whatever parts they were sent."""
+    await commit(journal, await stream(journal), T, T + 10, chunk(1), chunk(1), chunk(1))
+    outgoing = Outgoing(journal)
+    limits = LIMITS.with_bytes(len(chunk(1).body))
+    first = await outgoing.freeze("syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS), limits)
+    await outgoing.acknowledge(first)
+    second = await outgoing.unsent("syslogs")
+    assert second is not None
+    assert second.root_id == first.root_id != second.id
+    await outgoing.distrust(second.root_id)
+    assert await outgoing.unsent("syslogs") is None
+    (group,) = choose_compare(await outgoing.pending("syslogs"), LIMITS)
+    (comparison,) = await outgoing.comparisons([group])
+    assert len(comparison.chunks) == 3
+    left = await outgoing.freeze_compared("syslogs", [Compared(comparison.chunks, (1, 2))], limits)
+    assert left.rows == 1
+    await outgoing.acknowledge(left)
+    assert (await stream(journal)).watermark is None
+    last = await outgoing.unsent("syslogs")
+    assert last is not None
+    await outgoing.acknowledge(last)
+    assert (await stream(journal)).watermark == T + 10
+
+
+async def test_a_window_with_more_chunks_than_a_statement_has_parameters_is_frozen(journal: Journal) -> None:
+    """A second of a storm may have tens of thousands of pages."""
+    await commit(journal, await stream(journal), T, T + 1, chunk(1))
+    columns = "window_id, stream_id, reading, table_name, partition, mode, rows, bytes, crc, body, seal_number"
+    await journal.run(
+        lambda db: db.execute(
+            f"INSERT INTO chunks ({columns}, journaled_at) WITH RECURSIVE more (n) AS"
+            f" (SELECT 1 UNION ALL SELECT n + 1 FROM more WHERE n < 32999) SELECT {columns}, 0 FROM chunks, more"
+        )
+    )
+    outgoing = Outgoing(journal)
+    segment = await outgoing.freeze("syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS), LIMITS)
+    assert segment.rows == 33_000
+
+
+async def test_what_is_quarantined_holds_nothing_up(journal: Journal) -> None:
+    """Its table continues, its watermark moves, and the rows stay in the journal with the reason."""
+    await commit(journal, await stream(journal), T, T + 10, chunk(1))
+    outgoing = Outgoing(journal)
+    segment = await outgoing.freeze("syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS))
+    await outgoing.quarantine(segment, "never taken", T)
+    assert await outgoing.tables() == []
+    assert (await stream(journal)).watermark == T + 10
+    assert await journal.counters() == {"quarantined_rows": 1}
+    kept = await journal.run(lambda db: db.execute("SELECT table_name, rows, reason FROM quarantine").fetchall())
+    assert kept == [("syslogs", 1, "never taken")]
+
+
+async def test_segments_of_an_older_format_are_compared(tmp_path: Path) -> None:
+    """They may be of any size, and sent; those of the meter, which has nothing to be compared by, keep their ids."""
+    path = tmp_path / "old.db"
+    old = Journal(path, PRICES, region="r")
+    await old.adopt(KEY, collected_from=None, watermark=None, held=(), rechecks={})
+    await commit(old, await stream(old), T, T + 10, chunk(2))
+    outgoing = Outgoing(old)
+    await outgoing.freeze("syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS))
+    await outgoing.flush_meter(None, 0.0)
+    ids = [pending.id for pending in await outgoing.pending("api_call_parts")]
+    meter = await outgoing.freeze("api_call_parts", ids)
+    old.close()
+    downgrade(path, 4)
+    new = Journal(path, PRICES, region="r")
+    outgoing = Outgoing(new)
+    assert await outgoing.unsent("syslogs") is None
+    assert [pending.mode for pending in await outgoing.pending("syslogs")] == [ShipMode.COMPARE]
+    kept = await outgoing.unsent("api_call_parts")
+    assert kept is not None
+    assert (kept.id, kept.body) == (meter.id, meter.body)
+    new.close()
 
 
 def pending(number: int, window: int, rows: int, **facts: object) -> Pending:

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import sqlite3
 import tempfile
 from dataclasses import dataclass, field
 from decimal import Decimal
@@ -26,6 +25,7 @@ from collector.journal.money import billing_month, month_end
 from collector.journal.spending import HourSpend
 from collector.pipeline.budget import NO_BUDGET, Budget, budget_facts, forecast, shared_prices
 from collector.pipeline.meter import JournalMeter
+from tests.support.old_journals import downgrade
 from tests.support.virtual_clock import ManualClock
 
 T = 1_760_000_000
@@ -399,16 +399,7 @@ async def test_a_journal_of_the_format_before_prices_its_calls(tmp_path: Path) -
     bench = Bench(tmp_path / "j.db", NO_BUDGET, prices())
     await bench.reserve()
     bench.journal.close()
-    old = sqlite3.connect(bench.path)
-    for statement in (
-        "ALTER TABLE reserved DROP COLUMN price_micro_cny",
-        "ALTER TABLE reserved DROP COLUMN free_calls",
-        "DROP TABLE spend_hours",
-        "DROP TABLE backfills",
-        "PRAGMA user_version = 2",
-    ):
-        old.execute(statement)
-    old.close()
+    downgrade(bench.path, 2)
     bench.open(Budget(CENT * 2))
     await bench.journal.start()
     assert await bench.spent() == CENT

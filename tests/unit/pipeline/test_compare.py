@@ -11,9 +11,9 @@ from hypothesis import strategies as st
 from collector.journal.entries import Chunk
 from collector.model import ShipMode
 from collector.pipeline.chunking import chunks, cut_at, decode_lines, identities, merge_readings
-from collector.pipeline.compare import missing_rows
+from collector.pipeline.compare import AnsweredRows, StoredRows, missing_rows
 from collector.sources.normalise import lines
-from collector.sources.tables import SYSLOGS, USER_METRICS
+from collector.sources.tables import SYSLOGS, USER_METRICS, Table
 
 
 def syslog(time: int, msg: str, extra: str = "{}") -> tuple[Any, ...]:
@@ -24,8 +24,15 @@ def syslog(time: int, msg: str, extra: str = "{}") -> tuple[Any, ...]:
     return tuple(row)
 
 
+def difference(
+    table: Table, rows: list[tuple[Any, ...]], stored: list[tuple[Any, ...]], *, whole: bool = True
+) -> tuple[list[int], int]:
+    held = StoredRows(table, identities(table, stored))
+    return missing_rows(table, AnsweredRows(table, rows), held, whole_seconds=whole)
+
+
 def missing(rows: list[tuple[Any, ...]], stored: list[tuple[Any, ...]], **how: bool) -> tuple[list[str], int]:
-    found, conflicts = missing_rows(SYSLOGS, rows, identities(SYSLOGS, stored), whole_seconds=how.get("whole", True))
+    found, conflicts = difference(SYSLOGS, rows, stored, whole=how.get("whole", True))
     return [rows[i][SYSLOGS.columns.index("msg")] for i in found], conflicts
 
 
@@ -66,7 +73,7 @@ def test_a_snapshot_is_compared_by_key_and_the_first_row_wins() -> None:
     row = (60, "r", "g", "u", "J", *range(15), [], [], [], [], [], "{}")
     changed = (60, "r", "g", "u", "J", *range(1, 16), [], [], [], [], [], "{}")
     other = (60, "r", "g", "v", "J", *range(15), [], [], [], [], [], "{}")
-    found, _ = missing_rows(USER_METRICS, [changed, other, other], identities(USER_METRICS, [row]), whole_seconds=True)
+    found, _ = difference(USER_METRICS, [changed, other, other], [row])
     assert found == [1]
 
 
@@ -80,7 +87,7 @@ def test_nothing_is_doubled_and_only_conflicts_are_left_out(
     """After adding, each row stands as often as answered or stored, whichever is more, but for conflicts."""
     rows = [syslog(t, m) for t, m in answered]
     held = [syslog(t, m) for t, m in stored]
-    found, conflicts = missing_rows(SYSLOGS, rows, identities(SYSLOGS, held), whole_seconds=True)
+    found, conflicts = difference(SYSLOGS, rows, held)
     after = Counter(stored) + Counter(answered[i] for i in found)
     union = Counter(stored) | Counter(answered)
     differing = {t for t, _ in (union - after)}
@@ -98,12 +105,13 @@ def test_readings_of_a_window_are_merged_as_multisets() -> None:
     day = "19700101"
     pairs = [
         (reading, Chunk("syslogs", day, len(rows), lines(rows), ShipMode.APPEND))
-        for reading, rows in ((0, first), (1, second))
+        for reading, rows in ((1, second), (0, first))
     ]
-    (merged,) = merge_readings(pairs)
-    got = Counter((row[0], row[SYSLOGS.columns.index("msg")]) for row in decode_lines(merged.body))
+    merged = list(merge_readings(pairs))
+    rows = [row for chunk in merged for row in decode_lines(chunk.body)]
+    got = Counter((row[0], row[SYSLOGS.columns.index("msg")]) for row in rows)
     assert got == Counter({(5, "a"): 2, (6, "b"): 1, (6, "c"): 1})
-    assert merged.rows == 4
+    assert sum(chunk.rows for chunk in merged) == 4
 
 
 def test_a_cut_keeps_what_lies_before_it() -> None:

@@ -34,6 +34,7 @@ from collector.model import ShipMode, StreamKey, Window
 from collector.pipeline.backfill import GIVE_WAY_SECONDS_MAX, Polite
 from collector.pipeline.coverage import ADDED_LATER, BEFORE, NOT_YET, Coverage, missing
 from collector.pipeline.windows import Horizon, is_finished, next_window
+from tests.support.old_journals import downgrade
 from tests.support.virtual_clock import ManualClock
 
 KEY = StreamKey("ListSyslogs", "r", "n")
@@ -183,10 +184,7 @@ async def test_a_journal_of_the_format_before_learns_of_backfills(tmp_path: Path
     first = Journal(path, {}, region="r")
     await first.adopt(KEY, collected_from=1000, watermark=2000, held=(), rechecks={})
     first.close()
-    old = sqlite3.connect(path)
-    old.execute("DROP TABLE backfills")
-    old.execute("PRAGMA user_version = 3")
-    old.close()
+    downgrade(path, 3)
     again = Journal(path, {}, region="r")
     assert (await stream(again)).watermark == 2000
     assert await begin(again, 100, 900) == [(100, 900)]
