@@ -9,6 +9,8 @@ COPY sql sql
 RUN pip wheel --no-cache-dir --disable-pip-version-check --no-deps --wheel-dir /wheels .
 
 FROM python:3.11-slim-bookworm
+# An init: it forwards signals from the first moment on, and reaps what others leave behind.
+RUN apt-get update && apt-get install --yes --no-install-recommends tini && rm -rf /var/lib/apt/lists/*
 # embedded is the engine for a store without a server, by far the largest part; leave it out before a ClickHouse server.
 ARG EXTRAS=embedded,openapi,tracing
 RUN --mount=type=bind,from=wheel,source=/wheels,target=/wheels \
@@ -24,5 +26,5 @@ VOLUME /var/lib/pai-collector
 EXPOSE 9600
 # Alive means that the process answers; whether it collects is what /readyz tells.
 HEALTHCHECK --interval=30s --timeout=5s --start-period=60s --retries=3 CMD ["python", "-c", "import http.client, sys; c = http.client.HTTPConnection('127.0.0.1', 9600, timeout=4); c.request('GET', '/healthz'); sys.exit(c.getresponse().status != 200)"]
-ENTRYPOINT ["pai-collector"]
+ENTRYPOINT ["tini", "--", "pai-collector"]
 CMD ["run"]

@@ -7,21 +7,34 @@ own module imports.
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import select
 import sys
 from collections.abc import Sequence
+from typing import Final
 
 from collector import PROGRAM, __version__
 from collector.cli.exits import ExitStatus, exit_status
 from collector.cli.options import CommandLine, first_logging, hoist
+from collector.cli.process import discard_output, repair_streams
 from collector.cli.report import Reporter
-from collector.errors import UsageError
+from collector.errors import CollectorError, UsageError
+from collector.telemetry import stderr
+
+_OUTPUT_ERRORS: Final = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO, errno.EBADF})
+"""What writing to stdout ends with on a full disk, or on a terminal that has gone. Errors of files have their name."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command line, the process's own by default, and return its exit status."""
-    line = hoist(sys.argv[1:] if arguments is None else arguments)
+    repair_streams()
+    stderr.install()
+    return _main(sys.argv[1:] if arguments is None else arguments)
+
+
+def _main(arguments: Sequence[str]) -> int:
+    line = hoist(arguments)
     reporter = Reporter(*first_logging(line.options, os.environ), debug="--debug" in line.options)
     try:
         return _finished(_run(line, reporter))
@@ -33,6 +46,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
             raise
         if isinstance(error, BrokenPipeError) and _reader_is_gone():
             return ExitStatus.DONE
+        if isinstance(error, OSError) and error.errno in _OUTPUT_ERRORS and error.filename is None:
+            discard_output()
+            error = CollectorError(f"the output cannot be written: {error.strerror}")
         reporter.failed(error)
         return exit_status(error)
 
@@ -63,6 +79,6 @@ def _reader_is_gone() -> bool:
         # A pipe without a reader reports that unasked.
         poll.register(sys.stdout.fileno(), 0)
         if poll.poll(0):
-            os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+            discard_output()
             return True
     return False

@@ -66,7 +66,10 @@ def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[obje
 def print_json(value: object) -> None:
     """Print one JSON document, indented on a terminal."""
     indent = 2 if sys.stdout.isatty() else None
-    sys.stdout.write(json_module.dumps(value, indent=indent, ensure_ascii=False, default=_json_value) + "\n")
+    # Where the encoding lacks a character, JSON has a way to spell it.
+    is_unicode = (sys.stdout.encoding or "").lower().startswith("utf")
+    text = json_module.dumps(value, indent=indent, ensure_ascii=not is_unicode, default=_json_value)
+    sys.stdout.write(text + "\n")
 
 
 def print_line(text: str = "") -> None:

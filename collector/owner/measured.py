@@ -6,6 +6,7 @@ from collector import __version__
 from collector.journal.ledger import billing_month
 from collector.owner.instance import Owner
 from collector.pipeline.budget import budget_facts
+from collector.telemetry import stderr
 from collector.telemetry.metrics import Gauge
 
 
@@ -26,6 +27,7 @@ async def measured(owner: Owner) -> list[Gauge]:
         Gauge("spend_month_cny", float(money.spent_cny)),
         Gauge("forecast_month_cny", float(money.forecast_cny)),
         Gauge("store_up", int(owner.shipping_error is None)),
+        Gauge("log_lines_dropped", stderr.dropped()),
     ]
     for counter, name in (("recheck_calls", "recheck_calls"), ("recheck_rows", "late_rows")):
         values += [

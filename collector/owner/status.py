@@ -15,6 +15,7 @@ from collector.model import ENDED, StreamKey
 from collector.owner.instance import Owner
 from collector.pipeline.budget import budget_facts
 from collector.pipeline.facts import ServiceFacts, told
+from collector.telemetry import stderr
 
 STREAMS_SHOWN_MAX = 10_000
 
@@ -106,6 +107,7 @@ async def status(owner: Owner) -> dict[str, Any]:
         "sql_address": owner.sql_address or None,
         "counters": await owner.journal.counters(),
         "store_error": owner.shipping_error,
+        "log_lines_dropped": stderr.dropped(),
     }
 
 

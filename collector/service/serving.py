@@ -28,6 +28,7 @@ from collector.settings import Settings
 from collector.store.address import parse_address
 from collector.store.away import AwayStore
 from collector.store.opening import open_store
+from collector.telemetry import stderr
 
 log = structlog.get_logger(__name__)
 
@@ -37,6 +38,8 @@ ALIVE_SECONDS = 10.0
 """Where nobody watches, systemd's status line is renewed this often."""
 SIGNAL_STATUS = 128
 """A process that a signal ended has this plus the signal's number as its exit status."""
+LAST_LINES_SECONDS = 0.2
+"""The last log lines of a process that ends immediately are waited for this long."""
 
 Reload = Callable[[], Settings]
 """Reads the configuration again. Raises ConfigError."""
@@ -172,6 +175,7 @@ def _signals(process: _Process, grace_seconds: float) -> Iterator[None]:
             log.warning("ended_at_once", signal=number.name)
             # Nothing may be waited for. What is in the journal is on disk, and what was sent and is not answered
             # is entered as unknown at the next start.
+            stderr.drain(LAST_LINES_SECONDS)
             os._exit(SIGNAL_STATUS + number)
         log.info("service_stopping", signal=number.name, grace_seconds=grace_seconds)
         process.notifier.stopping()

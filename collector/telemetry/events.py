@@ -40,6 +40,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "journal_bytes": "what the journal holds, bytes",
     "journals": "ids of journals",
     "keys": "keys of the configuration that have changed",
+    "lines": "number of log lines",
     "message": "the text that a person would read",
     "mistakes": "one line for each",
     "month": "the billing month, UTC+8",
@@ -208,6 +209,8 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "spans_sent_again": ("Spans are taken again.", ("dropped",)),
     "spans_dropped": ("Spans were given up at the end.", ("dropped", "sent")),
     "xtrace_token_not_renewed": ("The token for spans could not be renewed.", ("reason",)),
+    # Logs
+    "log_lines_dropped": ("stderr took no lines for a while; this many are missing.", ("lines",)),
     # Commands
     "command_failed": ("A command ended with an error; with --log-format json.", ("message", "error_type")),
     "hint": ("What to do about it; with --log-format json.", ("message",)),

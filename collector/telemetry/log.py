@@ -22,6 +22,7 @@ from types import TracebackType
 from typing import TYPE_CHECKING, Any, Literal, TextIO
 
 from collector.redaction import printable, redact, register_secret
+from collector.telemetry import stderr
 
 if TYPE_CHECKING:
     from structlog.typing import EventDict, Processor, WrappedLogger
@@ -134,6 +135,8 @@ class _StderrHandler(logging.Handler):
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(text + "\n")
             sys.stderr.flush()
+        if lines := stderr.dropped_since():
+            _log().warning("log_lines_dropped", lines=lines)
 
 
 def _log() -> Any:

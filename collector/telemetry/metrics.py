@@ -67,6 +67,7 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "quarantined_rows": ("Rows that the journal keeps because the store takes neither them nor a dead letter.", ()),
     "recheck_calls": ("Answers to looks for late records, since the journal was made.", ("operation",)),
     "late_rows": ("Rows that rechecks have found, since the journal was made.", ("operation",)),
+    "log_lines_dropped": ("Log lines that were not written because stderr took none.", ()),
     "cost_cny": ("CNY that calls of this billing month have cost after the free ones.", ("operation",)),
 }
 """Name without `_total` -> what it says, and its labels."""

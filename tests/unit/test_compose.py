@@ -146,6 +146,8 @@ def test_the_image_has_all_that_it_is_built_from_and_a_configuration() -> None:
     assert settings.journal.path.parent == settings.store.path.parent == volume
     assert "PAI_COLLECTOR_CONFIG=/etc/pai-collector/collector.toml" in dockerfile
     assert services()["collector"]["volumes"] == [f"journal:{volume}"]
+    # As PID 1 a program gets no signal that it has no handler for yet, and inherits orphans.
+    assert 'ENTRYPOINT ["tini", "--", "pai-collector"]' in dockerfile
 
 
 def test_the_cluster_is_the_same_in_all_files() -> None:

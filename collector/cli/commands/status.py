@@ -133,6 +133,7 @@ def _show(told: dict[str, Any]) -> None:
             *([("damaged one set aside", journal["set_aside"])] if journal["set_aside"] else []),
             *([("store", f"fails: {told['store_error']}")] if told["store_error"] else []),
             *([("SQL, for ClickHouse's clients", told["sql_address"])] if told["sql_address"] else []),
+            *([("log lines dropped", f"{told['log_lines_dropped']:,}")] if told["log_lines_dropped"] else []),
             *((name.replace("_", " "), f"{value:,}") for name, value in counters.items()),
         ],
     )

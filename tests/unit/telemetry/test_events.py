@@ -19,6 +19,7 @@ INDIRECT: dict[str, set[str]] = {
     "budget_passed": {"month", "operation", "spent_cny", "cap_cny"},
     "command_failed": {"message", "error_type"},
     "hint": {"message"},
+    "log_lines_dropped": {"lines"},
     "traceback": {"exc_info"},
 }
 
