@@ -23,7 +23,19 @@ from typing import Any, Final
 import msgspec
 
 from collector.api.answers import Answer
-from collector.api.operation import Operation
+from collector.api.envelope import (
+    CODE_RECORDS_MISSING,
+    SPELLINGS,
+    SUCCESS_WORDS,
+    ErrorBody,
+    error_body,
+    failure_of,
+    folded,
+    request_id_of,
+    signs_of,
+    total_of,
+)
+from collector.api.operation import Numbers, Operation
 from collector.errors import InvalidAnswerError
 
 
@@ -88,18 +100,6 @@ def _rebuild(reason: Reason) -> UndecodableAnswerError:
     return UndecodableAnswerError(reason)
 
 
-@dataclass(frozen=True, slots=True)
-class ErrorBody:
-    """What an error reply says of itself; each is empty where it says nothing."""
-
-    code: str = ""
-    message: str = ""
-    request_id: str = ""
-
-
-SUCCESS_CODES: Final = frozenset({"200", "ok", "success"})
-"""Values of `Code` (without case) in a 200 that mean success."""
-
 _UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _CUT_TOKEN: Final = re.compile(r"t|tr|tru|f|fa|fal|fals|n|nu|nul|-|\.|[eE][+-]?|")
 """What may be left of a body after the place where a parser saw that a word or number was cut off."""
@@ -107,12 +107,13 @@ _CUT_ESCAPE: Final = re.compile(r"\\u[0-9a-fA-F]{0,4}\Z")
 _LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
-def decode_answer(operation: Operation, body: bytes) -> Answer | ErrorBody:
+def decode_answer(operation: Operation, body: bytes, *, had_cursor: bool = False) -> Answer | ErrorBody:
     """Read the body of a reply with a success status.
 
     Returns the operation's answer type; its records may be a mix of the record type and raw JSON
-    values. Returns an `ErrorBody` where `Code` says that the call failed. Raises
-    UndecodableAnswerError (without operation and status, which the caller knows).
+    values. Returns an `ErrorBody` if the answer itself reports a failure, in any spelling, or holds no
+    record where it counts some (`had_cursor`: not on its first page). Raises UndecodableAnswerError
+    (without operation and status, which the caller knows).
     """
     try:
         # The parser passes over the text of fields it does not know without looking at its bytes.
@@ -120,25 +121,26 @@ def decode_answer(operation: Operation, body: bytes) -> Answer | ErrorBody:
             body.decode()
         answer = _decoder(operation.answer).decode(body)
     except _UNREADABLE:
-        return _decode_tolerant(operation, body)
-    if _failed(answer.code):
-        return ErrorBody(answer.code or "", answer.message or "", answer.request_id or "")
-    if not _is_answer(operation, answer):
-        # Only the raw object tells whether it is an error in another spelling.
-        return _decode_tolerant(operation, body)
-    return answer
+        return _decode_tolerant(operation, body, had_cursor)
+    found = ((name, getattr(answer, attribute)) for attribute, name in _sign_attributes(operation.answer))
+    signs = signs_of({name: value for name, value in found if value is not None})
+    if (signs and failure_of(signs)) or not _is_answer(operation, answer):
+        # Only the raw object has all that there is to report.
+        return _decode_tolerant(operation, body, had_cursor)
+    return _held_against_records(operation, answer, signs, had_cursor) if signs else answer
 
 
 def decode_error(body: bytes, content_type: str = "") -> ErrorBody:
     """Read the body of a reply with an error status; JSON or XML, in either case. Never raises."""
     text = body.decode("utf-8", "replace")
     if "xml" in content_type.lower() or "<Error>" in text[:512]:
-        return ErrorBody(*(_xml_text(text, name) for name in ("Code", "Message", "RequestId")))
+        code, message, request_id = (_xml_text(text, name) for name in ("Code", "Message", "RequestId"))
+        return ErrorBody(code, message, request_id)
     try:
         raw = parse_json(body)
     except UndecodableAnswerError:
         return ErrorBody()
-    return _error_body(raw) if isinstance(raw, dict) else ErrorBody()
+    return error_body(raw) if isinstance(raw, dict) else ErrorBody()
 
 
 def count_records(operation: Operation, answer: Answer) -> int:
@@ -148,13 +150,13 @@ def count_records(operation: Operation, answer: Answer) -> int:
     return len(getattr(answer, operation.records_field) or ())
 
 
-def _decode_tolerant(operation: Operation, body: bytes) -> Answer | ErrorBody:
+def _decode_tolerant(operation: Operation, body: bytes, had_cursor: bool) -> Answer | ErrorBody:
     raw = parse_json(body)
     if not isinstance(raw, dict):
         raise UndecodableAnswerError(Reason.NOT_AN_OBJECT)
-    error = _error_body(raw)
-    if _failed(error.code):
-        return error
+    signs = signs_of(raw, _own_signs(operation.answer))
+    if failure := failure_of(signs, request_id_of(raw)):
+        return failure
     values: dict[str, Any] = {}
     for field in _fields(operation.answer):
         value = raw.get(field.wire_name)
@@ -163,6 +165,24 @@ def _decode_tolerant(operation: Operation, body: bytes) -> Answer | ErrorBody:
     answer = operation.answer(**values)
     if not _is_answer(operation, answer):
         raise UndecodableAnswerError(Reason.NOT_AN_ANSWER)
+    return _held_against_records(operation, answer, signs, had_cursor)
+
+
+def _held_against_records(
+    operation: Operation, answer: Answer, signs: Mapping[str, Any], had_cursor: bool
+) -> Answer | ErrorBody:
+    """Return the answer, or a failure if what it reports about itself contradicts its records."""
+    request_id = answer.request_id or ""
+    count = count_records(operation, answer)
+    if failure := failure_of(signs, request_id, has_records=count > 0):
+        return failure
+    total = total_of(signs)
+    if isinstance(operation.paging, Numbers):
+        # Its source holds the pages of the whole list against the total.
+        if total is not None and getattr(answer, operation.paging.total) is None:
+            setattr(answer, operation.paging.total, total)
+    elif total and not count and not had_cursor and not getattr(answer, "next_token", None):
+        return ErrorBody(CODE_RECORDS_MISSING, f"the answer counts {total:,} records and holds none", request_id)
     return answer
 
 
@@ -248,7 +268,32 @@ def _typed_or_raw(value: Any, wanted: Any) -> Any:
 
 @functools.cache
 def _decoder(answer_type: type[Answer]) -> msgspec.json.Decoder[Answer]:
-    return msgspec.json.Decoder(answer_type)
+    return msgspec.json.Decoder(_wire_type(answer_type))
+
+
+@functools.cache
+def _wire_type(answer_type: type[Answer]) -> type[Answer]:
+    """The answer's type with a field for each spelling of a sign of failure that is not its own field."""
+    known = set(answer_type.__struct_encode_fields__)
+    names = {f"sign_{i}": name for i, name in enumerate(SPELLINGS) if name not in known}
+    renamed = dict(zip(answer_type.__struct_fields__, answer_type.__struct_encode_fields__, strict=True)) | names
+    fields = [(attribute, Any, None) for attribute in names]
+    made = msgspec.defstruct(f"{answer_type.__name__}OnTheWire", fields, bases=(answer_type,), rename=renamed)
+    return typing.cast(type[Answer], made)
+
+
+@functools.cache
+def _own_signs(answer_type: type[Answer]) -> frozenset[str]:
+    """Folded names of fields that report about the call elsewhere and are data of this answer."""
+    return frozenset({"status"}) & {folded(name) for name in answer_type.__struct_encode_fields__}
+
+
+@functools.cache
+def _sign_attributes(answer_type: type[Answer]) -> tuple[tuple[str, str], ...]:
+    """Attribute and wire name of each field that may report about the call, in order of preference."""
+    wire_type, own = _wire_type(answer_type), _own_signs(answer_type)
+    by_name = dict(zip(wire_type.__struct_encode_fields__, wire_type.__struct_fields__, strict=True))
+    return tuple((by_name[name], name) for name in SPELLINGS if name in by_name and folded(name) not in own)
 
 
 @functools.cache
@@ -270,26 +315,10 @@ def _is_answer(operation: Operation, answer: Answer) -> bool:
         if getattr(answer, operation.records_field) is not None:
             return True
         # Without records, an unknown message may be the only sign of a failure.
-        if answer.message and answer.message.lower() not in SUCCESS_CODES:
+        if answer.message and answer.message.lower() not in SUCCESS_WORDS:
             return False
-    own = (name for name in answer.__struct_fields__ if name not in ("code", "message"))
+    own = (name for name in operation.answer.__struct_fields__ if name not in ("code", "message"))
     return any(getattr(answer, name) is not None for name in own)
-
-
-def _failed(code: str | None) -> bool:
-    return bool(code) and str(code).lower() not in SUCCESS_CODES
-
-
-def _error_body(raw: Mapping[str, Any]) -> ErrorBody:
-    return ErrorBody(*(_text_of(raw, name) for name in ("Code", "Message", "RequestId")))
-
-
-def _text_of(raw: Mapping[str, Any], name: str) -> str:
-    for spelling in (name, name[0].lower() + name[1:], name.lower()):
-        value = raw.get(spelling)
-        if value is not None:
-            return value.strip() if isinstance(value, str) else json.dumps(value)
-    return ""
 
 
 def _xml_text(text: str, name: str) -> str:

@@ -6,7 +6,8 @@ from collections.abc import Callable
 from typing import Final
 
 from collector.api.answers import Answer
-from collector.api.decode import ErrorBody, Reason, UndecodableAnswerError, decode_answer, decode_error
+from collector.api.decode import Reason, UndecodableAnswerError, decode_answer, decode_error
+from collector.api.envelope import ErrorBody
 from collector.api.metering import CODE_CONNECTION, CODE_TIMEOUT
 from collector.api.operation import Operation
 from collector.api.reactions import react
@@ -60,7 +61,7 @@ def interpret(
     if not exchange.body.strip():
         return _undecodable(Reason.EMPTY, exchange, operation.name, scope_id)
     try:
-        answer = decode_answer(operation, exchange.body)
+        answer = decode_answer(operation, exchange.body, had_cursor=had_cursor)
     except UndecodableAnswerError as undecodable:
         reason = undecodable.reason
     else:
@@ -81,7 +82,8 @@ def _refusal(
 ) -> ApiError:
     wait_seconds = retry_after_seconds(exchange.headers, server_now)
     reaction = react(
-        exchange.http_status,
+        # A failure inside of a 200 may name the status that it should have had.
+        body.http_status or exchange.http_status,
         body.code,
         body.message,
         had_cursor=had_cursor,

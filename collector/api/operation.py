@@ -194,6 +194,11 @@ class Operation:
         """The action that a RAM policy has to allow, such as `eflo:ListSyslogs`."""
         return f"{RAM_CODES[self.product]}:{self.name}"
 
+    @property
+    def wire_records_field(self) -> str | None:
+        """The records' key in the JSON answer, such as `Logs`; None if the answer itself is the record."""
+        return self.records_field and wire_name(self.answer, self.records_field)
+
     def parameter(self, name: str) -> Parameter | None:
         return next((p for p in self.parameters if p.name == name), None)
 

@@ -18,7 +18,7 @@ from typing import Any, Final
 import msgspec
 
 from collector.api.answers import Answer
-from collector.api.decode import SUCCESS_CODES
+from collector.api.envelope import SUCCESS_WORDS
 from collector.api.operation import Operation
 from collector.api.operations import CATALOGUE
 from collector.settings import json_schema
@@ -58,7 +58,7 @@ def answer_schema(row: Operation) -> Schema:
     if "Code" in root["properties"]:
         root["properties"]["Code"] |= {
             "description": "An answer has none, or one that means success.",
-            "pattern": _any_case(SUCCESS_CODES),
+            "pattern": _any_case(SUCCESS_WORDS),
         }
     return {
         "$schema": DIALECT,

@@ -25,6 +25,11 @@ from collector.sources.source import Observed, Seen
 from collector.sources.tables import DIAGNOSTIC_STATES
 
 _PAGE_SIZE = 100
+_TASK_FIELDS = tuple(
+    name
+    for name in DescribeDiagnosticResultAnswer.__struct_encode_fields__
+    if name not in Answer.__struct_encode_fields__
+)
 _FIRST = DIAGNOSTIC_STATES.columns.index("fingerprint") + 1
 _STATE = DIAGNOSTIC_STATES.columns.index("state") - _FIRST
 
@@ -89,10 +94,9 @@ class DiagnosticsSource:
     def detailed(self, listed: Observed | None, answer: Answer) -> Observed | None:
         """The task out of its own answer and what the list said of it; None where neither names it."""
         assert isinstance(answer, DescribeDiagnosticResultAnswer)
-        raw = msgspec.to_builtins(answer)
-        # What belongs to the call and not to the task.
-        for name in ("RequestId", "Code", "Message"):
-            raw.pop(name, None)
+        answered = msgspec.to_builtins(answer)
+        # The others belong to the call and not to the task.
+        raw = {name: answered[name] for name in _TASK_FIELDS}
         if not raw.get("DiagnosticId") and listed is not None:
             raw["DiagnosticId"] = listed.object_id
         told = _observed(raw)

@@ -12,13 +12,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from collector.api.decode import (
-    ErrorBody,
     Reason,
     UndecodableAnswerError,
     count_records,
     decode_answer,
     decode_error,
 )
+from collector.api.envelope import ErrorBody
 from collector.api.operation import Operation
 from collector.api.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
 from collector.api.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer, UserViewMetric

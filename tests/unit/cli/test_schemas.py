@@ -13,7 +13,8 @@ from typing import Any
 import jsonschema
 import pytest
 
-from collector.api.decode import ErrorBody, decode_answer
+from collector.api.decode import decode_answer
+from collector.api.envelope import ErrorBody
 from collector.api.operations import CATALOGUE
 from collector.cli.masking import masked
 from collector.cli.schemas import ANSWERS, COMMAND, CONFIGURATION, answer_schema, documents, main, text_of
