@@ -14,6 +14,7 @@ from collector.cli.calling import Ask, text_of
 from collector.cli.waiting import Looked, look_until
 from collector.clock import Clock
 from collector.errors import CursorLoopError
+from collector.pipeline.repeats import PageWatch, loop_error
 from collector.sources.diagnostics import UNFINISHED_STATES
 
 PAGE_MIN, PAGE_MAX = 20, 100
@@ -47,6 +48,7 @@ async def tasks(ask: Ask, *, type_name: str, limit: int) -> list[Any]:
         wanted["DiagType"] = type_name
     found: list[Any] = []
     cursors: set[str] = set()
+    pages = PageWatch()
     while True:
         answer = (await ask(LIST_DIAGNOSTIC_RESULTS.name, wanted)).answer
         records = answer.get("DiagnosticResults") if isinstance(answer, dict) else None
@@ -59,6 +61,9 @@ async def tasks(ask: Ask, *, type_name: str, limit: int) -> list[Any]:
                 "the list of diagnoses goes in a circle: a page's token came twice",
                 operation=LIST_DIAGNOSTIC_RESULTS.name,
             )
+        names = [text_of(record, "DiagId") for record in records] if isinstance(records, list) else []
+        if fault := pages.fault(names):
+            raise loop_error(LIST_DIAGNOSTIC_RESULTS.name, "", fault)
         cursors.add(cursor)
         wanted["NextToken"] = cursor
 

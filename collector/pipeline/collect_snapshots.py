@@ -72,9 +72,13 @@ async def _next_page(
         page = source.page(state.key, window, cursor, reply.answer)
         following = source.next_cursor(cursor, reply.answer)
         changed = following is None and source.total_changed(cursor, reply.answer)
+        is_short = source.is_short(cursor, reply.answer)
         reading = here.reading if here else 0
-        again = changed and reading + 1 < READINGS_MAX
-        gaps = _gaps(state, tick, interval, changed and not again)
+        again = (changed or is_short) and reading + 1 < READINGS_MAX
+        reason = GAP_PARTIAL if is_short else GAP_CHANGED if changed else ""
+        if reason and not again:
+            log.warning("snapshot_incomplete", stream=str(state.key), tick=tick, reason=reason)
+        gaps = _gaps(state, tick, interval, "" if again else reason)
         several = here is not None and (here.pages > 0 or reading > 0)
         seal = Seal(window.end, reply.date, _whole(source) if several else None, gaps)
         commit = PageCommit(
@@ -106,7 +110,7 @@ async def _next_page(
 async def _seal_partial(at: Collecting, state: StreamState, here: OpenWindow, interval: int) -> StreamState:
     """A tick is over before its last page: what was read is stored, and the tick is a gap."""
     tick = here.window.start
-    gaps = (*_gaps(state, tick, interval, False), (Window(tick, tick + interval), GAP_PARTIAL))
+    gaps = _gaps(state, tick, interval, GAP_PARTIAL)
     log.warning("snapshot_cut_off", stream=str(state.key), tick=tick, pages=here.pages)
     commit = PageCommit(
         stream_id=state.id, delay=FIRST_LOOK, window=here.window, mode=here.mode, open_id=here.id, chunks=(),
@@ -142,7 +146,8 @@ def _whole(source: UserMetricsSource) -> Rewrite:
 _whole_of_user_metrics = _whole(UserMetricsSource(page_size=1, time_step=""))
 
 
-def _gaps(state: StreamState, tick: int, interval: int, changed: bool) -> tuple[tuple[Window, str], ...]:
+def _gaps(state: StreamState, tick: int, interval: int, reason: str) -> tuple[tuple[Window, str], ...]:
+    """The ticks before this one that were missed, and this one if there is a `reason`."""
     missed = missed_ticks(state.sealed_to, tick, interval)
     gaps: tuple[tuple[Window, str], ...] = () if missed is None else ((missed, GAP_MISSED),)
-    return (*gaps, (Window(tick, tick + interval), GAP_CHANGED)) if changed else gaps
+    return (*gaps, (Window(tick, tick + interval), reason)) if reason else gaps

@@ -17,9 +17,10 @@ from collector.api.answers import Answer
 from collector.api.client import Reply
 from collector.errors import CursorError, NotFoundError
 from collector.journal.entries import KnownObject, PageCommit, Seal, StreamState
-from collector.model import ShipMode
+from collector.model import ShipMode, Window
 from collector.pipeline.chunking import chunks, dead_letter_chunks
-from collector.pipeline.collecting import READINGS_MAX, Collecting
+from collector.pipeline.collecting import GAP_PARTIAL, READINGS_MAX, Collecting
+from collector.pipeline.repeats import PageWatch
 from collector.pipeline.windows import FIRST_LOOK, snapshot_window, tick_of
 from collector.sources.normalise import as_json
 from collector.sources.source import DetailedSource, Observed, Seen, StateSource
@@ -67,6 +68,7 @@ class _Looking:
         self._interval = interval
         self._closer: dict[str, Observed] = {}
         """Objects that the list says have changed, where that takes a call of its own."""
+        self._watch = PageWatch()
 
     @property
     def _detailed(self) -> DetailedSource | None:
@@ -82,19 +84,28 @@ class _Looking:
                     source.operation, state.key.scope_id, source.parameters(state.key, cursor)
                 )
             except CursorError as error:
-                if here is None or cursor is None or here.reading + 1 >= READINGS_MAX:
+                if here is None or cursor is None:
+                    raise
+                if here.reading + 1 >= READINGS_MAX:
+                    # Or every later call would ask with the same dead cursor.
+                    await at.journal.drop_window(state.id, here.id)
                     raise
                 log.info("cursor_died", stream=str(state.key), pages=here.pages, code=error.code)
                 return await at.journal.restart_window(state.id, here.id), False
             seen = source.page(state.key, cursor, reply.answer)
             following = source.next_cursor(cursor, reply.answer)
+            fault = self._watch.fault(each.object_id for each in seen.objects) if following is not None else ""
+            if fault:
+                log.warning("list_does_not_end", stream=str(state.key), problem=fault)
+                following, seen.is_short = None, True
             window = here.window if here else snapshot_window(tick_of(reply.date, self._interval))
             reading = here.reading if here else 0
-            is_reread = following is None and seen.has_changed and reading + 1 < READINGS_MAX
+            is_incomplete = seen.has_changed or seen.is_short
+            is_reread = following is None and is_incomplete and reading + 1 < READINGS_MAX
             is_last = following is None and not is_reread
             rows, objects = self._compare(seen, reply.date, window.start, state.key.region)
             self._learn(objects)
-            if is_last and source.lists_all and not seen.has_changed:
+            if is_last and source.lists_all and not is_incomplete:
                 gone = [known for known in self._known.values() if known.is_present and known.seen_at < window.start]
                 rows += [_gone_row(known, reply.date, state.key.region) for known in gone]
                 objects += [replace(known, is_present=False, listed=None) for known in gone]
@@ -112,7 +123,7 @@ class _Looking:
                 last_time=None,
                 in_order=True,
                 attempt=reply.attempt,
-                seal=Seal(window.end, reply.date) if is_last else None,
+                seal=Seal(window.end, reply.date, gaps=self._gaps(seen, window.start)) if is_last else None,
                 counters=(("dead_letters", len(seen.dead)),),
                 objects=tuple(objects),
             )
@@ -123,8 +134,12 @@ class _Looking:
         if is_reread:
             log.info("list_changed_while_paging", stream=str(state.key), reading=reading + 1)
             state = await at.journal.restart_window(state.id, state.open[FIRST_LOOK].id)
+            self._watch = PageWatch()
         at.on_page(state, len(seen.objects))
         return state, is_last
+
+    def _gaps(self, seen: Seen, tick: int) -> tuple[tuple[Window, str], ...]:
+        return ((Window(tick, tick + self._interval), GAP_PARTIAL),) if seen.is_short else ()
 
     def _compare(self, seen: Seen, now: int, tick: int, region: str) -> tuple[list[Row], list[KnownObject]]:
         """The rows of objects whose state is new, and what is known of all of the page from here on."""

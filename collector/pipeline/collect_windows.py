@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Final, NoReturn
 
 import structlog
 
@@ -18,10 +18,12 @@ from collector.pipeline.collecting import (
     CODE_NOT_USED,
     GAP_CHANGED,
     GAP_CUT_OFF,
+    GAP_PARTIAL,
     READINGS_MAX,
     Collecting,
     counters,
 )
+from collector.pipeline.repeats import DIGEST_BYTES, PageWatch, loop_error, page_digest
 from collector.pipeline.windows import SPAN_SECONDS_MAX, Planned, looked_again
 from collector.sources.page import PageRows
 from collector.sources.source import WindowSource
@@ -42,8 +44,8 @@ CURSOR_LOOP_ATTEMPTS_MAX: Final = 3
 CODE_CURSOR_LOOP: Final = "cursor_loop"
 CODE_TOO_FULL: Final = "too_full"
 """Code of a call whose answer showed that its window has to be smaller."""
-
-DIGEST_BYTES: Final = 8
+CODE_PAGES_REPEAT: Final = "pages_repeat"
+"""Code of a call whose answer showed that the list of its window brings nothing new any more."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,6 +90,7 @@ class _WindowReader:
         self._source = source
         self._planned = planned
         self._settle = settle
+        self._watch = PageWatch()
 
     async def next_page(self, state: StreamState) -> tuple[StreamState, bool]:
         """Read one more page; the second value is true when the window is done with."""
@@ -99,11 +102,27 @@ class _WindowReader:
             try:
                 reply, following = await self._ask_once(state, window, here)
             except CursorError as error:
-                if here is None or cursor is None or here.reading + 1 >= READINGS_MAX:
+                if here is None or cursor is None:
+                    raise
+                if here.reading + 1 >= READINGS_MAX:
+                    # Or every later call would ask with the same dead cursor.
+                    await journal.drop_window(state.id, here.id)
                     raise
                 log.info("cursor_died", stream=str(state.key), pages=here.pages, code=error.code)
                 return await journal.restart_window(state.id, here.id), False
             page = source.page(state.key, window, cursor, reply.answer)
+            digest = page_digest(source, reply.answer, page)
+            if digest and digest in _digests(here.cursors_used if here else b""):
+                # A page that spans seconds and came before: its rows are in the journal.
+                page = PageRows(record_count=page.record_count, has_changed=page.has_changed, is_short=page.is_short)
+                log.warning("page_repeated", stream=str(state.key), page=(here.pages if here else 0) + 1)
+                fault = self._watch.repeated()
+            else:
+                fault = ""
+                if following is not None:
+                    fault = self._watch.window_fault(source, reply.answer, page, here.last_time if here else None)
+            if fault:
+                await self._abandon(state, window, here, reply, fault)
             # A look that is late enough for the last recheck stands for it.
             if reply.date - max(state.rechecks, default=0) >= window.end:
                 _take_unsure(page)
@@ -124,7 +143,7 @@ class _WindowReader:
                 chunks=tuple(rows) + tuple(dead_letter_chunks(state.key, page.dead, reply.date)),
                 strays=tuple(stray_chunks(page)),
                 cursor=following,
-                cursor_used=_digest(cursor),
+                cursor_used=_digest(cursor) + digest,
                 last_time=last_time,
                 in_order=in_order,
                 attempt=reply.attempt,
@@ -190,10 +209,10 @@ class _WindowReader:
         if following is None:
             if end <= window.start:
                 return _Ending(is_dropped=True)
-            if page.has_changed and reading + 1 < READINGS_MAX:
+            if (page.has_changed or page.is_short) and reading + 1 < READINGS_MAX:
                 return _Ending(is_reread=True)
-            if page.has_changed:
-                gaps += ((Window(window.start, end), GAP_CHANGED),)
+            if page.has_changed or page.is_short:
+                gaps += ((Window(window.start, end), GAP_PARTIAL if page.is_short else GAP_CHANGED),)
             return _Ending(Seal(end, date, _rewrite(reading, None if end == window.end else end), gaps))
         is_one_second = window.seconds == 1 or (in_order and last_time == window.start)
         if window.seconds == 1 and size >= self._at.second_bytes_max:
@@ -220,6 +239,16 @@ class _WindowReader:
         """Whether the first page shows that all pages together would outgrow a block."""
         rows = sum(len(each) for each in page.rows.values())
         return here is None and rows * self._source.pages_of_window > ROWS_MAX
+
+    async def _abandon(
+        self, state: StreamState, window: Window, here: OpenWindow | None, reply: Reply, fault: str
+    ) -> NoReturn:
+        """Drop a window whose pages bring nothing new: smaller ones may end. Raises CursorLoopError."""
+        await self._at.journal.settle(replace(reply.attempt, code=CODE_PAGES_REPEAT))
+        self._at.span_max[state.id] = max(1, window.seconds // 2)
+        if here is not None:
+            await self._at.journal.drop_window(state.id, here.id)
+        raise loop_error(self._source.operation.name, state.key.scope_id, fault)
 
     async def _give_up(self, state: StreamState, window: Window, here: OpenWindow | None, date: int) -> StreamState:
         """Drop a window that cannot be sealed; its range is planned again, smaller where it was too full."""

@@ -17,6 +17,7 @@ from collector.errors import ApiError, CursorError, StoreError
 from collector.journal.entries import StreamState
 from collector.model import StreamKey, Window
 from collector.pipeline.collecting import READINGS_MAX, Collecting
+from collector.pipeline.repeats import PageWatch, loop_error, page_digest
 from collector.pipeline.windows import SPAN_SECONDS_MAX
 from collector.sources.page import PageRows
 from collector.sources.source import WindowSource
@@ -168,6 +169,8 @@ class _Reader:
         last: int | None = None
         judged_to = window.start
         in_order, held = True, 0
+        watch = PageWatch()
+        digests: set[bytes] = set()
         while True:
             try:
                 parameters = source.parameters(state.key, window, cursor)
@@ -179,6 +182,12 @@ class _Reader:
             await self._at.journal.settle(reply.attempt)
             self._verified.calls += 1
             page = source.page(state.key, window, cursor, reply.answer)
+            following = source.next_cursor(cursor, reply.answer)
+            if following is not None and (fault := watch.window_fault(source, reply.answer, page, last)):
+                raise loop_error(source.operation.name, state.key.scope_id, fault)
+            if (digest := page_digest(source, reply.answer, page)) in digests:
+                raise _Again(_failure(source, state, "a page came twice"))
+            digests |= {digest} - {b""}
             if page.times and min(page.times) < judged_to:
                 raise _failure(source, state, "the records come in no order, and what they belong to is judged already")
             taken = _take(page, rows, unsure, sure=reply.date - max(state.rechecks, default=0) >= window.end)
@@ -186,11 +195,11 @@ class _Reader:
             known = page.times if last is None else [last, *page.times]
             in_order = in_order and bool(page.times or not taken) and all(a <= b for a, b in pairwise(known))
             last = max(known, default=None)
-            cursor = source.next_cursor(cursor, reply.answer)
+            cursor = following
             if (page.is_full or (held > ROWS_MAX and not in_order)) and window.seconds > 1:
                 yield None, {}, {}
                 return
-            if page.has_changed or cursor in used:
+            if page.has_changed or page.is_short or cursor in used:
                 raise _Again(_failure(source, state, "the list changes while it is paged"))
             if cursor is None:
                 yield window.end, rows, unsure

@@ -27,9 +27,11 @@ _NEEDS_ANSWER = frozenset(
         FaultKind.BIG_HEAD,
         FaultKind.PLAIN_AS_GZIP,
         FaultKind.BROTLI,
+        FaultKind.DENIED,
     }
 )
 _BIG_HEAD = {"X-Trace": "x" * (64 << 10)} | {f"X-Trace-{i}": str(i) for i in range(300)}
+_SIGNS = {"Success": False, "HttpStatusCode": 500, "Code": "", "Message": "The backend timed out."}
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,6 +118,11 @@ def spoiled(fault: Fault, operation: Operation, good: Answer) -> Answer:
             return Answer(200, body[:-1] + b',"Padding":"' + b"x" * size + b'"}', headers=good.headers)
         case FaultKind.TRUNCATED:
             return Answer(200, half, headers=good.headers)
+        case FaultKind.DENIED:
+            empty: dict[str, object] = {operation.wire_records_field: []} if operation.wire_records_field else {}
+            answer = msgspec.json.decode(body) | empty | (_SIGNS if fault.signs is None else fault.signs)
+            answer.pop("NextToken", None)
+            return Answer(200, msgspec.json.encode(answer), headers=good.headers)
         case FaultKind.CUT_SHORT | FaultKind.RESET_DURING:
             return Answer(200, body, headers=good.headers, transport=fault.kind)
         case FaultKind.BIG_HEAD:

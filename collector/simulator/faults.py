@@ -39,6 +39,10 @@ the answer wins, and those that only bend it all apply.
     brotli              the answer with `Content-Encoding: br`, which was not asked for
     no_content          204 and no body
     redirect            307 to another host
+    denied              200, no records and signs of failure beside them            signs (Success false, status 500)
+    empty_page          the page has no records and no NextToken; Total stays
+    repeated_page       every page is the first one, with a NextToken that is new
+    empty_pages         every page has no records and a NextToken that is new
 
 `repeated_token` and `expired_token` look only at calls that carry a NextToken, `disorder` only at
 those that do not (a listing stays in the order it began in); other calls are not even counted as
@@ -49,6 +53,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
+from typing import Any
 
 import msgspec
 
@@ -92,6 +97,10 @@ class FaultKind(enum.StrEnum):
     BROTLI = "brotli"
     NO_CONTENT = "no_content"
     REDIRECT = "redirect"
+    DENIED = "denied"
+    EMPTY_PAGE = "empty_page"
+    REPEATED_PAGE = "repeated_page"
+    EMPTY_PAGES = "empty_pages"
 
 
 DELAYS = frozenset({FaultKind.LATENCY, FaultKind.HANG})
@@ -102,6 +111,9 @@ BENDS = frozenset(
         FaultKind.CHANGING_TOTAL,
         FaultKind.TYPE_DRIFT,
         FaultKind.TOTAL_TEXT,
+        FaultKind.EMPTY_PAGE,
+        FaultKind.REPEATED_PAGE,
+        FaultKind.EMPTY_PAGES,
     }
 )
 """Kinds that leave an answer an answer."""
@@ -128,6 +140,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     shapes: tuple[Shape, ...] = PLACEABLE
     share: float = 1.0
     """Of the records, this part drifts."""
+    signs: dict[str, Any] | None = None
+    """Fields of a `denied` answer that report its failure."""
 
     def __post_init__(self) -> None:
         if self.operation is not None and self.operation not in CATALOGUE:

@@ -14,6 +14,7 @@ from aiohttp import web
 from collector.api.operation import Operation
 from collector.clock import Clock
 from collector.simulator import breaking, sending
+from collector.simulator.bending import bent_page, bent_parameters
 from collector.simulator.breaking import Answer
 from collector.simulator.checks import check_parameters
 from collector.simulator.faults import FaultKind, FaultPlan
@@ -114,8 +115,10 @@ class CallHandler:
         check_parameters(operation, parameters)
         # Read after the waiting: a slow answer holds what is visible when it leaves, as its Date says.
         now = self._now()
-        make = partial(self._listings[operation.name].page, parameters, now, fired, arrival.ordinal)
+        wanted = bent_parameters(operation, parameters, fired)
+        make = partial(self._listings[operation.name].page, wanted, now, fired, arrival.ordinal)
         page = make() if self._maker is None else await asyncio.get_running_loop().run_in_executor(self._maker, make)
+        page = bent_page(operation, page, fired, arrival.ordinal)
         good = Answer(200, _body(operation, request_id, page.fields), page.rows)
         return good if fault is None else breaking.spoiled(fault, operation, good)
 

@@ -18,6 +18,7 @@ from collector.api.products.pai_dlc import EVENTS_MAX, GET_JOB_EVENTS, GetJobEve
 from collector.model import StreamKey, Window
 from collector.sources.fields import Fields
 from collector.sources.moments import civil_text, iso_text, read_moment
+from collector.sources.normalise import as_json
 from collector.sources.numbered import NumberedCursor
 from collector.sources.page import MARGIN_SECONDS, PageRows
 from collector.sources.tables import EVENTS
@@ -54,14 +55,22 @@ class ServiceEventSource:
     def next_cursor(self, cursor: str | None, answer: Answer) -> str | None:
         """The cursor after this page, None after the last one."""
         assert isinstance(answer, DescribeServiceEventAnswer)
-        there = NumberedCursor.parse(cursor).after(len(answer.events or ()), answer.total_count, self.page_size)
+        here = NumberedCursor.parse(cursor)
+        there = here.after(_keys(answer, here), answer.total_count, self.page_size)
         return None if there is None else str(there)
 
     def page(self, key: StreamKey, window: Window, cursor: str | None, answer: Answer) -> PageRows:
         """The rows of one page; the last one says whether the list changed while it was paged."""
         assert isinstance(answer, DescribeServiceEventAnswer)
         records = answer.events or ()
+        here, total = NumberedCursor.parse(cursor), answer.total_count
+        keys = _keys(answer, here)
         page = PageRows(record_count=len(records))
+        if self.next_cursor(cursor, answer) is None:
+            page.has_changed, page.is_short = here.has_changed(total), here.is_short(keys, total)
+        if here.is_repeat(keys):
+            # Its events are those of a page before.
+            return page
         _, service_name = _service(key)
         for record in records:
             raw = msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else record
@@ -69,9 +78,6 @@ class ServiceEventSource:
                 _place(page, key, window, raw, entity_id=service_name)
             else:
                 page.dead.append(("the record is not an object", raw))
-        if self.next_cursor(cursor, answer) is None:
-            here, total = NumberedCursor.parse(cursor), answer.total_count
-            page.has_changed = here.has_changed(total) or here.ends_short(len(records), total)
         return page
 
 
@@ -112,6 +118,12 @@ class JobEventSource:
                 reason = "the text has no time" if isinstance(record, str) else "the record is neither text nor object"
                 page.dead.append((reason, record))
         return page
+
+
+def _keys(answer: DescribeServiceEventAnswer, here: NumberedCursor) -> list[str]:
+    """What identifies the records of a page. Equal events may fill several pages: then its number counts, too."""
+    keys = [as_json(msgspec.to_builtins(record)) for record in answer.events or ()]
+    return keys if len({*keys}) > 1 else [f"{key} {here.page_number}" for key in keys]
 
 
 def _service(key: StreamKey) -> tuple[str, str]:

@@ -101,7 +101,7 @@ class InventorySource:
         paging = self.operation.paging
         if isinstance(paging, Numbers):
             total = getattr(answer, paging.total)
-            there = NumberedCursor.parse(cursor).after(len(self._records(answer)), total, _PAGE_SIZE)
+            there = NumberedCursor.parse(cursor).after(self._keys(answer), total, _PAGE_SIZE)
             return None if there is None else str(there)
         return getattr(answer, "next_token", None) or None
 
@@ -130,7 +130,7 @@ class InventorySource:
         paging = self.operation.paging
         if isinstance(paging, Numbers) and self.next_cursor(cursor, answer) is None:
             here, total = NumberedCursor.parse(cursor), getattr(answer, paging.total)
-            seen.has_changed = here.has_changed(total) or here.ends_short(len(records), total)
+            seen.has_changed, seen.is_short = here.has_changed(total), here.is_short(self._keys(answer), total)
         return seen
 
     def _safe(self, raw: object) -> object:
@@ -140,6 +140,15 @@ class InventorySource:
     def _records(self, answer: Answer) -> list[Any]:
         assert self.operation.records_field is not None
         return getattr(answer, self.operation.records_field) or []
+
+    def _keys(self, answer: Answer) -> list[str]:
+        """What identifies the records of a page."""
+        raws = [msgspec.to_builtins(record) for record in self._records(answer)]
+        names = self._listing.id_fields
+        return [
+            "/".join(text_of(raw.get(name)) for name in names) if isinstance(raw, dict) else text_of(raw)
+            for raw in raws
+        ]
 
     def _observed(self, key: StreamKey, raw: dict[str, Any]) -> Observed:
         listing = self._listing

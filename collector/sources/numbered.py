@@ -3,19 +3,26 @@
 from __future__ import annotations
 
 import dataclasses
+import hashlib
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import msgspec
 
+PAGES_REMEMBERED = 8
+"""Pages of a list before the present one with which it is compared."""
+
 
 @dataclass(frozen=True, slots=True)
 class NumberedCursor:
-    """The next page, the records so far, and the first total. Its text is JSON."""
+    """The next page, the records so far, the first total and the last pages. Its text is JSON."""
 
     page_number: int = 1
     record_count: int = 0
     total: int | None = None
     total_changed: bool = False
+    pages: tuple[str, ...] = ()
+    """Digests of the last pages, each of what identifies its records."""
 
     @classmethod
     def parse(cls, text: str | None) -> NumberedCursor:
@@ -32,23 +39,37 @@ class NumberedCursor:
         """
         return self.total_changed or (self.total is not None and total != self.total)
 
-    def ends_short(self, count: int, total: int | None) -> bool:
-        """True when a page without records comes before as many have come as the total promises."""
-        return count == 0 and total is not None and self.record_count < total
+    def is_short(self, keys: Sequence[str], total: int | None) -> bool:
+        """Return whether the list ends with this page although its total denies it, or repeats a page.
 
-    def after(self, count: int, total: int | None, page_size: int) -> NumberedCursor | None:
-        """The cursor after a page of `count` records, None after the last one."""
+        `keys` identify the records of the page.
+        """
+        if not keys:
+            return total is not None and self.record_count < total
+        return self.is_repeat(keys)
+
+    def is_repeat(self, keys: Sequence[str]) -> bool:
+        """Return whether a page of these records came before."""
+        return _digest(keys) in self.pages
+
+    def after(self, keys: Sequence[str], total: int | None, page_size: int) -> NumberedCursor | None:
+        """Return the cursor after a page whose records `keys` identify, None after the last one."""
         there = dataclasses.replace(
             self,
             page_number=self.page_number + 1,
-            record_count=self.record_count + count,
+            record_count=self.record_count + len(keys),
             total=total if self.total is None else self.total,
             total_changed=self.has_changed(total),
+            pages=(*self.pages, _digest(keys))[-PAGES_REMEMBERED:],
         )
-        # A service may give fewer records a page than it was asked for: a short page ends the
-        # list only where there is no total to say otherwise.
-        if count == 0:
+        if not keys or self.is_repeat(keys):
             return None
-        if total is None:
-            return there if count >= page_size else None
+        # A service may give fewer records a page than it was asked for: a short page ends the
+        # list only where there is no total to say otherwise. A total that was passed says nothing.
+        if total is None or total < there.record_count:
+            return there if len(keys) >= page_size else None
         return there if there.record_count < total else None
+
+
+def _digest(keys: Sequence[str]) -> str:
+    return hashlib.blake2b("\x1f".join(keys).encode(errors="replace"), digest_size=8).hexdigest()

@@ -33,6 +33,8 @@ class PageRows:
     """True where the answer holds as many records as it can and there is no way to ask for the rest."""
     has_changed: bool = False
     """True where the list changed while it was paged, so that a record may have slipped between two pages."""
+    is_short: bool = False
+    """True if the list ended before it had as many records as it counts, or began to repeat its pages."""
 
     def place(self, table: Table, row: Row, time: int, window: Window, margin: int = MARGIN_SECONDS) -> None:
         """Sort one row by its event time. A row in the margin belongs to the neighbouring window."""

@@ -73,6 +73,8 @@ class Seen:
     record_count: int = 0
     has_changed: bool = False
     """True where the list changed while it was paged, so that an object may have slipped between two pages."""
+    is_short: bool = False
+    """True if the list ended before it had as many objects as it counts, or began to repeat its pages."""
 
 
 class StateSource(Source, Protocol):

@@ -15,7 +15,7 @@ import msgspec
 from collector.api.answers import Answer
 from collector.api.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer, UserViewMetric
 from collector.model import StreamKey, Window
-from collector.sources.normalise import Field, Kind, values
+from collector.sources.normalise import Field, Kind, as_json, values
 from collector.sources.numbered import NumberedCursor
 from collector.sources.page import PageRows
 from collector.sources.tables import RESOURCE_GROUP_METRICS, USER_METRICS, Row, Table
@@ -71,8 +71,14 @@ class UserMetricsSource:
     def next_cursor(self, cursor: str | None, answer: Answer) -> str | None:
         """The cursor after this page, None after the last one."""
         assert isinstance(answer, GetUserViewMetricsAnswer)
-        there = NumberedCursor.parse(cursor).after(len(answer.user_metrics or ()), answer.total, self.page_size)
+        there = NumberedCursor.parse(cursor).after(_keys(answer), answer.total, self.page_size)
         return None if there is None else str(there)
+
+    def is_short(self, cursor: str | None, answer: Answer) -> bool:
+        """Return whether the list ends here although `Total` denies it, or began to repeat its pages."""
+        assert isinstance(answer, GetUserViewMetricsAnswer)
+        here = NumberedCursor.parse(cursor)
+        return self.next_cursor(cursor, answer) is None and here.is_short(_keys(answer), answer.total)
 
     def total_changed(self, cursor: str | None, answer: Answer) -> bool:
         """True when `Total` differs between pages: users may have moved from a page not yet read to one read."""
@@ -113,6 +119,12 @@ class UserMetricsSource:
         summaries = rows.get(RESOURCE_GROUP_METRICS, [])[:1]
         groups: list[Row] = [(*row[:_USER_COUNT], user_count, *row[_USER_COUNT + 1 :]) for row in summaries]
         return {USER_METRICS: list(users.values()), RESOURCE_GROUP_METRICS: groups}
+
+
+def _keys(answer: GetUserViewMetricsAnswer) -> list[str]:
+    """What identifies the records of a page."""
+    raws = [_wire(record) for record in answer.user_metrics or ()]
+    return [f"{raw.get('UserId')} {raw.get('JobType')}" if isinstance(raw, dict) else as_json(raw) for raw in raws]
 
 
 def _wire(record: Any) -> Any:

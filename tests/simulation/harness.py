@@ -67,6 +67,10 @@ _ERRORS = (
     FaultKind.TRUNCATED, FaultKind.CODE_IN_200, FaultKind.RESET_BEFORE, FaultKind.RESET_DURING, FaultKind.THROTTLE_429,
     FaultKind.CHANGING_TOTAL, FaultKind.BROTLI, FaultKind.NO_CONTENT, FaultKind.PLAIN_AS_GZIP,
 )  # fmt: skip
+_SIGNS: tuple[dict[str, Any], ...] = (
+    {"Success": False, "HttpStatusCode": 500, "Code": "", "Message": "The backend timed out."},
+    {"HttpStatusCode": "429"}, {"errorCode": "InternalError"}, {"Message": "Request timed out"}, {"TotalCount": 9},
+)  # fmt: skip
 
 
 @dataclass(slots=True)
@@ -455,6 +459,12 @@ def _faults_of(kind: Kind, random: Random) -> tuple[Fault, ...]:
             return (Fault(kind=FaultKind.DISORDER),)
         case Kind.KEY_REFUSED_ONCE:
             return (Fault(kind=FaultKind.UNAUTHORIZED, times_max=1),)
+        case Kind.ANSWERS_DENIED:
+            short = Fault(kind=FaultKind.EMPTY_PAGE, operation="GetUserViewMetrics", probability=0.3)
+            return (Fault(kind=FaultKind.DENIED, signs=random.choice(_SIGNS), probability=0.3), short)
+        case Kind.PAGES_REPEAT:
+            kinds = (FaultKind.REPEATED_PAGE, FaultKind.EMPTY_PAGES)
+            return (Fault(kind=random.choice(kinds), probability=random.choice((0.2, 0.6, 1.0))),)
         case _:
             chosen = random.sample(_ERRORS, 3)
             return tuple(Fault(kind=each, probability=0.3) for each in chosen)

@@ -40,8 +40,14 @@ class Kind(StrEnum):
     KEY_REVOKED = "credentials expire"
     CLOCK_STEP = "clock step"
     KEY_REFUSED_ONCE = "good key refused once"
+    ANSWERS_DENIED = "answers that contradict themselves"
+    PAGES_REPEAT = "pages that repeat"
 
 
+DRAWN_BESIDE = (Kind.ANSWERS_DENIED, Kind.PAGES_REPEAT)
+"""Kinds that are drawn by themselves, so that the other incidents of a seed stay as they were before these existed."""
+BESIDE_SHARE = 0.4
+"""Share of the histories that get one of these for each draw that is left."""
 CRASHES = frozenset(
     {
         Kind.CRASH_AT_AWAIT, Kind.CRASH_BEFORE_COMMIT, Kind.CRASH_AFTER_COMMIT, Kind.CRASH_BEFORE_INSERT,
@@ -113,7 +119,7 @@ def draw(seed: int) -> History:
     random = Random(seed)
     minutes = random.choice((2, 3, 5, 8))
     has_shards = random.random() < SHARDED_SHARE
-    kinds = [kind for kind in Kind if kind is not Kind.SHARDS]
+    kinds = [kind for kind in Kind if kind is not Kind.SHARDS and kind not in DRAWN_BESIDE]
     if has_shards:
         # Journals that are lost are a person's affair there: the history of the shards holds it.
         kinds = [kind for kind in kinds if kind not in (Kind.JOURNAL_LOST, Kind.OLD_JOURNAL)]
@@ -127,6 +133,7 @@ def draw(seed: int) -> History:
         Incident(number, kind, at, _lasts(kind, random), _hits(kind, random), random.randrange(2))
         for number, (kind, at) in enumerate(zip(random.sample(drawn, len(drawn)), times, strict=True), start=1)
     )
+    incidents += _beside(seed, minutes, len(incidents))
     return History(
         seed=seed,
         begins=random.choice(BEGINNINGS) - random.randrange(minutes * 60),
@@ -143,6 +150,15 @@ def draw(seed: int) -> History:
         tokens_max=random.choice((1, 3, 1000)) if not has_shards else 1000,
         incidents=incidents,
     )
+
+
+def _beside(seed: int, minutes: int, count: int) -> tuple[Incident, ...]:
+    random = Random(f"beside {seed}")
+    found: list[Incident] = []
+    while random.random() < BESIDE_SHARE:
+        kind, at, number = random.choice(DRAWN_BESIDE), random.uniform(0, minutes * 60), count + len(found) + 1
+        found.append(Incident(number, kind, at, _lasts(kind, random), _hits(kind, random), random.randrange(2)))
+    return tuple(found)
 
 
 def _lasts(kind: Kind, random: Random) -> float:

@@ -215,7 +215,8 @@ def follow(pages: list[tuple[int, object]]) -> tuple[list[str], list[bool]]:
     for count, total in pages:
         numbers.append(SERVICES.parameters(SERVICE, WINDOW, cursor)["PageNum"])
         told = answer(SERVICES.operation, {"Events": [{"Time": AT}] * count, "TotalCount": total})
-        changed.append(SERVICES.page(SERVICE, WINDOW, cursor, told).has_changed)
+        seen = SERVICES.page(SERVICE, WINDOW, cursor, told)
+        changed.append(seen.has_changed or seen.is_short)
         cursor = SERVICES.next_cursor(cursor, told)
         if cursor is None:
             break
