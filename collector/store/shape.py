@@ -18,7 +18,7 @@ import msgspec
 from collector.settings.model import StoreSettings
 from collector.store.base import DATABASE, Store
 from collector.store.fault_rules import check_rules, fault_rules
-from collector.store.faults import FaultRules
+from collector.store.faults import COLUMNS, SEVERITY, FaultMeaning, FaultRules, severity_type
 from collector.store.inserts import literal
 
 PROJECTION: Final = "hourly"
@@ -40,7 +40,6 @@ KEPT: Final[Mapping[str, tuple[str, str]]] = MappingProxyType(
 """Keys of `store.retention`, with the table and the column of time. A table of states is none of them: its rows are the
 last that is known of something, however old they are."""
 
-_FAULT_COLUMNS: Final = ("fault_class", "fault_code")
 _TTL = re.compile(r" TTL (\w+) \+ toIntervalSecond\((\d+)\)")
 _DROPS_PARTS: Final = "ttl_only_drop_parts = 1"
 
@@ -51,6 +50,8 @@ class Shape:
 
     defaults: Mapping[str, str] = field(default_factory=dict)
     """The expression of each fault column, as the engine writes it."""
+    severity: str = ""
+    """That of the severity, which is computed when it is read."""
     kept_seconds: Mapping[str, int] = field(default_factory=dict)
     """Of each table with a retention: how long its rows are kept."""
     text_index: bool = False
@@ -61,12 +62,16 @@ class Shape:
 def statements(wanted: Shape, found: Shape, comment: str) -> list[str]:
     """What makes the one of the other. Pure. `comment` is that of `fault_class`."""
     made = []
-    for column in _FAULT_COLUMNS:
+    for column in COLUMNS:
         if wanted.defaults[column] != found.defaults.get(column):
             told = f" COMMENT {literal(comment)}" if column == "fault_class" else ""
             made.append(
                 f"ALTER TABLE {DATABASE}.syslogs MODIFY COLUMN {column} DEFAULT {wanted.defaults[column]}{told}"
             )
+    if wanted.severity != found.severity:
+        made.append(
+            f"ALTER TABLE {DATABASE}.syslogs MODIFY COLUMN {SEVERITY} {severity_type()} ALIAS {wanted.severity}"
+        )
     for table, time in KEPT.values():
         kept = wanted.kept_seconds.get(table, 0)
         if kept == found.kept_seconds.get(table, 0):
@@ -105,13 +110,15 @@ async def apply_shape(store: Store, settings: StoreSettings) -> list[str]:
     made = await _plan(store, settings, rules)
     for statement in made:
         await store.execute(statement)
-    await _tell_meanings(store, rules)
+    await _enter_meanings(store, rules)
     return made
 
 
 async def _plan(store: Store, settings: StoreSettings, rules: FaultRules) -> list[str]:
+    written = await _written(store, rules)
     wanted = Shape(
-        defaults=await _written(store, rules),
+        severity=written.pop(SEVERITY),
+        defaults=written,
         kept_seconds={
             table: kept for name, (table, _) in KEPT.items() if (kept := getattr(settings.retention, f"{name}_seconds"))
         },
@@ -121,22 +128,23 @@ async def _plan(store: Store, settings: StoreSettings, rules: FaultRules) -> lis
     if wanted.defaults != found.defaults and settings.fault_rules is not None:
         # The program's own rules are tried by its tests, with every example.
         await check_rules(store, rules)
-    names = ", ".join(rule.name for rule in rules.rules)
+    names = ", ".join(rule.name for rule in rules.classes)
     return statements(wanted, found, f"Kind of fault that the message reports, empty when none: {names}")
 
 
 async def _written(store: Store, rules: FaultRules) -> dict[str, str]:
     """The expressions as the engine would write them, to compare with what it has."""
+    expressions = rules.expressions | {SEVERITY: rules.severity_expression}
     try:
-        ((name, code),) = await store.fetch(
-            "SELECT formatQuerySingleLine({name:String}), formatQuerySingleLine({code:String})",
-            {"name": f"SELECT {rules.class_expression}", "code": f"SELECT {rules.code_expression}"},
+        (texts,) = await store.fetch(
+            f"SELECT {', '.join(f'formatQuerySingleLine({{{column}:String}})' for column in expressions)}",
+            {column: f"SELECT {expression}" for column, expression in expressions.items()},
         )
     except Exception:
         # Rules of a kind that cannot even be read: their own check says which.
         await check_rules(store, rules)
         raise
-    return dict(zip(_FAULT_COLUMNS, (name.removeprefix("SELECT "), code.removeprefix("SELECT ")), strict=True))
+    return {column: text.removeprefix("SELECT ") for column, text in zip(expressions, texts, strict=True)}
 
 
 async def _look(store: Store) -> Shape:
@@ -145,7 +153,7 @@ async def _look(store: Store) -> Shape:
         "SELECT name, default_expression FROM system.columns"
         f" WHERE database = '{DATABASE}' AND table IN ('syslogs', 'syslogs_local') AND name IN {{names:Array(String)}}"
         " ORDER BY table",
-        {"names": list(_FAULT_COLUMNS)},
+        {"names": [*COLUMNS, SEVERITY]},
     )
     engines = await store.fetch(
         f"SELECT name, engine_full FROM system.tables WHERE database = '{DATABASE}' AND engine LIKE '%MergeTree'"
@@ -168,22 +176,28 @@ async def _look(store: Store) -> Shape:
         " AND active AND is_broken AND name = {name:String} ORDER BY table",
         {"name": PROJECTION},
     )
+    expressions = dict(columns)
     return Shape(
-        defaults=dict(columns),
+        severity=expressions.pop(SEVERITY, ""),
+        defaults=expressions,
         kept_seconds=kept,
         text_index=bool(indexes),
         broken=[table.removesuffix("_local") for (table,) in broken],
     )
 
 
-async def _tell_meanings(store: Store, rules: FaultRules) -> None:
-    """Enter the meanings that are new or have changed, and take back those that the rules do not hold any more."""
-    rows = await store.fetch(f"SELECT fault_class, fault_code, meaning, action FROM {DATABASE}.fault_codes")
-    stored = {(name, code): (name, code, meaning, action) for name, code, meaning, action in rows}
-    wanted = {(meaning[0], meaning[1]): meaning for meaning in rules.meanings}
+async def _enter_meanings(store: Store, rules: FaultRules) -> None:
+    """Insert the meanings that are new or have changed, and take back those that the rules do not hold any more."""
+    columns = ("fault_class", "fault_code", "fault_case", "fault_severity", "meaning", "action", "source")
+    rows = await store.fetch(f"SELECT {', '.join(columns)} FROM {DATABASE}.fault_codes")
+    stored = {tuple(row[:3]): tuple(row) for row in rows}
+    wanted = {tuple(row[:3]): row for row in map(_row, rules.meanings)}
     changed = [(*row, 1) for key, row in wanted.items() if stored.get(key) != row]
-    changed += [(*key, "", "", 0) for key in stored if key not in wanted]
+    changed += [(*key, "", "", "", "", 0) for key in stored if key not in wanted]
     if changed:
         body = b"".join(msgspec.json.encode(row) + b"\n" for row in changed)
-        columns = ("fault_class", "fault_code", "meaning", "action", "is_known")
-        await store.insert(MEANINGS, columns, body, token=f"fault codes {uuid.uuid4()}")
+        await store.insert(MEANINGS, (*columns, "is_known"), body, token=f"fault codes {uuid.uuid4()}")
+
+
+def _row(known: FaultMeaning) -> tuple[str, int, str, str, str, str, str]:
+    return (known.name, known.code, known.case, known.severity, known.meaning, known.action, known.source)

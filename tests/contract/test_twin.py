@@ -21,6 +21,7 @@ from collector.shares import Share
 from collector.sources.resource_logs import ResourceLogSource
 from collector.sources.tables import API_CALLS, DEAD_LETTERS, RESOURCE_LOG_STATES, SYSLOGS, USER_METRICS, Table
 from collector.store.embedded import EmbeddedStore
+from collector.store.faults import COLUMNS, SEVERITY
 from collector.store.migrate import migrate
 from tests.simulation.twin import Twin, schema
 from tests.support.store_template import migrated_store
@@ -144,7 +145,7 @@ async def test_the_twin_knows_every_column(stores: Stores) -> None:
         {"tables": list(schema())},
     ):
         found.setdefault(table, []).append(column)
-    derived = {"fault_class", "fault_code"}
+    derived = {*COLUMNS, SEVERITY}
     assert {table: [c for c in columns if c not in derived] for table, columns in found.items()} == {
         table: [c for c in columns if c not in derived] for table, columns in schema().items()
     }

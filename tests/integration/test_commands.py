@@ -598,7 +598,7 @@ async def test_migrate_classifies_stored_lines_anew(tmp_path: Path) -> None:
     assert dry.status == done.status == again.status == 0
     assert b"MODIFY COLUMN fault_class" in done.stdout
     assert b"the store is up to date" in again.stdout
-    changed = [int(out.stdout.split()[-1].replace(b",", b"")) for out in (dry, done, again)]
+    changed = [int(out.stdout.split(b" of them ")[0].split()[-1].replace(b",", b"")) for out in (dry, done, again)]
     assert changed[0] == changed[1] > 0
     assert changed[2] == 0
 

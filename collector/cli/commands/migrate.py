@@ -9,6 +9,7 @@ import typer
 from collector.cli.options import options_of
 from collector.cli.output import print_line, print_table
 from collector.cli.running import run_to_end
+from collector.clock import SystemClock
 from collector.owner.instance import Owner
 from collector.settings import Settings
 from collector.store.fault_rules import fault_rules
@@ -25,11 +26,13 @@ def register(app: typer.Typer) -> None:
         context: typer.Context,
         dry_run: Annotated[bool, typer.Option("--dry-run", help="Only show what would be done.")] = False,
         anew: Annotated[
-            bool, typer.Option("--reclassify", help="Classify the stored log lines anew, by the present fault rules.")
+            bool, typer.Option("--reclassify", help="Classify the stored log lines again, by the present fault rules.")
         ] = False,
     ) -> None:
         """Apply the migrations and settings that the tables do not have yet. `run` does it by itself."""
         settings = options_of(context).settings()
+        clock = SystemClock()
+        began = clock.monotonic()
         done, days = run_to_end(_migrate(settings, dry_run=dry_run, anew=anew))
         if done:
             state = "to be applied" if dry_run else "applied"
@@ -39,6 +42,9 @@ def register(app: typer.Typer) -> None:
         if anew:
             title = "changed" if not dry_run else "to be changed"
             print_table("", ["day", "lines", title], [(day.day, f"{day.lines:,}", f"{day.changed:,}") for day in days])
+            lines, changed = sum(day.lines for day in days), sum(day.changed for day in days)
+            verb = "read" if dry_run else "classified again"
+            print_line(f"{lines:,} lines {verb} in {clock.monotonic() - began:.1f} s, {changed:,} of them {title}")
 
 
 async def _migrate(settings: Settings, *, dry_run: bool, anew: bool) -> tuple[list[str], list[DayClassified]]:

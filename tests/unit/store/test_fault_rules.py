@@ -11,15 +11,19 @@ from collector.errors import ConfigError
 from collector.owner.instance import Owner
 from collector.settings.model import StoreSettings
 from collector.store.embedded import EmbeddedStore
-from collector.store.fault_rules import check_rules, fault_rules, read_rules
-from collector.store.faults import FaultRule, FaultRules
+from collector.store.fault_rules import check_rules, classify, fault_rules, read_rules
+from collector.store.faults import COLUMNS, SEVERITIES, FaultRule, FaultRules
+from collector.store.migrate import load_migrations, migrate
 from collector.store.reclassify import DayClassified, reclassify
 from collector.store.shape import apply_shape
 from tests.support import settings
 
 START = 1_760_000_000
-CLASSES = ("sxid", "xid", "gpu_fallen_off_bus", "ecc", "nvlink", "nic", "nccl", "oom", "mce", "filesystem",
-           "soft_lockup")  # fmt: skip
+CLASSES = (
+    "kernel_panic", "sxid", "xid", "gpu_fallen_off_bus", "gpu_init", "nvlink", "pcie", "ecc", "mce", "rdma", "nic",
+    "nccl", "oom", "disk", "filesystem", "network_filesystem", "soft_lockup", "thermal", "container", "limits",
+)  # fmt: skip
+LINES = Path(__file__).parents[2] / "testdata" / "fault_lines.jsonl"
 
 
 def users_file(folder: Path, text: str) -> StoreSettings:
@@ -42,21 +46,46 @@ async def classes(store: EmbeddedStore) -> list[tuple[str, int]]:
 
 
 def test_the_programs_own_rules_hold_every_class() -> None:
-    """Each class has a meaning, patterns and an example; each number of a class has a meaning and what to do."""
+    """Each class has a judgement with its source, patterns, examples and counter-examples; each number a judgement."""
     rules = fault_rules()
 
-    assert tuple(rule.name for rule in rules.rules) == CLASSES
-    assert all(rule.meaning and rule.patterns and rule.examples for rule in rules.rules)
-    assert {code.name for code in rules.codes} == {"xid", "sxid"}
-    assert all(code.meaning and code.action for code in rules.codes)
+    assert tuple(rule.name for rule in rules.classes) == CLASSES
+    for rule in rules.classes:
+        assert rule.patterns, rule.name
+        assert rule.examples, rule.name
+        assert rule.counter_examples, rule.name
+    for judged in (*rules.classes, *rules.codes):
+        assert judged.meaning, judged
+        assert judged.action, judged
+        assert judged.severity in SEVERITIES, judged
+        assert judged.source, judged
+    assert all(case.severity in SEVERITIES and case.action and case.source for case in rules.cases)
+    assert {code.name for code in rules.codes} == {"xid", "sxid", "gpu_fallen_off_bus"}
     assert len({(code.name, code.code) for code in rules.codes}) == len(rules.codes)
+
+
+def test_what_a_number_and_a_case_do_not_say_they_inherit() -> None:
+    """A case takes the number's meaning, a number the class's severity; `unlisted` leaves listed numbers alone."""
+    rules, mistakes = read_rules(
+        "[[rule]]\nclass='a'\nmeaning='A'\naction='do a'\nseverity='info'\npatterns=['a']\ncode='(.)'\n"
+        "[[code]]\nclass='a'\ncodes=[1, 2]\nmeaning='One or two'\n"
+        "[[case]]\nclass='a'\ncase='bad'\ncodes=[2, 3]\npatterns=['bad']\naction='hurry'\nseverity='fatal'\n"
+        "[[case]]\nclass='a'\ncase='odd'\nunlisted=true\npatterns=['odd']\nmeaning='Odd'\n"
+    )
+
+    assert mistakes == []
+    assert [(known.code, known.case, known.severity, known.meaning, known.action) for known in rules.meanings] == [
+        (0, "", "info", "A", "do a"), (1, "", "info", "One or two", ""), (2, "", "info", "One or two", ""),
+        (2, "bad", "fatal", "One or two", "hurry"), (3, "bad", "fatal", "A", "hurry"),
+        (1, "odd", "info", "One or two", ""), (2, "odd", "info", "One or two", ""), (0, "odd", "info", "Odd", "do a"),
+    ]  # fmt: skip
 
 
 @pytest.mark.parametrize(
     ("text", "mistakes"),
     [
         ("[[rule]\n", ["not TOML: "]),
-        ("rules = 1", ["no such key 'rules'; there are rule, code"]),
+        ("rules = 1", ["no such key 'rules'; there are rule, case, code, ignore"]),
         ("rule = 1", ["rule: expected tables, each under [[rule]]"]),
         ("[[rule]]\npatterns = ['x']", ["rule 1: class: got None; expected a word such as 'my_fault'"]),
         ("[[rule]]\nclass = 'My fault'\npatterns = ['x']", ["rule 'My fault': class: got 'My fault'; expected a word"]),
@@ -66,11 +95,27 @@ def test_the_programs_own_rules_hold_every_class() -> None:
             "[[rule]]\nclass = 'a'\npattern = 'x'\npatterns = ['x']",
             ["rule 'a': no such key 'pattern'; there are class"],
         ),
-        ("[[rule]]\nclass = 'a'\npatterns = ['x']\n" * 2, ["rule 'a' stands twice"]),
+        ("[[rule]]\nclass = 'a'\npatterns = ['x']\n" * 2, ["rule 'a' is there twice"]),
         (
             "[[code]]\nclass = 'xid'\ncode = 70000",
             ["code 70000: code: got 70000; expected a whole number from 1 to 65535"],
         ),
+        (
+            "[[rule]]\nclass = 'a'\npatterns = ['x']\nseverity = 'bad'\ncode = 0\nwhole_node = 1",
+            [
+                "rule 'a': code: got 0; expected a whole number from 1 to 65535",
+                "rule 'a': whole_node: got 1; expected true or false",
+                "rule 'a': severity: got 'bad'; expected one of info, corrected, application, degraded, fatal",
+            ],
+        ),
+        (
+            "[[case]]\nclass = 'a'\ncase = 'A b'\npatterns = ['x']\ncodes = 5",
+            [
+                "case 'A b': case: got 'A b'; expected a word such as",
+                "case 'A b': codes: got 5; expected a list of whole numbers",
+            ],
+        ),
+        ("[[ignore]]\npattern = 'x'", ["ignore 1: no such key 'pattern'; there are patterns, examples", "ignore 1: "]),
         (
             "[[code]]\nclass = 'a'\ncode = true\nmeaning = 1",
             ["code True: code: got True; expected a whole number", "code True: meaning: got 1; expected a text"],
@@ -131,19 +176,23 @@ async def test_a_users_rule_classifies_new_lines_at_once(store: EmbeddedStore, t
     )
 
     altered = await apply_shape(store, configured)
-    assert len(altered) == 2
+    assert len(altered) == 4
+    assert [text.split()[5] for text in altered] == ["fault_class", "fault_code", "fault_case", "fault_severity"]
     assert await apply_shape(store, configured) == []
     await put(
-        store, "Fan slow: FAN#3", "Tach Low: FAN#4", "tach low: FAN#4, ECC error",
+        store, "Fan slow: FAN#3", "Tach Low: FAN#4", "tach low: FAN#4, ECC Errors: 4",
         "NVRM: Xid (PCI:0000:3b:00): 79, pid=1, x", "NVRM: Xid (PCI:0000:3b:00): 9999, pid=1, x",
     )  # fmt: skip
 
     assert await classes(store) == [("fan", 3), ("", 0), ("fan", 4), ("xid", 79), ("xid", 9999)]
     found = await store.fetch("SELECT fault_code, meaning, action FROM faults ORDER BY time")
-    own = next(rule.meaning for rule in fault_rules().rules if rule.name == "xid")
+    own = next(rule for rule in fault_rules().classes if rule.name == "xid")
     assert found == [
-        [3, "The third fan is slow", "Clean it"], [4, "A fan is slow", ""], [79, "Gone", "Call us"], [9999, own, ""],
+        [3, "The third fan is slow", "Clean it"], [4, "A fan is slow", ""], [79, "Gone", "Call us"],
+        [9999, own.meaning, own.action],
     ]  # fmt: skip
+    severities = await store.fetch("SELECT fault_severity FROM faults ORDER BY time")
+    assert severities == [["degraded"], ["degraded"], ["fatal"], ["degraded"]]
     ((comment,),) = await store.fetch(
         "SELECT comment FROM system.columns WHERE table = 'syslogs' AND name = 'fault_class'"
     )
@@ -219,6 +268,61 @@ async def test_no_rules_at_all_find_nothing(store: EmbeddedStore, tmp_path: Path
     assert await store.fetch("SELECT * FROM fault_codes") == []
 
 
+async def test_lines_of_real_formats_get_class_number_and_severity(store: EmbeddedStore) -> None:
+    """Formats of kernels, drivers and daemons; those without a class are what healthy nodes write."""
+    expected = [json.loads(line) for line in LINES.read_text(encoding="utf-8").splitlines()]
+
+    found = await classify(store, fault_rules(), [line[3] for line in expected])
+
+    wrong = [(line, got) for line, got in zip(expected, found, strict=True) if line[:3] != [got[0], got[1], got[4]]]
+    assert wrong == []
+    assert len(expected) > 150
+
+
+async def test_the_device_of_a_line_has_one_form(store: EmbeddedStore) -> None:
+    """PCI addresses lose prefix, function and long domain; else the name of the device; else nothing."""
+    lines = {
+        "NVRM: Xid (PCI:0000:3B:00): 79, pid=1, x": "0000:3b:00",
+        "NVRM: Xid (0000:3b:00): 79, pid=1, x": "0000:3b:00",
+        "NVRM: Xid (PCI:0018:01:00 GPU-I:05): 31, pid=1, x": "0018:01:00",
+        "nvidia-nvswitch3: SXid (PCI:0000:c3:00.0): 12028, Non-fatal, Link 5 x": "0000:c3:00",
+        "detected NVSwitch fatal error 20034 on fid 0 on NVSwitch pci bus id 00000000:87:00.0 physical id 2 port 17":
+            "0000:87:00",
+        "nvme nvme2: controller is down; will reset: CSTS=0x3": "nvme2",
+        "bond1: now running without any active interface!": "bond1",
+        "Out of memory: Killed process 5 (a) total-vm:1kB on 0000:3b:00": "",
+        "well, at 0000:3b:00.0": "",
+    }  # fmt: skip
+
+    found = await classify(store, fault_rules(), list(lines))
+
+    assert [device for _, _, _, device, _ in found] == list(lines.values())
+
+
+async def test_a_users_ignore_silences_lines_of_our_rules(store: EmbeddedStore, tmp_path: Path) -> None:
+    """An [[ignore]] of the user's goes before everything, and its examples are tried."""
+    text = "[[ignore]]\npatterns=['Xid .*: 43,']\nexamples=['NVRM: Xid (PCI:0000:3b:00): 43, pid=1, x']\n"
+    await apply_shape(store, users_file(tmp_path, text))
+    await put(store, "NVRM: Xid (PCI:0000:3b:00): 43, pid=1, x", "NVRM: Xid (PCI:0000:3b:00): 31, pid=1, x")
+
+    assert await classes(store) == [("", 0), ("xid", 31)]
+    with pytest.raises(ConfigError, match=r"ignore: examples\[0\]: comes out as 'oom'; expected ''"):
+        await apply_shape(store, users_file(tmp_path, "[[ignore]]\npatterns=['zz']\nexamples=['invoked oom-killer']\n"))
+
+
+async def test_a_users_rule_takes_the_place_of_our_cases_and_keeps_our_severity(store: EmbeddedStore) -> None:
+    """A file from before there were severities means what it meant."""
+    users, _ = read_rules("[[rule]]\nclass='nic'\npatterns=['Link']\n[[code]]\nclass='xid'\ncode=13\nmeaning='x'\n")
+    rules = users.over(fault_rules())
+
+    found = await classify(store, rules, ["eth0: Link down, NETDEV WATCHDOG", "NVRM: Xid (PCI:0000:3b:00): 13, x"])
+
+    assert [(name, case, severity) for name, _, case, _, severity in found] == [
+        ("nic", "", "fatal"),
+        ("xid", "", "application"),
+    ]
+
+
 # Stored lines
 
 
@@ -259,14 +363,45 @@ async def test_a_run_that_was_cut_off_goes_on_with_the_days_that_are_left(store:
     assert [day.changed async for day in reclassify(store, rules)] == [0, 1, 1]
 
 
+async def test_a_store_from_before_the_columns_is_carried_forward(tmp_path: Path) -> None:
+    """Its lines have case, device and severity when read, and on disk once they are classified again."""
+    opened = await EmbeddedStore.open(tmp_path / "old")
+    try:
+        await migrate(opened, load_migrations()[:17])
+        message = "NVRM: Xid (PCI:0000:3b:00): 149, NETIR_BER_EVENT Nonfatal XC0 i0 Link 03 (0x0)"
+        await put(opened, message, "EDAC MC0: Giving out device to module skx_edac")
+        await migrate(opened)
+        await apply_shape(opened, StoreSettings())
+
+        shown = "SELECT fault_class, fault_code, fault_case, fault_device, fault_severity FROM syslogs ORDER BY time"
+        before = await opened.fetch(shown)
+        planned = [day async for day in reclassify(opened, fault_rules(), dry_run=True)]
+        done = [day async for day in reclassify(opened, fault_rules())]
+        written = await opened.fetch(
+            "SELECT DISTINCT column FROM system.parts_columns WHERE table = 'syslogs' AND active"
+            " AND column LIKE 'fault_%' ORDER BY column"
+        )
+
+        assert before == [["xid", 149, "nonfatal", "0000:3b:00", "corrected"], ["ecc", 0, "", "mc0", "fatal"]]
+        assert planned == done == [DayClassified("20251009", 2, 1)]
+        assert await opened.fetch(shown) == [before[0], ["", 0, "", "", ""]]
+        assert [column for (column,) in written] == sorted(COLUMNS)
+        assert [day.changed async for day in reclassify(opened, fault_rules())] == [0]
+    finally:
+        await opened.close()
+
+
 async def test_classifying_anew_changes_nothing_else(store: EmbeddedStore) -> None:
     """A segment sent again afterwards is still known by its token."""
     await apply_shape(store, StoreSettings())
     await put(store, "fan", "well")
     rules = FaultRules((FaultRule(name="fan", patterns=("fan",)),), ())
-    before = await store.fetch("SELECT * EXCEPT (fault_class, fault_code) FROM syslogs ORDER BY time")
+    before = await store.fetch("SELECT * EXCEPT (fault_class, fault_code, fault_device) FROM syslogs ORDER BY time")
 
     assert [day async for day in reclassify(store, rules)] == [DayClassified("20251009", 2, 1)]
     await put(store, "fan", "well")
 
-    assert await store.fetch("SELECT * EXCEPT (fault_class, fault_code) FROM syslogs ORDER BY time") == before
+    assert (
+        await store.fetch("SELECT * EXCEPT (fault_class, fault_code, fault_device) FROM syslogs ORDER BY time")
+        == before
+    )

@@ -14,6 +14,7 @@ from collector.sources.normalise import lines
 from collector.sources.source import Observed
 from collector.sources.tables import TABLES, Row
 from collector.store.embedded import EmbeddedStore
+from collector.store.faults import COLUMNS, SEVERITY
 from collector.store.migrate import Applied, Migration, SchemaMismatch, load_migrations, migrate, pending, plan
 from collector.store.statements import header, split_statements
 
@@ -178,7 +179,7 @@ async def test_tables_have_the_columns_that_are_written(store: EmbeddedStore) ->
         )
         names = [name for (name,) in found]
         assert names[: len(table.columns)] == list(table.columns), table.name
-        assert set(names) - set(table.columns) <= {"fault_class", "fault_code"}, table.name
+        assert set(names) - set(table.columns) <= {*COLUMNS, SEVERITY}, table.name
 
 
 SYSLOG_FAULTS = [

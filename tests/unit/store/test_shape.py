@@ -18,7 +18,7 @@ from collector.store.migrate import migrate
 from collector.store.shape import KEPT, TEXT_INDEX, Shape, apply_shape, plan_shape, statements
 from tests.support import calls, run_once, settings, simulator
 
-DEFAULTS = {"fault_class": "'a'", "fault_code": "0"}
+DEFAULTS = {"fault_class": "'a'", "fault_code": "0", "fault_case": "''", "fault_device": "''"}
 DAY = 86_400
 
 
@@ -52,6 +52,14 @@ async def until_days(store: EmbeddedStore, expected: list[int]) -> None:
             Shape(defaults=DEFAULTS),
             Shape(defaults={**DEFAULTS, "fault_code": "1"}),
             ["ALTER TABLE pai.syslogs MODIFY COLUMN fault_code DEFAULT 0"],
+        ),
+        (
+            Shape(defaults=DEFAULTS, severity="'fatal'"),
+            Shape(defaults=DEFAULTS, severity="''"),
+            [
+                "ALTER TABLE pai.syslogs MODIFY COLUMN fault_severity Enum8('' = 0, 'info' = 1, 'corrected' = 2,"
+                " 'application' = 3, 'degraded' = 4, 'fatal' = 5) ALIAS 'fatal'"
+            ],
         ),
         (
             Shape(defaults=DEFAULTS, kept_seconds={"events": 5}),

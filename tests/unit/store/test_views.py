@@ -114,7 +114,7 @@ async def test_a_fault_is_one_row_with_its_meaning(store: EmbeddedStore) -> None
 
     found = await store.fetch("SELECT fault_class, fault_code, meaning != '', action != '' FROM faults ORDER BY ALL")
 
-    assert found == [["oom", 0, 1, 0], ["xid", 79, 1, 1], ["xid", 79, 1, 1]]
+    assert found == [["oom", 0, 1, 1], ["xid", 79, 1, 1], ["xid", 79, 1, 1]]
 
 
 async def test_the_reference_of_tables_is_made_from_a_store(store: EmbeddedStore) -> None:
