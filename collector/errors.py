@@ -19,7 +19,8 @@ CollectorError
   JournalError
     JournalCorrupt          set aside with its path
     JournalTooNew           written by a newer version: exit 2
-    JournalFull
+    JournalUnavailable      takes nothing at present: locked, unreadable, read-only; the same work may be tried again
+      JournalFull
   StoreError
     StoreUnavailable        try the same bytes again
     StoreRefused            these bytes can never be taken
@@ -148,7 +149,11 @@ class JournalTooNew(JournalError, UsageError):
     """The journal was written by a newer version of this program."""
 
 
-class JournalFull(JournalError):
+class JournalUnavailable(JournalError):
+    """The journal takes nothing at present: another program locks it, or its disk fails or is read-only."""
+
+
+class JournalFull(JournalUnavailable):
     """The journal has reached `journal.bytes_max`."""
 
 

@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import queue
 import sqlite3
 import threading
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
-from collector.errors import JournalError, JournalFull
+from collector.errors import JournalError, JournalFull, JournalUnavailable
 
 T = TypeVar("T")
 
@@ -45,7 +46,7 @@ class GroupCommit:
         """Run `work` in a transaction and return its result once it is durable.
 
         An exception of `work` undoes that piece alone. When the commit itself fails, nothing of it
-        happened and JournalError (JournalFull on a full disk) is raised.
+        happened and JournalError is raised: JournalUnavailable if it may work later.
         """
         if self._thread is None:
             assert self._connection is not None
@@ -99,6 +100,7 @@ class GroupCommit:
         connection.close()
 
     def _commit(self, connection: sqlite3.Connection, batch: list[_Work]) -> None:
+        cause: sqlite3.Error | None = None
         try:
             connection.execute("BEGIN IMMEDIATE")
             for piece in batch:
@@ -107,14 +109,18 @@ class GroupCommit:
                     piece.result = piece.work(connection)
                 except Exception as error:
                     piece.error = translated(error)
+                    cause = cause or (error if isinstance(error, sqlite3.Error) else None)
                     connection.execute("ROLLBACK TO piece")
                 connection.execute("RELEASE piece")
             connection.execute("COMMIT")
         except sqlite3.Error as error:
-            if connection.in_transaction:
-                connection.execute("ROLLBACK")
+            # A disk that fails a piece may have ended the whole transaction: then what fails here only follows from it.
+            failure = translated(cause or error)
+            with contextlib.suppress(sqlite3.Error):
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK")
             for piece in batch:
-                piece.error = piece.error or translated(error)
+                piece.error = piece.error or failure
 
 
 class _Work:
@@ -165,11 +171,24 @@ def _deliver(batch: list[_Work]) -> None:
         return
 
 
+_TRANSIENT: Final = (
+    "SQLITE_BUSY", "SQLITE_LOCKED", "SQLITE_IOERR", "SQLITE_READONLY", "SQLITE_CANTOPEN", "SQLITE_PROTOCOL",
+    "SQLITE_NOMEM", "SQLITE_PERM", "SQLITE_AUTH", "SQLITE_INTERRUPT",
+)  # fmt: skip
+"""Errors of SQLite that say nothing against the file itself, and pass when their cause does."""
+
+
 def translated(error: Exception) -> Exception:
     """SQLite's errors in the project's words; others as they are."""
     if not isinstance(error, sqlite3.Error):
         return error
     name = getattr(error, "sqlite_errorname", "") or ""
     if name.startswith("SQLITE_FULL") or "disk is full" in str(error):
-        return JournalFull(f"the journal's disk is full: {error}", hint="make room; collecting goes on by itself")
-    return JournalError(f"the journal failed: {error} ({name or type(error).__name__})")
+        return JournalFull(f"the journal's disk is full: {error}", hint="make room; collecting resumes by itself")
+    text = f"{error} ({name or type(error).__name__})"
+    if name.startswith(_TRANSIENT):
+        return JournalUnavailable(
+            f"the journal takes nothing at present: {text}",
+            hint="end what locks it, or make its disk writable; collecting resumes by itself",
+        )
+    return JournalError(f"the journal failed: {text}")

@@ -16,7 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 from collector.api.metering import Attempt
 from collector.clock import Signal
-from collector.errors import JournalCorrupt, JournalError, JournalFull, JournalTooNew
+from collector.errors import JournalCorrupt, JournalError, JournalTooNew, JournalUnavailable
 from collector.journal import ledger
 from collector.journal.coverage import (
     BACKFILL,
@@ -43,9 +43,9 @@ BUSY_TIMEOUT_MS = 5_000
 
 
 class Outlast(Protocol):
-    """Runs a transaction that met a full disk again, until it succeeds or waiting has to end."""
+    """Runs a transaction that could not be made again, until it succeeds or waiting has to end."""
 
-    async def __call__(self, error: JournalFull, again: Callable[[], Awaitable[T]]) -> T: ...
+    async def __call__(self, error: JournalUnavailable, again: Callable[[], Awaitable[T]]) -> T: ...
 
 
 class Journal:
@@ -61,7 +61,7 @@ class Journal:
         self._prices = prices
         self._commit = GroupCommit(lambda: _connect(path), threaded=threaded)
         self.outlast: Outlast | None = None
-        """What waits for a full disk. Without it JournalFull is raised."""
+        """What waits until the journal takes something again. Without it JournalUnavailable is raised."""
         self.sealed = Signal()
         """Announces rows that may be shipped."""
         self.unknown_calls = 0
@@ -82,24 +82,24 @@ class Journal:
     async def run(self, work: Callable[[sqlite3.Connection], T], *, undone: Callable[[], None] = lambda: None) -> T:
         """Run a piece of work in a transaction of its own; see `GroupCommit.run`.
 
-        Where the disk is full, `outlast` decides whether and when it is run again; `undone` is called before.
+        While the journal takes nothing, `outlast` decides whether and when it is run again; `undone` is called before.
         """
         try:
             return await self._commit.run(work)
-        except JournalFull as error:
+        except JournalUnavailable as error:
             undone()
             if self.outlast is None:
                 raise
-            full = error
+            unavailable = error
 
         async def again() -> T:
             try:
                 return await self._commit.run(work)
-            except JournalFull:
+            except JournalUnavailable:
                 undone()
                 raise
 
-        return await self.outlast(full, again)
+        return await self.outlast(unavailable, again)
 
     def close(self) -> None:
         """Finish what is queued and close the file."""

@@ -20,7 +20,7 @@ from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN, GetXtraceToke
 from collector.api.throttle import TokenBucket, buckets_for
 from collector.api.transport import Exchanging
 from collector.clock import Clock, ServerClock, SystemClock
-from collector.errors import ConfigError, JournalError, JournalFull, Stopping, StoreUnavailable
+from collector.errors import ConfigError, JournalError, JournalUnavailable, Stopping, StoreUnavailable
 from collector.journal.entries import KnownObject
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Limits, Outgoing
@@ -261,7 +261,7 @@ class Owner:
         """Tell the others at the end what this journal still holds."""
         try:
             await self.membership.leave()
-        except (StoreUnavailable, JournalError) as error:
+        except (StoreUnavailable, JournalError, Stopping) as error:
             # The others then go on waiting for its streams until it has come back.
             log.warning("leave_failed", error=str(error))
 
@@ -301,7 +301,7 @@ class Owner:
         self.room.shut()
         try:
             await self.journal.set_meta(**{SENDS_KEY: told, CLEAN_END_KEY: 1})
-        except (JournalFull, Stopping) as error:
+        except (JournalUnavailable, Stopping) as error:
             # The next start then takes the last second's quota for spent, as after a crash.
             log.warning("sends_forgotten", error=str(error))
 

@@ -140,7 +140,8 @@ def _headline(owner: Owner, facts: ServiceFacts, streams: int, failing: int) -> 
     if owner.shipping_error is not None:
         return "The store does not take rows; they wait in the journal.", False
     if owner.room.is_full:
-        return "The journal or its disk is full; collecting waits for room.", False
+        trouble = owner.room.trouble
+        return f"{trouble[0].upper()}{trouble[1:]}; collecting waits.", False
     if failing:
         return f"{failing} of {streams} streams fail.", False
     if late:

@@ -13,7 +13,7 @@ import structlog
 
 from collector.api.products.pai_studio import GET_USER_VIEW_METRICS
 from collector.clock import Clock, wait_for
-from collector.errors import JournalFull, Stopping
+from collector.errors import JournalFull, JournalUnavailable, Stopping
 from collector.journal.journal import Journal, used_bytes
 from collector.memory import MemoryPool, bounds_of, memory_limit, page_memory
 
@@ -28,6 +28,7 @@ DISK_RESERVE_BYTES = 64 << 20
 """Left on the journal's disk for the database's own needs: its log, and the segments it freezes."""
 
 LOOK_AGAIN_SECONDS = 0.5
+FULL = "the journal or its disk is full"
 SIZE_AGE_SECONDS_MAX = 1.0
 
 
@@ -37,10 +38,10 @@ def disk_free_bytes(path: Path) -> int:
 
 
 class Room:
-    """Hands out the journal's room to requests before they are sent, and has the journal wait for a full disk.
+    """Hands out the journal's room to requests before they are sent, and has the journal outlast its disk's troubles.
 
-    A transaction that finds the disk full did not happen, and is made again until it does: what it holds has been
-    paid for. A journal has one room.
+    A transaction that finds the disk full, or the journal locked, unreadable or read-only, did not happen, and is made
+    again until it does: what it contains has been paid for. A journal has one room.
     """
 
     def __init__(
@@ -73,11 +74,13 @@ class Room:
         self._stopped = asyncio.Event()
         self._lacking = 0
         """Requests and transactions that find no room at present."""
+        self.trouble = ""
+        """Why something waits for the journal; empty if nothing does."""
         journal.outlast = self.outlast
 
     @property
     def is_full(self) -> bool:
-        """Whether something waits because the journal or its disk has no room."""
+        """Whether something waits for the journal; see `trouble`."""
         return self._lacking > 0
 
     def shut(self) -> None:
@@ -108,12 +111,12 @@ class Room:
         finally:
             self._give_back(answer_bytes)
 
-    async def outlast(self, error: JournalFull, again: Callable[[], Awaitable[T]]) -> T:
-        """Make a transaction again that met a full disk, until it succeeds.
+    async def outlast(self, error: JournalUnavailable, again: Callable[[], Awaitable[T]]) -> T:
+        """Make a transaction again that could not be made, until it succeeds.
 
-        Raises Stopping after `shut`, and JournalFull in a task that was cancelled: nothing may hold up its end.
+        Raises Stopping after `shut`, and `error` in a task that was cancelled: nothing may hold up its end.
         """
-        with self._lack():
+        with self._lack(None if isinstance(error, JournalFull) else error):
             while True:
                 self._refuse_when_shut()
                 if (task := asyncio.current_task()) is not None and task.cancelling():
@@ -121,12 +124,12 @@ class Room:
                 await wait_for(self._stopped, self._clock, LOOK_AGAIN_SECONDS)
                 try:
                     return await again()
-                except JournalFull as again_full:
-                    error = again_full
+                except JournalUnavailable as failed_again:
+                    error = failed_again
 
     def _refuse_when_shut(self) -> None:
         if self._stopped.is_set():
-            raise Stopping("the journal has no room, and nobody waits for it any more, because the program is ending")
+            raise Stopping(f"{self.trouble or FULL}, and is not waited for any more, because the program is ending")
 
     def _give_back(self, answer_bytes: int) -> None:
         self._promised -= answer_bytes
@@ -134,18 +137,23 @@ class Room:
         self._given_back = asyncio.Event()
 
     @contextmanager
-    def _lack(self) -> Iterator[None]:
+    def _lack(self, error: JournalUnavailable | None = None) -> Iterator[None]:
         self._lacking += 1
         if self._lacking == 1:
-            log.warning(
-                "journal_filled_up", journal_bytes=self._journal_bytes, bytes_max=self._bytes_max,
-                disk_free_bytes=self._disk_free,
-            )  # fmt: skip
+            self.trouble = FULL if error is None else str(error)
+            if error is None:
+                log.warning(
+                    "journal_filled_up", journal_bytes=self._journal_bytes, bytes_max=self._bytes_max,
+                    disk_free_bytes=self._disk_free,
+                )  # fmt: skip
+            else:
+                log.warning("journal_unavailable", error=str(error), hint=error.hint)
         try:
             yield
         finally:
             self._lacking -= 1
             if self._lacking == 0:
+                self.trouble = ""
                 log.info("journal_room_returned", journal_bytes=self._journal_bytes)
 
     async def _fits(self, answer_bytes: int, repeatable: bool) -> bool:

@@ -23,7 +23,7 @@ from collector.errors import (
     CredentialsError,
     ForbiddenError,
     JournalError,
-    JournalFull,
+    JournalUnavailable,
     NotFoundError,
     Stopping,
     StoreUnavailable,
@@ -209,15 +209,17 @@ class Service:
         await _cancelled(self._looks)
         ship_stop.set()
         left = max(0.0, deadline - self._clock.monotonic())
-        with suppress(TimeoutError, StoreUnavailable, JournalFull, Stopping):
+        with suppress(TimeoutError, StoreUnavailable, JournalUnavailable, Stopping):
             async with asyncio.timeout(left):
                 with suppress(Exception):
                     # Why it failed, where it did, is told by the fault.
                     await asyncio.shield(shipping)
                 await self._shipper.drain(attempts_max=1)
         await _cancelled({shipping})
-        depth = await self._journal.depth()
-        log.info("service_stopped", streams=len(self._slots), calls_in_flight=in_flight, rows_waiting=depth.rows)
+        rows_waiting = None
+        with suppress(JournalUnavailable, Stopping):
+            rows_waiting = (await self._journal.depth()).rows
+        log.info("service_stopped", streams=len(self._slots), calls_in_flight=in_flight, rows_waiting=rows_waiting)
 
     def _spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)

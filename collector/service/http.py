@@ -105,7 +105,7 @@ def _application(owner: Owner, token: str, on_loopback: bool) -> web.Application
         return response
 
     async def healthz(request: web.Request) -> web.Response:
-        is_alive = await _answers(owner.journal.counters())
+        is_alive = await journal_lives(owner)
         return web.Response(status=200 if is_alive else 503, text="alive\n" if is_alive else "the journal hangs\n")
 
     async def readyz(request: web.Request) -> web.Response:
@@ -141,7 +141,7 @@ async def unready(owner: Owner) -> list[str]:
     elif not await _answers(owner.store.fetch("SELECT 1")):
         reasons.append(f"the store does not answer within {ANSWER_SECONDS:g} s")
     if owner.room.is_full:
-        reasons.append("the journal or its disk is full, and collecting waits")
+        reasons.append(f"{owner.room.trouble}, and collecting waits")
     service = owner.service_running
     if service is None:
         return [*reasons, "not collecting yet"]
@@ -158,6 +158,11 @@ async def unready(owner: Owner) -> list[str]:
     if 0 < streams == ill:
         reasons.append("every stream fails")
     return reasons
+
+
+async def journal_lives(owner: Owner) -> bool:
+    """Whether the journal answers, or is known to wait for its disk or for another program: a restart cures neither."""
+    return owner.room.is_full or await _answers(owner.journal.counters()) or owner.room.is_full
 
 
 async def _answers(work: Awaitable[object]) -> bool:

@@ -21,7 +21,7 @@ from collector.owner.socket import listening
 from collector.pipeline.facts import told
 from collector.pipeline.service import Service
 from collector.redaction import register_secret
-from collector.service.http import TOKEN_VARIABLE, check_listener, serving_http
+from collector.service.http import TOKEN_VARIABLE, check_listener, journal_lives, serving_http
 from collector.service.sql.serving import KEY, serving_sql
 from collector.service.systemd import Notifier
 from collector.settings import Settings
@@ -234,8 +234,8 @@ async def reconfigure(owner: Owner, reload: Reload) -> bool:
 async def _stay_alive(owner: Owner, service: Service, notifier: Notifier, clock: Clock) -> None:
     """Tell the watchdog that the loop turns and the journal answers."""
     while True:
-        await owner.journal.counters()
-        notifier.alive(_in_one_line(service))
+        if await journal_lives(owner):
+            notifier.alive(_in_one_line(service))
         await clock.sleep(notifier.watchdog_seconds / 3 if notifier.watchdog_seconds else ALIVE_SECONDS)
 
 

@@ -175,6 +175,10 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     # Journal and store
     "journal_filled_up": ("Journal or disk are full; collecting waits.",
                           ("journal_bytes", "bytes_max", "disk_free_bytes")),
+    "journal_unavailable": (
+        "The journal takes nothing: another program locks it, or its disk fails or is read-only. Collecting waits.",
+        ("error", "hint"),
+    ),
     "journal_room_returned": ("Collecting goes on.", ("journal_bytes",)),
     "journal_replayed": (
         "What another journal held was compared with the store.", ("path", "rows", "rows_added", "calls")

@@ -41,7 +41,7 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "rate_per_second": ("Requests a second that the operation is asked with at most at present.", ("operation",)),
     "journal_bytes": ("Bytes of the journal that hold something.", ()),
     "journal_bytes_max": ("Collecting pauses at so many bytes of the journal.", ()),
-    "journal_full": ("1 while collecting waits because the journal or its disk is full.", ()),
+    "journal_full": ("1 while collecting waits because the journal or its disk is full, or takes nothing.", ()),
     "journal_rows": ("Rows in the journal that the store does not have yet.", ()),
     "spend_month_cny": ("CNY that this billing month (UTC+8) has cost so far, calls in flight included.", ()),
     "forecast_month_cny": ("CNY that the month will have cost at the pace of the last 24 hours.", ()),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import sqlite3
 import subprocess
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -15,6 +16,7 @@ from prometheus_client.openmetrics.parser import text_string_to_metric_families 
 from prometheus_client.parser import text_string_to_metric_families
 
 from collector.errors import ConfigError, UsageError
+from collector.journal import journal
 from collector.service.http import check_listener, serving_http
 from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
@@ -150,8 +152,27 @@ async def test_a_disk_without_room_is_told_on_every_way(tmp_path: Path) -> None:
         assert status == 503
         assert "disk is full" in body
         assert "pai_collector_journal_full 1.0" in (await text(client, "/metrics"))[1]
-        assert "collecting waits for room" in (await text(client, "/"))[1]
+        assert "disk is full; collecting waits" in (await text(client, "/"))[1]
         run.owner.room._free_bytes = free_bytes
+        await run.until(lambda: not run.owner.room.is_full)
+        assert (await text(client, "/readyz"))[0] == 200
+
+
+async def test_a_journal_that_another_program_locks_is_outlasted(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The service is alive and not ready meanwhile, says why, and collects again afterwards."""
+    monkeypatch.setattr(journal, "BUSY_TIMEOUT_MS", 20)
+    async with listening(tmp_path) as (run, client):
+        await collected(run)
+        other = sqlite3.connect(run.owner.journal.path, isolation_level=None)
+        other.execute("BEGIN IMMEDIATE")
+        await run.until(lambda: run.owner.room.is_full)
+        assert (await text(client, "/healthz"))[0] == 200
+        status, body = await text(client, "/readyz")
+        assert status == 503
+        assert "the journal takes nothing at present: database is locked" in body
+        other.close()
         await run.until(lambda: not run.owner.room.is_full)
         assert (await text(client, "/readyz"))[0] == 200
 

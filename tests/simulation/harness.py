@@ -132,6 +132,7 @@ class Run:
         self._away: set[int] = set()
         self._slow: dict[int, float] = {}
         self._full: set[int] = set()
+        self._locked: set[int] = set()
         if any(one.kind is Kind.POISON for one in history.incidents):
             modulus = self.random.choice((7, 30))
             self.shop.refuses = lambda table, line: table == "syslogs" and zlib.crc32(line) % modulus == 0
@@ -306,6 +307,9 @@ class Run:
         elif kind is Kind.DISK_FULL:
             self._full.add(incident.number)
             over = self._give_back(self._full.discard, incident.number)
+        elif kind is Kind.JOURNAL_LOCKED:
+            self._locked.add(incident.number)
+            over = self._give_back(self._locked.discard, incident.number)
         elif kind is Kind.LATE_ROWS:
             self._add_late(incident, random)
         elif kind is Kind.ANSWER_CHANGED:
@@ -341,6 +345,7 @@ class Run:
         self.shop.seconds = max(self._slow.values(), default=0.0)
         for machine in self.machines:
             machine.fill_disk(bool(self._full))
+            machine.lock_journal(bool(self._locked))
 
     def _give_back(self, how: Callable[[Any], object], what: Any) -> Callable[[], Awaitable[None]]:
         async def over() -> None:

@@ -42,6 +42,7 @@ class Kind(StrEnum):
     KEY_REFUSED_ONCE = "good key refused once"
     ANSWERS_DENIED = "answers that contradict themselves"
     PAGES_REPEAT = "pages that repeat"
+    JOURNAL_LOCKED = "journal locked by another program"
 
 
 DRAWN_BESIDE = (Kind.ANSWERS_DENIED, Kind.PAGES_REPEAT)

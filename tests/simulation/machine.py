@@ -19,7 +19,7 @@ from multidict import CIMultiDict
 
 from collector.api.gateways import HttpRequest
 from collector.api.transport import Exchange, Failure
-from collector.errors import JournalFull, StoreRefused, StoreUnavailable
+from collector.errors import JournalUnavailable, StoreRefused, StoreUnavailable
 from collector.journal.entries import StreamState
 from collector.model import StreamKey
 from collector.owner.instance import Owner
@@ -208,7 +208,7 @@ class Machine:
         self._stop = asyncio.Event()
         self._up = asyncio.Event()
         self._life: asyncio.Task[None] | None = None
-        self._is_full = False
+        self._is_full = self._is_locked = False
         self._cut: tuple[Point, int, Random] | None = None
 
     # Life
@@ -229,7 +229,7 @@ class Machine:
         self._stop, self._up = asyncio.Event(), asyncio.Event()
         self.changed.clear()
         self.power = Power(settings.journal.path, self.changed.set)
-        self.power.is_full = self._is_full
+        self.power.is_full, self.power.is_locked = self._is_full, self._is_locked
         if self._cut is not None:
             self.power.cut_at(*self._cut)
             self._cut = None
@@ -245,7 +245,7 @@ class Machine:
                     settings, key=self._key, clock=self.clock, random=self.random, transport=self.wire,
                     store=self.shop, threaded=False, migrated=isinstance(self.shop.store, EmbeddedStore),
                 )  # fmt: skip
-            except (StoreUnavailable, JournalFull):
+            except (StoreUnavailable, JournalUnavailable):
                 await asyncio.sleep(START_AGAIN_SECONDS)
                 continue
             self.unknown_calls += self.owner.journal.unknown_calls
@@ -254,7 +254,7 @@ class Machine:
             try:
                 await self.service.start()
                 self.found = await self.owner.journal.streams()
-            except (StoreUnavailable, JournalFull):
+            except (StoreUnavailable, JournalUnavailable):
                 await self.owner.close()
                 await asyncio.sleep(START_AGAIN_SECONDS)
                 continue
@@ -345,6 +345,10 @@ class Machine:
     def fill_disk(self, is_full: bool) -> None:
         """The journal's disk has no room, or has room again."""
         self._is_full = self.power.is_full = is_full
+
+    def lock_journal(self, is_locked: bool) -> None:
+        """Another program takes the journal's write lock, or gives it back."""
+        self._is_locked = self.power.is_locked = is_locked
 
 
 def _power_of(task: asyncio.Task[Any]) -> Power | None:

@@ -68,6 +68,8 @@ class Power:
         self.is_out = False
         self.is_full = False
         """The journal's disk takes no more pages."""
+        self.is_locked = False
+        """Another program holds the journal's write lock."""
         self.disk = Disk()
         """What the disk held at the cut."""
         self.commits = 0
@@ -111,7 +113,8 @@ class Power:
         if self.is_full:
             (pages,) = connection.execute("PRAGMA page_count").fetchone()
             connection.execute(f"PRAGMA max_page_count = {pages}")
-        commit()
+        with self._other_program(connection):
+            commit()
         if self.is_full:
             connection.execute(f"PRAGMA max_page_count = {PAGES_MAX}")
         if connection.total_changes == written:
@@ -124,6 +127,23 @@ class Power:
         disks = {Point.BEFORE_COMMIT: before, Point.AFTER_COMMIT: after}
         self._end(disks.get(point) or torn(before, after, random))
         raise PowerCut
+
+    @contextmanager
+    def _other_program(self, connection: sqlite3.Connection) -> Iterator[None]:
+        """Hold the lock for the length of one commit, where it is held for a while."""
+        if not self.is_locked:
+            yield
+            return
+        # SQLite's own wait would take the machine's time.
+        (waits,) = connection.execute("PRAGMA busy_timeout").fetchone()
+        connection.execute("PRAGMA busy_timeout = 0")
+        other = sqlite3.connect(self.journal, isolation_level=None)
+        try:
+            other.execute("BEGIN IMMEDIATE")
+            yield
+        finally:
+            other.close()
+            connection.execute(f"PRAGMA busy_timeout = {waits}")
 
     def inserting(self) -> None:
         self.check()
