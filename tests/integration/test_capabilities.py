@@ -5,8 +5,6 @@ from __future__ import annotations
 import os
 import re
 import shlex
-import subprocess
-import sys
 from pathlib import Path
 
 import pytest
@@ -14,11 +12,13 @@ import pytest
 from collector.settings import load
 from collector.simulator.process import simulator_process
 from tests.support import fetch
+from tests.support.warm_commands import run_command
 
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/how-to/capabilities.md"
 ROW = re.compile(r"^\| ([A-Z][^|]+) \| `pai-collector ([^`]+)` \| `(\w+)` \|$", re.MULTILINE)
 CAPABILITIES = 8
+WAIT_SECONDS_MAX = 300.0
 KEYS = {
     "DASHSCOPE_API_KEY": "sk-simulator",
     "ALIBABA_CLOUD_ACCESS_KEY_ID": "LTAI-simulator",
@@ -35,15 +35,12 @@ TYPES = {
 }
 
 
-def command(folder: Path, arguments: list[str]) -> str:
-    done = subprocess.run(
-        [sys.executable, "-m", "collector", *arguments],
-        cwd=folder, env={**os.environ, **KEYS, "PYTHONPATH": str(ROOT)}, capture_output=True, text=True, timeout=300,
-    )  # fmt: skip
-    assert done.returncode == 0, (arguments, done.stdout[-2000:], done.stderr[-2000:])
-    return done.stdout
+async def command(folder: Path, arguments: list[str]) -> None:
+    ran = await run_command(arguments, {**os.environ, **KEYS}, folder, WAIT_SECONDS_MAX)
+    assert ran.status == 0, (arguments, ran.stdout[-2000:], ran.stderr[-2000:])
 
 
+@pytest.mark.slow("capabilities of the table", cases=8)
 @pytest.mark.parametrize("gateway", ["bearer", "openapi"])
 async def test_every_capability_works_as_the_table_says(tmp_path: Path, gateway: str) -> None:
     """Nothing but the commands of the page, in their order, against the simulator; each leaves its rows."""
@@ -58,7 +55,7 @@ async def test_every_capability_works_as_the_table_says(tmp_path: Path, gateway:
             if "CLUSTER" in words:
                 ((cluster, node), *_) = await fetch(configuration, "SELECT cluster_id, node_id FROM nodes")
                 words = words.replace("CLUSTER", cluster).replace("NODE", node)
-            command(tmp_path, shlex.split(words))
+            await command(tmp_path, shlex.split(words))
             source = {"node_metrics": "node_metrics", "job_metrics": "job_metrics"}.get(words.rpartition(" ")[2])
             where = f" WHERE source = '{source}'" if source else ""
             ((count,),) = await fetch(configuration, f"SELECT count() FROM {table}{where}")

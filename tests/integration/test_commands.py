@@ -28,6 +28,7 @@ from collector.simulator.process import SimulatorProcess, simulator_process
 from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from tests.support import LOOKBACK, NOW, SETTLE, differences, stored_syslogs, true_syslogs
+from tests.support.warm_commands import run_command
 
 SEED = 11
 NODES = 3
@@ -97,7 +98,8 @@ async def ended(process: Any) -> Ended:
 
 async def command(*arguments: object, key: str | None = SIMULATOR_KEY, folder: Path | None = None) -> Ended:
     """Run one command line to its end."""
-    return await ended(await started(*arguments, key=key, folder=folder))
+    ran = await run_command([*map(str, arguments)], environment(key), folder, WAIT_SECONDS_MAX)
+    return Ended(*ran)
 
 
 # Worlds and configurations
@@ -196,6 +198,7 @@ async def test_a_demo_needs_no_key_and_leaves_a_store_that_answers(demo: tuple[P
     assert asked.json == [{"n": int(shown[1])}]
 
 
+@pytest.mark.slow("commands as processes")
 async def test_a_demo_runs_again_in_its_folder(tmp_path: Path) -> None:
     """The second one begins anew: nothing of the first is counted twice."""
     for _ in range(2):
@@ -340,6 +343,7 @@ async def test_queries_at_the_same_moment_all_get_their_answers(demo: tuple[Path
     assert [done.json for done in asked] == [[{"n": n}] for n in range(3)]
 
 
+@pytest.mark.slow("commands as processes")
 async def test_a_run_ended_by_sigterm_is_completed_exactly_by_the_next(tmp_path: Path) -> None:
     """It ends with 130; afterwards rows equal the truth, the meter the service's count, and no page is bought twice."""
     async with simulated() as api:
@@ -578,6 +582,7 @@ async def test_a_dry_migration_applies_nothing(tmp_path: Path) -> None:
     assert (again.status, again.stdout) == (0, b"the store is up to date\n")
 
 
+@pytest.mark.slow("commands as processes")
 async def test_migrate_classifies_stored_lines_anew(tmp_path: Path) -> None:
     """A user's rule is refused with its name while it is wrong; right, it is applied, and to stored lines too."""
     async with simulated() as api:

@@ -1,12 +1,14 @@
-"""`gaps`, `backfill` and `verify` as a user runs them: processes of their own, against a simulator in another."""
+"""`gaps`, `backfill` and `verify` as a user runs them, against a simulator in another process."""
 
 from __future__ import annotations
 
 import asyncio
 from pathlib import Path
 
+import pytest
+
 from collector.settings import load
-from tests.integration.test_commands import Ended, calls, configured, simulated, started, world
+from tests.integration.test_commands import calls, command, configured, simulated, started, world
 from tests.support import LOOKBACK, NOW, SETTLE, differences, stored_syslogs, true_syslogs
 from tests.support.range_commands import gaps
 
@@ -15,20 +17,6 @@ START = BEGIN - 1_200
 RANGE = ("--from", "2025-10-09T08:03:20Z", "--to", "2025-10-09T08:23:20Z")
 """The twenty minutes before the first window."""
 PATIENCE_SECONDS = 240.0
-"""Some commands follow each other here, each of them a process that loads everything."""
-
-
-async def command(*arguments: object) -> Ended:
-    """Run one command line to its end."""
-    process = await started(*arguments)
-    try:
-        async with asyncio.timeout(PATIENCE_SECONDS):
-            stdout, stderr = await process.communicate()
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return Ended(process.returncode, stdout, stderr.decode())
 
 
 async def test_a_command_line_knows_what_is_missing_and_mends_it(tmp_path: Path) -> None:
@@ -67,6 +55,7 @@ async def test_a_command_line_knows_what_is_missing_and_mends_it(tmp_path: Path)
     assert wrong.said("error")[0].startswith("error: --from: got '6 hours'; expected a time such as ")
 
 
+@pytest.mark.slow("commands as processes")
 async def test_a_killed_backfill_goes_on_where_it_was(tmp_path: Path) -> None:
     """What was paid for is not bought again: calls are those needed and those that were on their way."""
     async with simulated("--latency", "0.02", "0.04") as api:

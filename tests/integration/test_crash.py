@@ -11,6 +11,8 @@ from pathlib import Path
 from random import Random
 from typing import Any
 
+import pytest
+
 from collector.journal.inspect import contents
 from collector.settings import load
 from collector.simulator.process import SimulatorProcess, simulator_process
@@ -18,18 +20,20 @@ from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from tests.support import LOOKBACK, NOW, SETTLE, differences, fetch, stored_syslogs, true_syslogs
 
-KILLS = 30
+KILLS = (5, 30)
 NODES = 16
 SEED = 31
-RUNS_MAX = KILLS * 3
+RUNS_MAX_A_KILL = 3
 FIRST_KILL_SECONDS = (0.5, 2.5)
 """From the start of a process: from before its journal is open until it is well under way."""
 
 
-async def test_thirty_kills_lose_double_and_rebuy_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("wanted", [KILLS[0], pytest.param(KILLS[1], marks=pytest.mark.slow("kills", cases=KILLS[1]))])
+async def test_kills_lose_double_and_rebuy_nothing(tmp_path: Path, wanted: int) -> None:
     """After each SIGKILL the next run goes on; rows equal the truth, calls are those needed plus those in flight."""
     world = World(SEED, NODES, 2, lines_per_second=4.0)
     random = Random(SEED)
+    runs_max = wanted * RUNS_MAX_A_KILL
     sim = (
         "--seed", str(SEED), "--nodes", str(NODES), "--lines-per-second", "4.0", "--start", str(NOW), "--rate", "0",
     )  # fmt: skip
@@ -42,8 +46,8 @@ async def test_thirty_kills_lose_double_and_rebuy_nothing(tmp_path: Path) -> Non
         journal = path.parent / "data" / "journal.db"
         unsettled: Counter[str] = Counter()
         kills = 0
-        for _ in range(RUNS_MAX):
-            if kills < KILLS:
+        for _ in range(runs_max):
+            if kills < wanted:
                 status = await run(path, kill_after=random.uniform(*FIRST_KILL_SECONDS))
             else:
                 status = await run(path)
@@ -53,7 +57,7 @@ async def test_thirty_kills_lose_double_and_rebuy_nothing(tmp_path: Path) -> Non
             kills += 1
             unsettled += left_open(journal)
         else:
-            raise AssertionError(f"not done after {RUNS_MAX} runs")
+            raise AssertionError(f"not done after {runs_max} runs")
         made = await counted(api)
 
         settings = load(path, {})
@@ -71,7 +75,7 @@ async def test_thirty_kills_lose_double_and_rebuy_nothing(tmp_path: Path) -> Non
         for operation, calls in made.items():
             assert calls <= needed[operation] + unsettled.get(operation, 0)
             assert calls <= metered.get(operation, 0) <= calls + unsettled.get(operation, 0)
-        assert kills >= KILLS - 5
+        assert kills >= wanted - wanted // 5
         assert contents(journal)["chunks"] == []
 
 

@@ -53,10 +53,23 @@ REPEATED = [
     # Repeated once, and the account is not stopped.
     Fault(kind=FaultKind.UNAUTHORIZED, arrivals=(5, 40, 75)),
 ]
+FAST = (
+    FaultKind.THROTTLE_429, FaultKind.ERROR_500, FaultKind.HTML_200, FaultKind.RESET_DURING, FaultKind.TRUNCATED,
+    FaultKind.REPEATED_TOKEN, FaultKind.UNAUTHORIZED,
+)  # fmt: skip
+"""One of each way in which a call can fail."""
 HARMLESS = (FaultKind.LATENCY, FaultKind.BIG_HEAD, FaultKind.PLAIN_AS_GZIP)
 
 
-@pytest.mark.parametrize("fault", REPEATED, ids=lambda fault: fault.kind.value)
+@pytest.mark.parametrize(
+    "fault",
+    [
+        pytest.param(
+            fault, marks=[] if fault.kind in FAST else pytest.mark.slow("kinds of faults"), id=fault.kind.value
+        )
+        for fault in REPEATED
+    ],
+)
 async def test_rows_equal_the_truth_whatever_happens(tmp_path: Path, fault: Fault) -> None:
     """A fault that passes costs calls, never rows, and each failed call is in the meter."""
     world = World(SEED, 4, 1, lines_per_second=1.5)

@@ -22,7 +22,11 @@ from urllib.parse import urlencode
 
 import pytest
 
+from tests.support.effort import one_in
+
 ROOT = Path(__file__).parents[2]
+KIND = "hostile queries"
+FAST_ONE_IN = 6
 CANARY = "canary-in-the-coal-mine"
 SECONDS_MAX = 2
 ANSWER_BYTES_MAX = 700 << 20
@@ -457,7 +461,7 @@ def test_the_traps_work(endpoint: Endpoint) -> None:
     endpoint.check_unharmed()
 
 
-@pytest.mark.parametrize("sql", [*REACHES_OUT, *CHANGES, *TELLS_ON_OTHERS])
+@pytest.mark.parametrize("sql", one_in(FAST_ONE_IN, [*REACHES_OUT, *CHANGES, *TELLS_ON_OTHERS], KIND))
 def test_a_hostile_query_is_refused(endpoint: Endpoint, sql: str) -> None:
     """With an error of a code, without the content of any file, a knock at the trap, a new file or a changed row."""
     status, body = endpoint.ask(endpoint.filled(sql))
@@ -467,7 +471,7 @@ def test_a_hostile_query_is_refused(endpoint: Endpoint, sql: str) -> None:
     endpoint.check_unharmed()
 
 
-@pytest.mark.parametrize(("sql", "arguments"), PARAMETERS)
+@pytest.mark.parametrize(("sql", "arguments"), one_in(FAST_ONE_IN, PARAMETERS, KIND))
 def test_nothing_comes_in_beside_the_sql(endpoint: Endpoint, sql: str, arguments: dict[str, str]) -> None:
     """Parameters, settings, database and format are no way around what SQL may not say."""
     given = {name: endpoint.filled(value) for name, value in arguments.items()}
@@ -477,7 +481,7 @@ def test_nothing_comes_in_beside_the_sql(endpoint: Endpoint, sql: str, arguments
     endpoint.check_unharmed()
 
 
-@pytest.mark.parametrize("sql", GREEDY)
+@pytest.mark.parametrize("sql", one_in(FAST_ONE_IN, GREEDY, KIND))
 def test_a_greedy_query_ends(endpoint: Endpoint, sql: str) -> None:
     """It fails, or is finished within the limits; the service keeps its memory, and answers the next one."""
     endpoint.ask(sql)
@@ -485,7 +489,7 @@ def test_a_greedy_query_ends(endpoint: Endpoint, sql: str) -> None:
     assert resident_bytes(endpoint.process.pid) < MEMORY_BYTES_MAX
 
 
-@pytest.mark.parametrize("name", DEEP)
+@pytest.mark.parametrize("name", one_in(FAST_ONE_IN, DEEP, KIND))
 def test_an_odd_text_does_no_harm(endpoint: Endpoint, name: str) -> None:
     """However deep, long or odd, the parser says no or the query runs; the process lives."""
     assert len(DEEP[name]) > 3

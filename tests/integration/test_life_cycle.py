@@ -137,6 +137,7 @@ async def assert_exact(path: Path) -> None:
 
 
 # On a busy machine a process takes seconds to its first window, which then begins and ends elsewhere.
+@pytest.mark.slow("services as processes")
 @pytest.mark.alone
 async def test_sigterm_under_load_ends_well_and_costs_nothing_later(tmp_path: Path) -> None:
     """Requests under way finish, exit 0 within the grace period; what follows buys only what was never bought."""
@@ -182,6 +183,7 @@ async def test_a_second_signal_ends_at_once_and_loses_nothing(tmp_path: Path) ->
     await assert_exact(path)
 
 
+@pytest.mark.slow("services as processes")
 async def test_a_reload_applies_what_is_right_and_refuses_what_is_wrong(tmp_path: Path) -> None:
     """A mistake leaves everything as it was; nodes that were added are collected, and the others go on."""
     async with simulated() as api:
@@ -209,6 +211,7 @@ async def test_a_reload_applies_what_is_right_and_refuses_what_is_wrong(tmp_path
     await assert_exact(path)
 
 
+@pytest.mark.slow("services as processes")
 async def test_a_key_that_was_replaced_is_taken_up_by_a_reload(tmp_path: Path) -> None:
     """A service that was refused goes on with the other key of the file, without a restart, and shows neither."""
     key = tmp_path / "key"
@@ -230,6 +233,7 @@ async def test_a_key_that_was_replaced_is_taken_up_by_a_reload(tmp_path: Path) -
     await assert_exact(path)
 
 
+@pytest.mark.slow("services as processes")
 async def test_systemd_is_told_what_happens(tmp_path: Path) -> None:
     """Ready once it collects, alive while the watchdog listens, reloading, and stopping."""
     told: Counter[str] = Counter()
@@ -261,6 +265,7 @@ async def test_systemd_is_told_what_happens(tmp_path: Path) -> None:
     assert told["STOPPING=1"] == 1
 
 
+@pytest.mark.slow("services as processes")
 @pytest.mark.parametrize("journal", ["data/journal.db", "data/other.db"], ids=["one journal", "one store"])
 async def test_a_second_service_on_the_same_files_is_refused(tmp_path: Path, journal: str) -> None:
     """And is told which process has the journal, or else the store; the first goes on."""

@@ -132,6 +132,7 @@ async def imported(configuration: Settings, folder: Path, **options: bool) -> No
         await import_history(owner.store, folder, read_manifest(folder), SystemClock(), **options)
 
 
+@pytest.mark.slow("moves between stores")
 async def test_a_history_comes_back_from_a_server(tmp_path: Path) -> None:
     """Server to embedded: every stored field of every table is equal, numbers and odd text to the last digit."""
     async with sql_server(tmp_path / "server") as server, on_server(server) as source:
@@ -146,6 +147,7 @@ async def test_a_history_comes_back_from_a_server(tmp_path: Path) -> None:
     assert sum(there["syslogs"].values()) == DAYS * ROWS_A_DAY
 
 
+@pytest.mark.slow("kills", cases=3)
 async def test_an_import_that_is_killed_goes_on_and_brings_every_row_once(tmp_path: Path) -> None:
     """SIGKILL at three moments of the command; the run after them ends with every row there once."""
     async with embedded(tmp_path / "home") as source:
@@ -165,6 +167,7 @@ async def test_an_import_that_is_killed_goes_on_and_brings_every_row_once(tmp_pa
     assert here == there
 
 
+@pytest.mark.slow("moves between stores")
 async def test_a_file_that_is_sent_again_is_stored_once(tmp_path: Path) -> None:
     """With the memory of what is done lost, every file goes out once more under its token, and adds nothing."""
     async with embedded(tmp_path / "home") as source:

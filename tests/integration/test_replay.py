@@ -104,6 +104,7 @@ async def test_what_a_damaged_journal_still_holds_comes_back(tmp_path: Path) -> 
         assert users == (await ticks(configuration))[1][2]
 
 
+@pytest.mark.slow("histories of replayed journals")
 async def test_a_snapshot_that_came_back_is_no_gap(tmp_path: Path) -> None:
     """Whether it comes back before the stream goes on or after it."""
     for name, goes_on_first in (("before", False), ("after", True)):
@@ -128,6 +129,7 @@ async def test_a_snapshot_that_came_back_is_no_gap(tmp_path: Path) -> None:
             await assert_metered(configuration, api)
 
 
+@pytest.mark.slow("histories of replayed journals")
 async def test_a_second_replay_adds_nothing(tmp_path: Path) -> None:
     """The file is renamed, and should somebody insist, its rows are in the store and its calls are entered."""
     world, clock = a_world(), SimulatorClock.frozen(NOW)

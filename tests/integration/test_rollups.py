@@ -10,13 +10,15 @@ from collections import Counter
 from pathlib import Path
 from random import Random
 
+import pytest
+
 from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import load_migrations, migrate
 from tests.support import run_once, settings, simulator
 from tests.support.rollup_writer import ROLLUPS, disagreements, segment
 
-KILLS = 15
+KILLS = (3, 15)
 SEED = 41
 
 
@@ -31,10 +33,11 @@ async def counted(store: EmbeddedStore) -> dict[str, int]:
     return {table: (await store.fetch(f"SELECT count() FROM {table}"))[0][0] for table in ROLLUPS}
 
 
-async def test_rollups_equal_the_rows_after_every_kill(tmp_path: Path) -> None:
+@pytest.mark.parametrize("kills", [KILLS[0], pytest.param(KILLS[1], marks=pytest.mark.slow("kills", cases=KILLS[1]))])
+async def test_rollups_equal_the_rows_after_every_kill(tmp_path: Path, kills: int) -> None:
     """SIGKILL amid inserts: hours and rows agree before the repeat and after it, and no row is lost or doubled."""
     random = Random(SEED)
-    for _ in range(KILLS):
+    for _ in range(kills):
         process = await asyncio.create_subprocess_exec(
             sys.executable, "-m", "tests.support.rollup_writer", str(tmp_path),
             stdout=asyncio.subprocess.PIPE, stderr=asyncio.subprocess.PIPE, cwd=Path(__file__).parents[2],
@@ -52,7 +55,7 @@ async def test_rollups_equal_the_rows_after_every_kill(tmp_path: Path) -> None:
         assert process.returncode == -signal.SIGKILL, errors.decode()[-2000:]
 
     acknowledged = len((tmp_path / "acknowledged").read_bytes())
-    assert acknowledged > KILLS
+    assert acknowledged > kills
     store = await EmbeddedStore.open(tmp_path / "store")
     try:
         assert not await disagreements(store)

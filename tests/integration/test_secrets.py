@@ -73,7 +73,7 @@ async def stored_secrets(configuration: Settings) -> list[str]:
         return held
 
 
-@pytest.mark.parametrize("gateway", ["bearer", "openapi"])
+@pytest.mark.parametrize("gateway", [pytest.param("bearer", marks=pytest.mark.slow("second gateways")), "openapi"])
 async def test_no_secret_is_anywhere(tmp_path: Path, gateway: str) -> None:
     """A service at its most talkative, before an API that works, then refuses; asked with a right and a wrong token."""
     arguments = ["--nodes", "3", "--groups", "1", "--seed", "7", "--start", str(NOW), "--rate", "10"]

@@ -87,6 +87,7 @@ async def test_lost_acknowledgements_store_nothing_twice(tmp_path: Path) -> None
     assert sum(attempts) < line.inserts
 
 
+@pytest.mark.slow("kills", cases=6)
 async def test_a_server_killed_in_the_middle_of_inserts_has_every_row_once(tmp_path: Path) -> None:
     """SIGKILL at many moments; what was acknowledged at once is there after the restart, what was not goes in once."""
     process = ServerProcess(tmp_path / "store")

@@ -9,6 +9,8 @@ from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
+import pytest
+
 from collector.errors import StoreUnavailable
 from collector.model import StreamKey
 from collector.owner.instance import Owner
@@ -57,6 +59,7 @@ async def assert_exact(owner: Owner, world: World) -> None:
         assert not differences(truth, Counter(tuple(row) for row in rows))
 
 
+@pytest.mark.slow("hours of service")
 async def test_half_an_hour_of_service_stores_everything_once(tmp_path: Path) -> None:
     """Every stream is collected, the rows are the truth, and the meter is the service's own count."""
     world = a_world()
@@ -72,6 +75,7 @@ async def test_half_an_hour_of_service_stores_everything_once(tmp_path: Path) ->
         await assert_exact(owner, world)
 
 
+@pytest.mark.slow("hours of service")
 async def test_a_quiet_node_is_asked_less_often_than_a_busy_one(tmp_path: Path) -> None:
     """The interval of a node follows what it logs."""
     world = World(seed=5, node_count=1, group_count=1, lines_per_second=6.0)
@@ -133,6 +137,7 @@ async def test_a_single_refusal_of_a_collected_scope_loses_no_tick(tmp_path: Pat
         assert next_try - run.api.now() > 300
 
 
+@pytest.mark.slow("hours of service")
 async def test_a_node_that_always_hangs_holds_nobody_up(tmp_path: Path) -> None:
     """One stream that times out fails alone, at a growing distance; the others keep their pace."""
     world = a_world()
@@ -146,6 +151,7 @@ async def test_a_node_that_always_hangs_holds_nobody_up(tmp_path: Path) -> None:
         assert run.source("ListSyslogs").states == {"collected": 3, "failing": 1}
 
 
+@pytest.mark.slow("hours of service")
 async def test_after_an_outage_everything_is_caught_up_and_nothing_is_missing(tmp_path: Path) -> None:
     """While the service fails, its operations are probed and no more; afterwards the rows are the truth."""
     world = a_world()
@@ -272,6 +278,7 @@ async def test_what_is_discovered_is_collected_and_what_is_gone_is_left(tmp_path
         await run.until(lambda: run.source("GetJobEvents").states.get("collected", 0) > 0)
 
 
+@pytest.mark.slow("hours of service")
 async def test_a_node_that_is_hours_behind_does_not_starve_the_others(tmp_path: Path) -> None:
     """While one stream catches up with all that the quota gives, the others stay fresh."""
     world = World(seed=5, node_count=4, group_count=1, lines_per_second=1.0)

@@ -147,6 +147,7 @@ async def test_a_shard_takes_over_what_a_drained_journal_had(machines: Machines)
     await machines.assert_exact(end)
 
 
+@pytest.mark.slow("histories of shards")
 async def test_streams_wait_for_a_journal_that_still_holds_rows_of_them(machines: Machines) -> None:
     """A process that died before it could ship keeps its streams, until it has come back and shipped."""
     assert await machines.killed_before_shipping("a") == set(machines.world.node_ids)
@@ -193,6 +194,7 @@ async def test_a_journal_that_was_given_up_and_comes_back_is_compared(machines: 
     assert after[0] * before[1] == before[0] * after[1]
 
 
+@pytest.mark.slow("histories of shards")
 async def test_a_disk_that_returns_after_others_had_its_streams_begins_anew(machines: Machines) -> None:
     """Two become one and two again: the disk that lay aside does not go on from its old watermarks."""
     await machines.run("a", "0/2")
@@ -259,7 +261,10 @@ async def test_a_shard_alone_with_its_store_cannot_discover(tmp_path: Path) -> N
     assert "targets.discover: got clusters with shard 0/2" in caught.value.mistakes[0]
 
 
-@pytest.mark.parametrize("cap", ["0.0004", "0.0011", "0.002"])
+@pytest.mark.parametrize(
+    "cap",
+    [*(pytest.param(cap, marks=pytest.mark.slow("histories of shards")) for cap in ("0.0004", "0.0011")), "0.002"],
+)
 async def test_two_shards_together_stay_within_the_budget(machines: Machines, cap: str) -> None:
     """Each has its part of cap and free calls; no two parts add up to more, also across restarts."""
     sections: dict[str, Any] = {
@@ -297,6 +302,7 @@ async def test_the_quotas_of_all_shards_add_up_to_the_accounts(machines: Machine
             pass
 
 
+@pytest.mark.slow("histories of shards")
 async def test_a_journal_copied_back_on_an_embedded_store_is_compared(tmp_path: Path) -> None:
     """On a store that only one process can open, a new journal gives the old one up by itself."""
     world = World(seed=8, node_count=2, group_count=1, density=0.5)
@@ -348,6 +354,7 @@ def test_a_set_of_pods_takes_its_numbers_from_their_names(tmp_path: Path, monkey
         load(file, {})
 
 
+@pytest.mark.slow("histories of shards")
 async def test_a_journal_of_all_streams_is_replayed_by_each_shard(machines: Machines) -> None:
     """Each takes the rows of its own streams, one of them enters the calls, and the file stays for the other."""
     assert await machines.killed_before_shipping("lone")

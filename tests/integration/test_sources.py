@@ -24,7 +24,7 @@ GATEWAYS = ("bearer", "openapi")
 DISCOVER = ("clusters", "resource_groups", "jobs", "instances", "services", "eas_resources")
 
 
-@pytest.fixture(params=GATEWAYS)
+@pytest.fixture(params=[pytest.param(GATEWAYS[0], marks=pytest.mark.slow("second gateways")), GATEWAYS[1]])
 def gateway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
     """Each gateway in turn, with the credentials that it takes."""
     # Another link of the default chain must not answer where the test says who calls.
@@ -226,6 +226,7 @@ async def test_events_are_the_truth_with_equal_ones_kept_apart(tmp_path: Path, g
     assert expected - stored == Counter()
 
 
+@pytest.mark.slow("answers of ten thousand records")
 async def test_an_answer_that_is_full_is_split_down_to_a_second_and_the_rest_is_a_gap(tmp_path: Path) -> None:
     """More events in one second than an answer holds: what came is stored, and the cut is told."""
     async with simulator(a_world()) as api:

@@ -86,7 +86,16 @@ def flat(row: list[Any]) -> list[Any]:
     return [tuple(value) if isinstance(value, list) else value for value in row]
 
 
-@pytest.mark.parametrize("compress", [False, "lz4", "zstd", "gzip"])
+@pytest.mark.parametrize(
+    "compress",
+    [
+        False,
+        *(
+            pytest.param(name, marks=pytest.mark.slow("clients of the SQL endpoint"))
+            for name in ("lz4", "zstd", "gzip")
+        ),
+    ],
+)
 async def test_clickhouse_connect(tmp_path: Path, compress: bool | str) -> None:
     """Rows, streamed blocks, Arrow, data frames, parameters, commands and errors, compressed in each way."""
 
@@ -126,6 +135,7 @@ async def test_clickhouse_connect(tmp_path: Path, compress: bool | str) -> None:
         await asyncio.to_thread(work, host, port)
 
 
+@pytest.mark.slow("clients of the SQL endpoint")
 async def test_clickhouse_connect_async(tmp_path: Path) -> None:
     """The same over its asynchronous client, many at once, with parameters in a form."""
     async with served(tmp_path) as (host, port):
@@ -154,6 +164,7 @@ async def test_clickhouse_connect_async(tmp_path: Path) -> None:
             await client.close()
 
 
+@pytest.mark.slow("clients of the SQL endpoint")
 async def test_sqlalchemy(tmp_path: Path) -> None:
     """Schemas, tables and columns are found by reflection, and a query built from them runs."""
 
@@ -175,6 +186,7 @@ async def test_sqlalchemy(tmp_path: Path) -> None:
         await asyncio.to_thread(work, host, port)
 
 
+@pytest.mark.slow("clients of the SQL endpoint")
 @pytest.mark.skipif(CURL is None, reason="curl is not installed")
 async def test_curl(tmp_path: Path) -> None:
     """The lines of the how-to: a query in the body, in the address, as CSV, compressed, and a refusal."""
@@ -236,6 +248,7 @@ main().catch((error) => { console.error(error); process.exit(1) })
 """
 
 
+@pytest.mark.slow("clients of the SQL endpoint")
 @pytest.mark.skipif(NODE is None, reason="node or npm is not installed")
 async def test_the_client_of_node(tmp_path: Path) -> None:
     """The official JavaScript client: parameters, settings, streams, compression, errors also in the middle."""

@@ -83,6 +83,7 @@ def asked(address: str) -> tuple[int, str]:
         return error.code, error.read().decode()
 
 
+@pytest.mark.slow("services as processes")
 async def test_rows_gather_in_the_journal_until_the_server_answers(tmp_path: Path, server: ServerProcess) -> None:
     """Log lines and snapshots of the time without a server are stored once, and no call is made twice."""
     journal = tmp_path / "journal.db"
@@ -116,6 +117,7 @@ async def test_rows_gather_in_the_journal_until_the_server_answers(tmp_path: Pat
         assert stats["GetUserViewMetrics"]["calls"] == 2
 
 
+@pytest.mark.slow("services as processes")
 async def test_it_says_that_the_store_is_missing_and_ends_in_good_order(tmp_path: Path, server: ServerProcess) -> None:
     """Alive and not ready; a signal ends it, and what was collected is kept for the next start."""
     journal = tmp_path / "journal.db"

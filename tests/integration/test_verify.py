@@ -190,6 +190,7 @@ def answered(parameters: Mapping[str, Any]) -> tuple[Answer, int]:
     return ListSyslogsAnswer(logs=records, next_token=str(end) if more else None), NOW
 
 
+@pytest.mark.slow("rows by the million")
 async def test_one_of_each_among_a_million_is_found(tmp_path: Path) -> None:
     """One deleted, one doubled and one altered row, each told for what it is, and nothing else."""
     nodes = [f"node-{number}" for number in range(NODES)]

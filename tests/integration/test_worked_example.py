@@ -8,6 +8,8 @@ import subprocess
 import sys
 from pathlib import Path
 
+import pytest
+
 ROOT = Path(__file__).parents[2]
 PAGE = ROOT / "docs/how-to/add-a-source.md"
 BLOCK = re.compile(r"^```(\w+) title=(\S+)( append)?\n(.*?)^```$", re.MULTILINE | re.DOTALL)
@@ -17,6 +19,8 @@ import asyncio, json, sys
 from pathlib import Path
 
 from aiohttp import web
+
+import pytest
 
 from collector.owner.instance import Owner
 from collector.settings import load
@@ -75,6 +79,7 @@ def apply(folder: Path) -> None:
         path.write_text(code.replace(f"\n{context[1:]}\n", f"\n{whole}", 1))
 
 
+@pytest.mark.slow("commands as processes")
 def test_the_worked_example_works_as_it_stands(tmp_path: Path) -> None:
     """Whoever follows the page has a source that asks, stores each state once and buries what names no report."""
     for name in ("collector", "sql", "schemas"):

@@ -6,6 +6,7 @@ import os
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -15,14 +16,26 @@ from tests.simulation.history import Kind, draw
 from tests.simulation.shrink import command, memory, played, shrunk
 
 SEEDS = int(os.environ.get("SIMULATED_SEEDS", "200"))
+SEEDS_FAST = min(25, SEEDS)
 BLOCKS = 4
 ENGINE_SEEDS = int(os.environ.get("SIMULATED_ENGINE_SEEDS", "10"))
 
 
-@pytest.mark.parametrize("block", range(BLOCKS))
-def test_every_promise_is_kept(block: int) -> None:
+def slow_seeds(seeds: range) -> Any:
+    """A parameter of a run with all seeds."""
+    return pytest.param(seeds, marks=pytest.mark.slow("seeded histories", cases=len(seeds)), id=f"from {seeds.start}")
+
+
+@pytest.mark.parametrize(
+    "seeds",
+    [
+        pytest.param(range(SEEDS_FAST), id="first"),
+        *(slow_seeds(range(SEEDS_FAST + block, SEEDS, BLOCKS)) for block in range(BLOCKS)),
+    ],
+)
+def test_every_promise_is_kept(seeds: range) -> None:
     """Whatever is drawn: rows once, watermarks honest, gaps told, nothing bought twice, quota kept, calls metered."""
-    for seed in range(block, SEEDS, BLOCKS):
+    for seed in seeds:
         outcome = played(draw(seed))
         assert not outcome.broken, f"{outcome.broken}\n\nmake simulate-faults FROM={seed} SEEDS=1"
 
@@ -34,7 +47,13 @@ def engine(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path]:
     close_engine(folder)
 
 
-@pytest.mark.parametrize("seed", range(ENGINE_SEEDS))
+@pytest.mark.parametrize(
+    "seed",
+    [
+        pytest.param(seed, marks=[] if seed == 0 else pytest.mark.slow("seeded histories on the engine"))
+        for seed in range(ENGINE_SEEDS)
+    ],
+)
 def test_every_promise_is_kept_on_the_engine_too(engine: Path, seed: int) -> None:
     """The same histories, with the embedded engine in the place of its twin."""
     outcome = played_on_engine(draw(seed), engine)
@@ -50,7 +69,16 @@ def test_the_same_seed_gives_the_same_run() -> None:
     assert played(draw(3)).digest != played(draw(8)).digest
 
 
-@pytest.mark.parametrize("name", ["token", "watermark order", "window bounds", "recheck difference"])
+@pytest.mark.parametrize(
+    "name",
+    [
+        "token",
+        *(
+            pytest.param(name, marks=pytest.mark.slow("breakages that simulations notice"))
+            for name in ("watermark order", "window bounds", "recheck difference")
+        ),
+    ],
+)
 def test_a_broken_program_is_noticed(name: str) -> None:
     """Breaking one of the things that the promises hang on breaks a promise within a few seeds."""
     assert name in BREAKAGES

@@ -6,6 +6,7 @@ import asyncio
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from structlog.testing import capture_logs
 
 from collector.owner.instance import Owner
@@ -26,6 +27,7 @@ HANDLING_SECONDS = 3
 """What a slow answer and a full second may add."""
 
 
+@pytest.mark.slow("simulated hours of service")
 def test_a_service_that_is_well_says_so_at_every_moment(tmp_path: Path) -> None:
     """Each source stays as fresh as it promises, and the headline never speaks of anything that is wrong."""
     loop = VirtualLoop()
@@ -63,6 +65,7 @@ def test_a_service_that_is_well_says_so_at_every_moment(tmp_path: Path) -> None:
         asyncio.run(store.close())
 
 
+@pytest.mark.slow("simulated hours of service")
 def test_a_run_against_a_service_that_is_away_ends_soon(tmp_path: Path) -> None:
     """However many streams there are: they do not wait for their deadlines one after the other."""
     loop = VirtualLoop()
@@ -95,6 +98,7 @@ def test_a_run_against_a_service_that_is_away_ends_soon(tmp_path: Path) -> None:
         asyncio.run(store.close())
 
 
+@pytest.mark.slow("simulated hours of service")
 def test_a_service_that_is_away_is_told_once(tmp_path: Path) -> None:
     """Many streams of an operation that is away are one line, and what is told is that it is away, since when."""
     loop = VirtualLoop()

@@ -290,6 +290,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.slow("simulated weeks")
 def test_a_week_of_incidents_leaves_the_truth(folder: Path) -> None:
     """Outages, refused keys, lost power, clocks that jump, errors: nothing is lost, doubled or unmetered."""
     days = float(os.environ.get("SIMULATED_DAYS", "7"))
@@ -300,6 +301,7 @@ def test_a_week_of_incidents_leaves_the_truth(folder: Path) -> None:
     assert max(story.objects[half:]) <= 1.25 * max(story.objects[:half])
 
 
+@pytest.mark.slow("simulated weeks")
 @pytest.mark.parametrize("seed", [7])
 def test_the_same_seed_gives_the_same_run(folder: Path, seed: int) -> None:
     """Every call at the same moment, every row the same: a failure can be looked at again."""
