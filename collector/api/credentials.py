@@ -26,6 +26,7 @@ CHAIN_SECONDS_MAX: Final = 30.0
 RENEWAL_SECONDS_MIN: Final = 5.0
 """Calls that are refused together share one renewal."""
 
+_PARTS: Final = ("alibabacloud_credentials", "alibabacloud_credentials.provider", "alibabacloud_credentials.utils")
 _INSTALL: Final = "pip install 'pai-collector[openapi]'"
 _HINT: Final = (
     "Set ALIBABA_CLOUD_ACCESS_KEY_ID and ALIBABA_CLOUD_ACCESS_KEY_SECRET (and ALIBABA_CLOUD_SECURITY_TOKEN for "
@@ -236,8 +237,11 @@ class _Chain:
         try:
             library = importlib.import_module("alibabacloud_credentials.provider")
             environment = importlib.import_module("alibabacloud_credentials.utils.auth_util")
-        except ImportError:
-            mistake = f'api.gateway: "openapi" needs the package alibabacloud-credentials; {_INSTALL}'
+        except ImportError as error:
+            is_missing = isinstance(error, ModuleNotFoundError) and error.name in _PARTS
+            mistake = 'api.gateway: "openapi" needs the package alibabacloud-credentials' + (
+                f"; {_INSTALL}" if is_missing else f", which cannot be loaded: {error}"
+            )
             raise ConfigError([mistake]) from None
         _silence()
         self._providers = list(_providers(library, environment))

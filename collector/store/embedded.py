@@ -8,7 +8,9 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import re
+import shutil
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib.util import find_spec
@@ -34,8 +36,10 @@ H = TypeVar("H", bound="Handle")
 T = TypeVar("T")
 
 SPOOL_FOLDER = "spool"
+TEMPORARY_FOLDER = "tmp"
 
-_INSERT_SETTINGS = "deduplicate_insert_select = 'force_enable', " + ", ".join(
+# Without the second, a folder such as `env=prod` above the store would be taken for a column of every file in it.
+_INSERT_SETTINGS = "deduplicate_insert_select = 'force_enable', use_hive_partitioning = 0, " + ", ".join(
     f"{name} = {value}" for name, value in INSERT_SETTINGS.items()
 )
 _FETCH_SETTINGS = (
@@ -195,14 +199,15 @@ class EmbeddedStore:
         handle.query(statement, "TabSeparated")
 
     def _start(self) -> None:
-        if any(letter in str(self.path) for letter in "?*{}"):
+        if any(letter in str(self.path) for letter in "?*{}\\"):
             # The engine reads these as patterns of file names, and a pattern that finds nothing is no error.
-            raise UsageError(f"the store's path cannot hold any of ? * {{ }}: {self.path}")
+            raise UsageError(f"the store's path cannot hold any of ? * {{ }} \\: {self.path}")
         if find_spec("chdb") is None:
             raise UsageError("the embedded store needs chDB", hint="pip install 'pai-collector[embedded]'")
         try:
             self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
             check_free(self.path)
+            _provide_temporary(self.path / TEMPORARY_FOLDER)
             self._spool.mkdir(mode=0o700, exist_ok=True)
             for left_over in self._spool.iterdir():
                 left_over.unlink()
@@ -217,6 +222,8 @@ class EmbeddedStore:
             if self._anchor is None:
                 check_free(self.path)
             self._stop()
+            if isinstance(error, CollectorError):
+                raise
             raise write_failure(f"opening the store {self.path}", error) from None
 
     def _stop(self) -> None:
@@ -245,6 +252,18 @@ class EmbeddedStore:
             f" max_memory_usage = {self._limits.query_bytes_max}"
         )
         return client
+
+
+def _provide_temporary(folder: Path) -> None:
+    """Have the engine use `folder` if the machine has no directory for temporary files.
+
+    It does not start without one, and a container with a read-only root often has none.
+    """
+    if os.access(os.environ.get("TMPDIR") or "/tmp", os.W_OK | os.X_OK):
+        return
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(mode=0o700)
+    os.environ["TMPDIR"] = str(folder)
 
 
 class Handle(Protocol):

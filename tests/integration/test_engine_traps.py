@@ -105,7 +105,7 @@ async def test_an_insert_of_other_rows_than_were_counted_is_noticed(store: Embed
         await store.insert("probe", ("time", "number"), b"[1,1][1,2]\n", token="a")
 
 
-@pytest.mark.parametrize("name", ["a?b", "a*b", "a{b}"])
+@pytest.mark.parametrize("name", ["a?b", "a*b", "a{b}", "a\\b"])
 async def test_a_path_that_reads_as_a_pattern_is_refused(tmp_path: Path, name: str) -> None:
     """The engine would look for files by that pattern, find none, and insert nothing without an error."""
     with pytest.raises(UsageError, match="cannot hold"):
@@ -476,3 +476,13 @@ async def test_the_trap_of_apply_is_still_there(store: EmbeddedStore, tmp_path: 
 
     assert b"file" not in tree
     assert b"the-content-of-the-secret" in given
+
+
+async def test_no_folder_of_the_path_is_a_column(tmp_path: Path) -> None:
+    """The engine would take `number=7` for the value of that column in every row that comes from a file below."""
+    store = await EmbeddedStore.open(tmp_path / "number=7" / "store")
+    await store.execute(TABLE)
+    await store.insert("probe", ("time", "number"), body(3), token="a")
+
+    assert await store.fetch("SELECT count(), countIf(number = 7) FROM probe") == [[3, 0]]
+    await store.close()

@@ -106,6 +106,21 @@ def test_json_for_programs_is_exact_in_any_encoding(monkeypatch: pytest.MonkeyPa
     assert raw.getvalue() == b'{"node": "\\u8282\\u70b9 \\u2713"}\n'
 
 
+@pytest.mark.parametrize(
+    ("name", "value"), [("TZ", "CST-8"), ("TZ", "Asia/Beijing"), ("TMPDIR", "/nonexistent"), ("TZ", "Asia/Shanghai")]
+)
+def test_the_engine_starts_in_any_environment(name: str, value: str, tmp_path: Path) -> None:
+    """Zones that it does not know, no directory for temporary files; its times are UTC whatever the machine's are."""
+    (tmp_path / "collector.toml").write_text('[targets]\nnodes = ["e01"]\n', encoding="utf-8")
+    done = subprocess.run(
+        [*COLLECTOR, "query", "SELECT timezone(), toDateTime(0)", "--format", "csv"], cwd=tmp_path,
+        env=os.environ | {name: value}, capture_output=True, timeout=PATIENCE_SECONDS, check=False,
+    )  # fmt: skip
+
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[1] == b'"UTC","1970-01-01 00:00:00"'
+
+
 def handles(pid: int, number: signal.Signals) -> bool:
     """Whether a process has a handler for a signal, as the kernel knows."""
     lines = Path(f"/proc/{pid}/status").read_text().splitlines()

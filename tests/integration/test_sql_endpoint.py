@@ -7,6 +7,7 @@ import contextlib
 import gzip
 import json
 import os
+import re
 import zlib
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
@@ -94,6 +95,21 @@ async def test_sql_comes_in_the_address_in_the_body_or_in_a_form(tmp_path: Path)
         # What curl -d sends is called a form, and is the SQL.
         curl = {"Content-Type": "application/x-www-form-urlencoded"}
         assert (await ask(client, "SELECT 1 AS a", headers=curl))[1] == b"1\n"
+
+
+async def test_an_address_may_be_as_long_as_a_server_takes_it(tmp_path: Path) -> None:
+    """Up to 1 MiB it is read; beyond that, and for what is no HTTP, the error has ClickHouse's form."""
+    async with asked(tmp_path) as (server, client):
+        long = f"SELECT length('{'x' * 200_000}')"
+        assert (await ask(client, query=long))[1] == b"200000\n"
+        status, body, headers = await ask(client, query=f"SELECT '{'x' * 1_100_000}'")
+        assert (status, headers["X-ClickHouse-Exception-Code"]) == (400, "36")
+        assert re.match(rb"Code: 36. DB::Exception: The request cannot be read as HTTP: Got more than .*BAD_ARG", body)
+        reader, writer = await asyncio.open_connection(server.host, server.port)
+        writer.write(b"SELECT 1\r\n\r\n")
+        answer = await reader.read()
+        assert b"Code: 36. DB::Exception: The request cannot be read as HTTP" in answer
+        writer.close()
 
 
 async def test_a_file_in_a_form_is_refused(tmp_path: Path) -> None:

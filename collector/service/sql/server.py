@@ -45,8 +45,9 @@ REQUEST_SECONDS_MAX: Final = 120.0
 """From the first byte of a request to the last of its answer, however slowly a client takes it."""
 SHUTDOWN_SECONDS: Final = 1.0
 """At the end, short answers are waited for this long; then every query is stopped."""
-HEAD_BYTES_MAX: Final = 64 << 10
-"""Of the address, and of each header."""
+HEAD_BYTES_MAX: Final = 1 << 20
+"""Maximum of the address, and of each header: as much as a ClickHouse server takes by default."""
+HEADERS_MAX: Final = 1_000
 WHOLE_BYTES_MAX: Final = 16 << 20
 """An answer that is to be whole before it is sent is kept until it is larger than this."""
 SERVER_NAME: Final = "pai-collector"
@@ -153,6 +154,14 @@ class SqlEndpoint:
                 raise failure(QUERY_IS_TOO_LARGE, f"the body has more than {executor.body_bytes_max:,} bytes")
         plain = decompress(bytes(body), request.headers.get("Content-Encoding", ""), executor.body_bytes_max)
         return parse(arguments, request.headers, plain)
+
+    def unreadable(self, status: int, message: str) -> web.Response:
+        """Return the answer to a request that cannot be read as HTTP."""
+        error = failure(BAD_ARGUMENTS, f"The request cannot be read as HTTP: {message}")
+        headers = self._headers("") | {"X-ClickHouse-Exception-Code": str(code_of(error))}
+        response = web.Response(status=status, text=text_of(error, self._version) + "\n", headers=headers)
+        response.force_close()
+        return response
 
     def _headers(self, query_id: str) -> dict[str, str]:
         return {
@@ -275,24 +284,53 @@ async def _form(request: web.Request, bytes_max: int) -> list[tuple[str, str]]:
     return fields
 
 
+class _Protocol(web.RequestHandler):
+    """One connection; what cannot be read as HTTP is answered in ClickHouse's form too."""
+
+    __slots__ = ("_answering",)
+
+    def __init__(self, answering: SqlEndpoint, manager: web.Server, loop: asyncio.AbstractEventLoop) -> None:
+        super().__init__(
+            manager,
+            loop=loop,
+            # None switches it off, also where the types say otherwise.
+            access_log=None,  # type: ignore[arg-type]
+            auto_decompress=False,
+            max_line_size=HEAD_BYTES_MAX,
+            max_field_size=HEAD_BYTES_MAX,
+            max_headers=HEADERS_MAX,
+        )
+        self._answering = answering
+
+    def handle_error(
+        self, request: web.BaseRequest, status: int = 500, exc: BaseException | None = None, message: str | None = None
+    ) -> web.StreamResponse:
+        """As aiohttp's, which would log each such request with a traceback."""
+        if status >= HTTPStatus.INTERNAL_SERVER_ERROR:
+            return super().handle_error(request, status, exc, message)
+        # The parser's words are followed by the bytes that it met.
+        return self._answering.unreadable(status, (message or "").strip().split("\n")[0].split(":")[0])
+
+
 @asynccontextmanager
 async def endpoint(answering: SqlEndpoint, host: str, port: int) -> AsyncIterator[str]:
     """Answer at host and port while the body runs; gives the address. Raises OSError where it cannot be had."""
     runner = web.AppRunner(
         answering.application(),
-        access_log=None,
         handle_signals=False,
         # A client that goes takes its query along.
         handler_cancellation=True,
-        auto_decompress=False,
         shutdown_timeout=SHUTDOWN_SECONDS,
-        max_line_size=HEAD_BYTES_MAX,
-        max_field_size=HEAD_BYTES_MAX,
     )
     await runner.setup()
+    manager, loop = runner.server, asyncio.get_running_loop()
+    assert manager is not None, "the runner is set up"
     try:
-        await web.TCPSite(runner, host, port).start()
-        bound = runner.addresses[0]
-        yield f"http://{f'[{bound[0]}]' if ':' in bound[0] else bound[0]}:{bound[1]}"
+        server = await loop.create_server(lambda: _Protocol(answering, manager, loop), host, port)
+        try:
+            bound = server.sockets[0].getsockname()
+            yield f"http://{f'[{bound[0]}]' if ':' in bound[0] else bound[0]}:{bound[1]}"
+        finally:
+            server.close()
     finally:
         await runner.cleanup()
