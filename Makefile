@@ -6,13 +6,10 @@ JOBS ?= 3
 
 BIN := .venv/bin
 READY := .venv/.ready
+PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
 CODE := collector tests .ci $(wildcard benchmarks contrib)
 
 .DEFAULT_GOAL := help
-
-.PHONY: help
-help: ## Show this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' $(MAKEFILE_LIST)
 
 $(READY): requirements/test.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("pai-collector needs Python 3.11 or later: make PYTHON=...") if sys.version_info < (3, 11) else None'
@@ -21,29 +18,20 @@ $(READY): requirements/test.txt pyproject.toml
 	$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation --editable .
 	@touch $@
 
+##@ Everyday
+
+.PHONY: help
+help: ## Show this list
+	@awk -F ':.*## ' '/^##@ / { print "\n" substr($$0, 5) } /^[a-z-]+:.*## / { printf "  make %-20s %s\n", $$1, $$2 }' \
+		$(MAKEFILE_LIST)
+
 .PHONY: demo
 demo: $(READY) ## Collect a simulated history into an embedded store; options in ARGS
 	$(BIN)/pai-collector demo $(ARGS)
 
 .PHONY: test
-test: $(READY) ## Run the tests, JOBS=3 at a time; choose some with ARGS
-	$(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal -m "not alone" $(ARGS) || [ $$? = 5 ]
-	$(BIN)/python -m pytest -m alone $(ARGS) || [ $$? = 5 ]
-
-.PHONY: week
-week: $(READY) ## A simulated week of incidents, with what happens when; another length with SIMULATED_DAYS=30
-	$(BIN)/python -m pytest tests/simulation -s -k leaves_the_truth $(ARGS)
-
-SEEDS ?= 200
-FROM ?= 0
-
-.PHONY: simulate-faults
-simulate-faults: $(READY) ## Live through SEEDS=200 seeded histories of faults, from FROM=0, on all cores; options in ARGS
-	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) $(ARGS)
-
-.PHONY: simulate-breakages
-simulate-breakages: $(READY) ## Break the program on purpose, and see at which seed the simulation notices
-	$(BIN)/python -m tests.simulation.breakages $(ARGS)
+test: $(READY) ## Run the fast tests: below 5 minutes on two cores; choose some with ARGS, JOBS=3 at a time
+	$(PYTEST) $(ARGS)
 
 .PHONY: lint
 lint: $(READY) ## Check style, formatting, spelling, imports and dead code
@@ -62,9 +50,44 @@ format: $(READY) ## Put the code into its format
 	$(BIN)/ruff check --fix $(CODE)
 	$(BIN)/ruff format $(CODE)
 
-.PHONY: schemas
-schemas: $(READY) ## Renew schemas/ from the types; look for differences only with ARGS=--check
-	$(BIN)/python -m collector.cli.schemas $(ARGS)
+.PHONY: clean
+clean: ## Remove what the other targets have made
+	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	find collector tests -name __pycache__ -type d -prune -exec rm -rf {} +
+
+##@ Tests
+
+.PHONY: test-all
+test-all: $(READY) ## Run all tests: also every seed, kill, hostile query, client and the simulated week; 20 to 30 minutes
+	$(PYTEST) --all $(ARGS)
+
+.PHONY: test-rest
+test-rest: $(READY) ## Run the tests that `make test` leaves out
+	$(PYTEST) --rest $(ARGS)
+
+.PHONY: week
+week: $(READY) ## A simulated week of incidents, with what happens when; another length with SIMULATED_DAYS=30
+	$(BIN)/python -m pytest --all tests/simulation -s -k leaves_the_truth $(ARGS)
+
+SEEDS ?= 200
+FROM ?= 0
+
+.PHONY: simulate-faults
+simulate-faults: $(READY) ## Live through SEEDS=200 seeded histories of faults, from FROM=0, on all cores; options in ARGS
+	$(BIN)/python -m tests.simulation --seeds $(SEEDS) --from $(FROM) $(ARGS)
+
+.PHONY: simulate-breakages
+simulate-breakages: $(READY) ## Break the program on purpose, and see at which seed the simulation notices
+	$(BIN)/python -m tests.simulation.breakages $(ARGS)
+
+# In an environment of its own, so that what it needs is not part of what is looked at.
+.PHONY: audit
+audit: ## Ask for known weaknesses of the locked dependencies; needs the network
+	$(PYTHON) -m venv build/audit
+	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
+	build/audit/bin/pip-audit --requirement requirements/test.txt --no-deps --disable-pip --strict
+
+##@ Benchmarks
 
 .PHONY: bench
 bench: $(READY) ## Run the benchmarks; options in ARGS
@@ -74,14 +97,11 @@ bench: $(READY) ## Run the benchmarks; options in ARGS
 soak: $(READY) ## Run the service at full quota for 20 minutes and look at its memory; options in ARGS
 	$(BIN)/python -m benchmarks.run soak $(ARGS)
 
-# uv resolves for every Python and platform at once; what it writes, plain pip installs.
-.PHONY: lock
-lock: ## Renew requirements/test.txt from pyproject.toml
-	$(PYTHON) -m venv build/lock
-	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
-	build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
-		--no-emit-index-url --no-emit-find-links --all-extras \
-		pyproject.toml --output-file requirements/test.txt
+##@ Generated files
+
+.PHONY: schemas
+schemas: $(READY) ## Renew schemas/ from the types; look for differences only with ARGS=--check
+	$(BIN)/python -m collector.cli.schemas $(ARGS)
 
 .PHONY: reference
 reference: $(READY) ## Renew docs/reference from the catalogues and the tables
@@ -91,18 +111,15 @@ reference: $(READY) ## Renew docs/reference from the catalogues and the tables
 	$(BIN)/python -c "from collector.telemetry import metrics; print(metrics.reference(), end='')" > docs/reference/metrics.md
 	$(BIN)/python -c "from collector.cli import query_reference; print(query_reference.reference(), end='')" > docs/reference/queries.md
 
-# In an environment of its own, so that what it needs is not part of what is looked at.
-.PHONY: audit
-audit: ## Ask for known weaknesses of the locked dependencies; needs the network
-	$(PYTHON) -m venv build/audit
-	build/audit/bin/python -m pip install --quiet --disable-pip-version-check pip-audit
-	build/audit/bin/pip-audit --requirement requirements/test.txt --no-deps --disable-pip --strict
-
 .PHONY: dashboards
 dashboards: $(READY) ## Renew contrib/grafana/dashboards from the boards; look for differences only with ARGS=--check
 	$(BIN)/python -m contrib.grafana.build $(ARGS)
 
-.PHONY: clean
-clean: ## Remove what the other targets have made
-	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find collector tests -name __pycache__ -type d -prune -exec rm -rf {} +
+# uv resolves for every Python and platform at once; what it writes, plain pip installs.
+.PHONY: lock
+lock: ## Renew requirements/test.txt from pyproject.toml
+	$(PYTHON) -m venv build/lock
+	build/lock/bin/python -m pip install --quiet --disable-pip-version-check uv
+	build/lock/bin/uv pip compile --quiet --upgrade --universal --python-version 3.11 --no-annotate --no-header \
+		--no-emit-index-url --no-emit-find-links --all-extras \
+		pyproject.toml --output-file requirements/test.txt
