@@ -74,7 +74,8 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not config.getoption("--rest"):
         left_out_cases[PROPERTIES] = sum(map(_is_property, items))
     named = tuple(argument for argument in config.args if "::" in argument)
-    kept, left_out = [], []
+    kept: list[pytest.Item] = []
+    left_out: list[pytest.Item] = []
     for item in items:
         slow = item.get_closest_marker("slow")
         if config.getoption("--rest"):

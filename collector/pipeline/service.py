@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Coroutine, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence, Set
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -139,6 +139,11 @@ class Service:
     @property
     def stream_count(self) -> int:
         return len(self._slots)
+
+    @property
+    def slots(self) -> Collection[Slot]:
+        """The streams that are watched now."""
+        return self._slots.values()
 
     # Life
 

@@ -77,7 +77,7 @@ async def count(store: Store) -> int:
 
 
 async def read(store: Store, sql: str, **options: object) -> bytes:
-    async with await store.query(sql, **options) as answer:  # type: ignore[arg-type]
+    async with await store.query(sql, **options) as answer:
         return b"".join([chunk async for chunk in answer])
 
 

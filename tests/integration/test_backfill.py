@@ -48,7 +48,7 @@ def a_world(nodes: int = 2) -> World:
 
 
 def configured(folder: Path, running: Simulator, world: World, **sections: object) -> Settings:
-    return settings(folder, running.base_url, targets={"nodes": tuple(world.node_ids)}, **sections)  # type: ignore[arg-type]
+    return settings(folder, running.base_url, targets={"nodes": tuple(world.node_ids)}, **sections)
 
 
 async def coverage(configuration: Settings) -> list[list[object]]:
@@ -177,7 +177,7 @@ async def test_nothing_counts_as_covered_before_the_store_has_it(tmp_path: Path)
                 if table == "syslogs":
                     (state,) = (await owner.journal.streams()).values()
                     assert state.collected_from == BEGIN
-                await whole(table, *arguments, **more)  # type: ignore[arg-type]
+                await whole(table, *arguments, **more)
 
             owner.store.insert = insert  # type: ignore[method-assign]
             await work(owner, "backfill", asked("syslogs", BEGIN - HOUR, BEGIN))
@@ -335,7 +335,7 @@ async def test_a_service_does_the_work_of_a_command_beside_its_own(tmp_path: Pat
         assert clean["records"] > 0
 
         def has_moved() -> bool:
-            slots = run.service._slots.values()
+            slots = run.service.slots
             return all((slot.state.watermark or 0) > (marks[slot.state.key] or 0) for slot in slots)
 
         await run.until(has_moved)

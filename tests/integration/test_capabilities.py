@@ -66,7 +66,7 @@ async def test_every_capability_works_as_the_table_says(tmp_path: Path, gateway:
                     "SELECT name, type FROM system.columns WHERE database = 'pai' AND table = {table:String}",
                     {"table": table},
                 )
-            )  # type: ignore[arg-type]
+            )
             assert {name: types[name] for name in TYPES[table]} == TYPES[table], capability
         stats = await api.told("stats")
         made = {name for name, each in stats.items() if each["calls"]}

@@ -118,10 +118,11 @@ class Harness:
         concurrency_max: int,
         timeout_seconds: float,
         credentials: CredentialsSource | None,
+        meter: NullMeter | None,
     ) -> None:
         self.clock = SystemClock()
         self.server_clock = ServerClock(self.clock)
-        self.meter = NullMeter()
+        self.meter = meter or NullMeter()
         self.buckets = {
             operation.name: TokenBucket(per_second, clock=self.clock)
             for operation in (LIST_SYSLOGS, GET_USER_VIEW_METRICS, CREATE_DIAGNOSTIC_TASK)
@@ -162,6 +163,7 @@ async def calling(
     concurrency_max: int = 64,
     timeout_seconds: float = 10.0,
     credentials: CredentialsSource | None = None,
+    meter: NullMeter | None = None,
 ) -> AsyncIterator[Harness]:
     """With `credentials` on the gateway to the product endpoints."""
     harness = Harness(
@@ -171,6 +173,7 @@ async def calling(
         concurrency_max=concurrency_max,
         timeout_seconds=timeout_seconds,
         credentials=credentials,
+        meter=meter,
     )
     async with harness.client:
         yield harness
@@ -683,8 +686,7 @@ async def test_a_meter_that_refuses_keeps_the_call_from_being_sent(refusal: Exce
         async def reserve(self, operation: Operation) -> int:
             raise refusal
 
-    async with serve(scripted({"Total": 0})) as service, calling(service.base_url) as api:
-        api.client._meter = Refusing()
+    async with serve(scripted({"Total": 0})) as service, calling(service.base_url, meter=Refusing()) as api:
         for call in (api.users, api.syslogs):
             with pytest.raises(type(refusal)) as caught:
                 await call()

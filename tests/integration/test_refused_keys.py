@@ -8,6 +8,7 @@ import pytest
 from aiohttp import web
 
 from collector.api.credentials import AccessKey, StaticCredentials
+from collector.api.products.eflo_controller import CreateDiagnosticTaskAnswer
 from collector.api.reactions import StaleSignatureError
 from collector.errors import CredentialsError, ForbiddenError
 from tests.integration.test_client import CREATE_DIAGNOSTIC_TASK, PAGE, calling, error_reply, scripted, serve
@@ -66,6 +67,7 @@ async def test_what_must_not_be_done_twice_is_repeated_after_a_refused_key() -> 
     ):
         reply = await api.client.request(CREATE_DIAGNOSTIC_TASK, "i1", {"ClusterId": "i1"})
 
+        assert isinstance(reply.answer, CreateDiagnosticTaskAnswer)
         assert reply.answer.diagnostic_id == "d1"
         assert len(service.requests) == 2
 

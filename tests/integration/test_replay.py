@@ -172,7 +172,7 @@ async def test_a_segment_whose_answer_was_lost_is_counted_once(tmp_path: Path) -
         await collect_unshipped(configuration)
         async with await Owner.open(configuration) as owner:
             await owner.outgoing.flush_meter(None, owner.clock.monotonic())
-            owner.store = Unreliable(owner.store, lose_answers=1)  # type: ignore[assignment, arg-type]
+            owner.store = Unreliable(owner.store, lose_answers=1)
             with pytest.raises(StoreUnavailable, match="stored, and the answer was lost"):
                 await owner.shipper().ship_one("api_call_parts", draining=True)
         assert await fetch(configuration, "SELECT sum(calls) > 0 FROM api_calls") == [[1]]

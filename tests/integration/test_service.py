@@ -82,7 +82,7 @@ async def test_a_quiet_node_is_asked_less_often_than_a_busy_one(tmp_path: Path) 
     quiet = World(seed=5, node_count=1, group_count=1, lines_per_second=0.01)
     for name, each, interval in (("busy", world, 10), ("quiet", quiet, 30)):
         async with running(tmp_path / name, each, targets={"nodes": each.node_ids}) as run:
-            (slot,) = run.service._slots.values()
+            (slot,) = run.service.slots
             await run.until(lambda slot=slot: (slot.state.watermark or 0) > NOW + 300)  # type: ignore[misc]
             await run.until(lambda slot=slot, interval=interval: slot.interval == interval)  # type: ignore[misc]
 
@@ -145,7 +145,7 @@ async def test_a_node_that_always_hangs_holds_nobody_up(tmp_path: Path) -> None:
     async with running(tmp_path, world, targets=targets(world)) as run:
         run.api.faults = [Fault(kind=FaultKind.HANG, operation="ListSyslogs", scope_id=slow)]
         await run.until(lambda: run.source("ListSyslogs").states.get("failing") == 1)
-        others = [s for s in run.service._slots.values() if s.state.key.scope_id != slow]
+        others = [s for s in run.service.slots if s.state.key.scope_id != slow]
         marks = [slot.state.watermark or 0 for slot in others]
         await run.until(lambda: all((s.state.watermark or 0) > m + 60 for s, m in zip(others, marks, strict=True)))
         assert run.source("ListSyslogs").states == {"collected": 3, "failing": 1}
@@ -185,13 +185,13 @@ async def test_while_the_store_is_away_rows_wait_and_watermarks_stand(tmp_path: 
             raise StoreUnavailable("the store is away")
 
         run.owner.store.insert = away  # type: ignore[method-assign]
-        marks = {slot.state.key: slot.state.watermark for slot in run.service._slots.values() if slot.state.watermark}
+        marks = {slot.state.key: slot.state.watermark for slot in run.service.slots if slot.state.watermark}
         began = age(run)
         await run.until(lambda: age(run) > began + 300)
         assert run.owner.shipping_error == "the store is away"
         depth = await run.owner.journal.depth()
         assert depth.rows > 0
-        for slot in run.service._slots.values():
+        for slot in run.service.slots:
             if slot.state.key.operation != "ListSyslogs":
                 continue
             mark = slot.state.watermark or 0
@@ -232,15 +232,15 @@ async def test_targets_that_change_are_followed_without_a_restart(tmp_path: Path
     first, second = world.node_ids[:2], world.node_ids[1:3]
     async with running(tmp_path, world, targets={"nodes": first}) as run:
         await run.until(lambda: run.source("ListSyslogs").states == {"collected": 2})
-        stays = next(slot for slot in run.service._slots.values() if slot.state.key.scope_id == first[1])
+        stays = next(slot for slot in run.service.slots if slot.state.key.scope_id == first[1])
         before = run.owner.settings
         run.owner.reconfigure(
             before.model_copy(update={"targets": before.targets.model_copy(update={"nodes": tuple(second)})})
         )
-        watched = lambda: {slot.state.key.scope_id for slot in run.service._slots.values()}  # noqa: E731
+        watched = lambda: {slot.state.key.scope_id for slot in run.service.slots}  # noqa: E731
         await run.until(lambda: watched() == set(second))
         await run.until(lambda: run.source("ListSyslogs").states == {"collected": 2})
-        assert stays in run.service._slots.values()
+        assert stays in run.service.slots
         assert stays.failures == 0
 
 
@@ -291,10 +291,10 @@ async def test_a_node_that_is_hours_behind_does_not_starve_the_others(tmp_path: 
         named = before.targets.model_copy(update={"nodes": tuple(world.node_ids)})
         sources = before.sources.model_copy(update={"syslogs": syslogs})
         run.owner.reconfigure(before.model_copy(update={"targets": named, "sources": sources}))
-        await run.until(lambda: len(run.service._slots) == 4)
-        behind = next(s for s in run.service._slots.values() if s.state.key.scope_id == world.node_ids[3])
+        await run.until(lambda: len(run.service.slots) == 4)
+        behind = next(s for s in run.service.slots if s.state.key.scope_id == world.node_ids[3])
         began = age(run)
         await run.until(lambda: age(run) > began + 180)
         assert (behind.state.sealed_to or 0) < run.api.now() - 2 * 3600
-        others = [slot for slot in run.service._slots.values() if slot is not behind]
+        others = [slot for slot in run.service.slots if slot is not behind]
         assert all(run.api.now() - (slot.state.watermark or 0) < 60 + 30 + 2 * RATE for slot in others)

@@ -58,7 +58,7 @@ async def test_an_acknowledgement_that_is_lost_doubles_nothing(
     configuration = settings(tmp_path, api.base_url, targets={"nodes": tuple(world.node_ids)})
     async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
         unreliable = Unreliable(owner.store, **how)
-        owner.store = unreliable  # type: ignore[assignment]
+        owner.store = unreliable
         await owner.once().run()
         assert unreliable.inserts > 3
     await assert_exact(configuration, world)
@@ -71,10 +71,10 @@ async def test_a_kill_between_the_token_and_the_part_loses_nothing(
     configuration = settings(tmp_path, api.base_url, targets={"nodes": tuple(world.node_ids)})
     async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
         store = owner.store
-        owner.store = Unreliable(store, away=10_000)  # type: ignore[assignment]
+        owner.store = Unreliable(store, away=10_000)
         with pytest.raises(StoreUnavailable):
             await owner.once().run()
-        owner.store = Unreliable(store, lose_answers=1)  # type: ignore[assignment]
+        owner.store = Unreliable(store, lose_answers=1)
         with pytest.raises(StoreUnavailable, match="the answer was lost"):
             await owner.shipper().ship_one("syslogs", draining=True)
         parts = await store.fetch("SELECT path FROM system.parts WHERE table = 'syslogs' AND active")
@@ -91,7 +91,7 @@ async def test_a_store_that_stays_away_keeps_the_rows_in_the_journal(
     """The run ends with an error, the watermark stays, and the next run ships without asking again."""
     configuration = settings(tmp_path, api.base_url, targets={"nodes": tuple(world.node_ids)})
     async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
-        owner.store = Unreliable(owner.store, away=10_000)  # type: ignore[assignment]
+        owner.store = Unreliable(owner.store, away=10_000)
         with pytest.raises(StoreUnavailable):
             await owner.once().run()
         assert (await owner.journal.depth()).rows > 0
@@ -161,7 +161,7 @@ async def test_a_segment_lost_for_longer_than_tokens_are_kept_is_compared(
     """Sent, answered into the void, and found again after days: what is stored is not stored twice."""
     configuration = settings(tmp_path, api.base_url, targets={"nodes": tuple(world.node_ids)})
     async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
-        owner.store = Unreliable(owner.store, lose_answers=10_000)  # type: ignore[assignment]
+        owner.store = Unreliable(owner.store, lose_answers=10_000)
         with pytest.raises(StoreUnavailable):
             await owner.once().run()
         # The store's memory of tokens ends with the table's log of them.
@@ -194,7 +194,7 @@ async def test_a_pending_segment_keeps_its_rows_through_reopening(tmp_path: Path
     """Frozen bytes are what the journal holds, compressed or not."""
     configuration = settings(tmp_path, api.base_url, targets={"nodes": tuple(world.node_ids)})
     async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
-        owner.store = Unreliable(owner.store, away=10_000)  # type: ignore[assignment]
+        owner.store = Unreliable(owner.store, away=10_000)
         with pytest.raises(StoreUnavailable):
             await owner.once().run()
         before = await owner.outgoing.unsent("syslogs")

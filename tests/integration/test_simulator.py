@@ -13,6 +13,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
+from functools import partial
 from typing import Any, NamedTuple
 
 import aiohttp
@@ -683,7 +684,7 @@ async def test_a_call_that_hangs_ends_with_its_client(start: Start) -> None:
     stats = caller.simulator.stats[SYSLOGS]
     for count in (1, 2):
         call = asyncio.create_task(caller.syslogs())
-        await until(lambda count=count: stats.faults[FaultKind.HANG] == count)
+        await until(partial(lambda hung: stats.faults[FaultKind.HANG] == hung, count))
         if count == 1:
             call.cancel()
             await asyncio.gather(call, return_exceptions=True)

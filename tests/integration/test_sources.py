@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import importlib
 from collections import Counter
-from collections.abc import Iterator
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -25,7 +24,7 @@ DISCOVER = ("clusters", "resource_groups", "jobs", "instances", "services", "eas
 
 
 @pytest.fixture(params=[pytest.param(GATEWAYS[0], marks=pytest.mark.slow("second gateways")), GATEWAYS[1]])
-def gateway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
+def gateway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
     """Each gateway in turn, with the credentials that it takes."""
     # Another link of the default chain must not answer where the test says who calls.
     # The library reads the environment once, when it is imported.
@@ -33,7 +32,7 @@ def gateway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> 
     monkeypatch.setattr(environment, "environment_access_key_id", "LTAI-simulator")
     monkeypatch.setattr(environment, "environment_access_key_secret", "simulator-secret")
     monkeypatch.setattr(environment, "environment_security_token", None)
-    return request.param
+    return str(request.param)
 
 
 def a_world() -> World:
@@ -87,7 +86,7 @@ async def stored_points(configuration: Settings, source: str) -> Points:
     )
     points = {tuple(row[:5]): row[5] for row in rows}
     assert len(points) == len(rows), "a point is stored twice"
-    return points  # type: ignore[return-value]
+    return points
 
 
 async def test_everything_discovered_is_collected(tmp_path: Path, gateway: str) -> None:
@@ -98,7 +97,7 @@ async def test_everything_discovered_is_collected(tmp_path: Path, gateway: str) 
         account = api.backend.account
         assert report.failures == {}
 
-        kinds = dict(await fetch(config, "SELECT kind, count() FROM inventory GROUP BY kind"))  # type: ignore[arg-type]
+        kinds = dict(await fetch(config, "SELECT kind, count() FROM inventory GROUP BY kind"))
         assert kinds == {
             "cluster": len(account.cluster_ids),
             "node": 4,
@@ -121,7 +120,7 @@ async def test_everything_discovered_is_collected(tmp_path: Path, gateway: str) 
         assert all(counts.values()), counts
         shipping = await fetch(config, "SELECT cluster_id, resource_id FROM resource_logs ORDER BY 2")
         assert ["/".join(row) for row in shipping] == sorted(account.eas_resource_ids)
-        metered = dict(await fetch(config, "SELECT operation, sum(calls) FROM api_calls GROUP BY 1"))  # type: ignore[arg-type]
+        metered = dict(await fetch(config, "SELECT operation, sum(calls) FROM api_calls GROUP BY 1"))
         assert metered == {name: stats.calls for name, stats in api.stats.items() if stats.calls}
 
 
@@ -240,7 +239,7 @@ async def test_an_answer_that_is_full_is_split_down_to_a_second_and_the_rest_is_
         report = await run_once(config)
         assert report.failures == {}
         count = "SELECT toUnixTimestamp(time) - {second:UInt32} AS at, count() FROM events WHERE at IN (0, 60, 62)"
-        counts = dict(await fetch(config, f"{count} GROUP BY at", {"second": second}))  # type: ignore[arg-type]
+        counts = dict(await fetch(config, f"{count} GROUP BY at", {"second": second}))
         for at in (60, 62):
             assert counts[at] == len(log.job_events(job.job_id, second + at, second + at + 1))
         assert 9_000 < counts[0] <= 10_000

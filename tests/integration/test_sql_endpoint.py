@@ -91,7 +91,7 @@ async def test_sql_comes_in_the_address_in_the_body_or_in_a_form(tmp_path: Path)
         form = aiohttp.FormData()
         form.add_field("query", "SELECT {x:String}", content_type="text/plain")
         form.add_field("param_x", "é", content_type="text/plain")
-        assert (await ask(client, form))[1] == "é\n".encode()  # type: ignore[arg-type]
+        assert (await ask(client, form))[1] == "é\n".encode()
         # What curl -d sends is called a form, and is the SQL.
         curl = {"Content-Type": "application/x-www-form-urlencoded"}
         assert (await ask(client, "SELECT 1 AS a", headers=curl))[1] == b"1\n"
@@ -118,7 +118,7 @@ async def test_a_file_in_a_form_is_refused(tmp_path: Path) -> None:
         form = aiohttp.FormData()
         form.add_field("query", "SELECT * FROM t")
         form.add_field("t", b"1\n", filename="t")
-        status, body, headers = await ask(client, form)  # type: ignore[arg-type]
+        status, body, headers = await ask(client, form)
         assert (status, headers["X-ClickHouse-Exception-Code"]) == (501, "48")
         assert b"external tables" in body
 
@@ -341,7 +341,7 @@ async def test_a_body_that_is_too_large_is_refused(tmp_path: Path) -> None:
         form = aiohttp.FormData()
         for name in ("query", "param_a", "param_b"):
             form.add_field(name, "x" * 100_000, content_type="text/plain")
-        assert (await ask(client, form))[0] == 413  # type: ignore[arg-type]
+        assert (await ask(client, form))[0] == 413
 
 
 # Compression

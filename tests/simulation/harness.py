@@ -11,7 +11,7 @@ import traceback
 import uuid
 import zlib
 from collections import Counter, deque
-from collections.abc import Awaitable, Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -328,9 +328,8 @@ class Run:
             if random.random() < 0.5:
                 over = self._give_back(machine.clock.step_wall, -step)
         elif kind is Kind.API_AWAY:
-            for one in self.machines:
-                one.wire.is_cut = True
-            over = self._give_back(lambda _: [setattr(one.wire, "is_cut", False) for one in self.machines], None)
+            self._cut_wires(True)
+            over = self._give_back(self._cut_wires, False)
         else:
             self._faults[incident.number] = _faults_of(kind, random)
             over = self._give_back(self._faults.pop, incident.number)
@@ -346,6 +345,10 @@ class Run:
         for machine in self.machines:
             machine.fill_disk(bool(self._full))
             machine.lock_journal(bool(self._locked))
+
+    def _cut_wires(self, is_cut: bool) -> None:
+        for one in self.machines:
+            one.wire.is_cut = is_cut
 
     def _give_back(self, how: Callable[[Any], object], what: Any) -> Callable[[], Awaitable[None]]:
         async def over() -> None:
@@ -491,7 +494,7 @@ class Log:
         self._loop = loop
         self.lines: list[str] = []
 
-    def __call__(self, logger: Any, method: str, event: dict[str, Any]) -> Any:
+    def __call__(self, logger: Any, method: str, event: MutableMapping[str, Any]) -> Any:
         error = event.pop("exc_info", None)
         self.lines.append(f"{self._loop.now:.3f} {method} {event}")
         if error:

@@ -125,7 +125,7 @@ def draw(seed: int) -> History:
         # Journals that are lost are a person's affair there: the history of the shards holds it.
         kinds = [kind for kind in kinds if kind not in (Kind.JOURNAL_LOST, Kind.OLD_JOURNAL)]
     count = random.randint(1, INCIDENTS_MAX)
-    drawn = [random.choice(kinds) for _ in range(count)]
+    drawn: list[Kind] = [random.choice(kinds) for _ in range(count)]
     if has_shards:
         drawn += [Kind.SHARDS] * random.randint(1, 2)
         minutes = max(minutes, 10)

@@ -119,7 +119,7 @@ class Shop:
         self.location = "simulated"
         if isinstance(store, EmbeddedStore):
             for lane in (store._writer, store._fetcher):
-                lane.run = self._inline(lane)  # type: ignore[method-assign]
+                lane.run = self._inline(lane)  # type: ignore[method-assign, assignment]
 
     @staticmethod
     def _inline(lane: Any) -> Callable[[Any], Awaitable[Any]]:
@@ -316,7 +316,7 @@ class Machine:
         """The files that the dead process had open."""
         if self.owner is None:
             return
-        for _, callback in self.owner._stack.pop_all()._exit_callbacks:
+        for _, callback in vars(self.owner._stack.pop_all())["_exit_callbacks"]:
             wrapped = getattr(callback, "__wrapped__", None)
             if getattr(wrapped, "__name__", "") in ("release", "close"):
                 wrapped()  # type: ignore[misc]

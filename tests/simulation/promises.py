@@ -129,7 +129,7 @@ class Facts:
 
 def _check_resumed(state: StreamState, start: int, cursor: str | None) -> None:
     begins = {state.sealed_to, *state.rechecks.values()}
-    allowed = {(begin - MARGIN_SECONDS, None) for begin in begins if begin is not None}
+    allowed: set[tuple[int, str | None]] = {(begin - MARGIN_SECONDS, None) for begin in begins if begin is not None}
     if state.open:
         allowed = {(window.window.start - MARGIN_SECONDS, window.cursor) for window in state.open.values()}
     if (start, cursor) not in allowed:

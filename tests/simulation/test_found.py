@@ -67,7 +67,7 @@ def test_a_start_without_its_store_says_so(tmp_path: Path) -> None:
         shop.is_away = True
         await Owner.open(
             configuration(tmp_path, "http://127.0.0.1:1"), clock=VirtualClock(loop, NOW), random=Random(1),
-            store=shop, threaded=False,  # type: ignore[arg-type]
+            store=shop, threaded=False,
         )  # fmt: skip
 
     with pytest.raises(StoreUnavailable):

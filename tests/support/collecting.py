@@ -81,7 +81,7 @@ async def stored_syslogs(configuration: Settings, region: str = "cn-hangzhou") -
 async def collect_unshipped(configuration: Settings) -> None:
     """Collect what is due into the journal while the store is away."""
     async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
-        owner.store = Unreliable(owner.store, away=1_000_000)  # type: ignore[assignment, arg-type]
+        owner.store = Unreliable(owner.store, away=1_000_000)
         with pytest.raises(StoreUnavailable):
             await owner.once().run()
 

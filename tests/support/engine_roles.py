@@ -64,7 +64,7 @@ def _main(folder: Path) -> None:
     import chdb
 
     config = _configure(folder, [sql for _, sql in statements()])
-    told = []
+    told: list[str] = []
     anchor = chdb.connect(f"{folder / 'store'}?config-file={config}")
     for role, sql in json.load(sys.stdin):
         handle = chdb.connect(f"{folder / 'store'}?config-file={config}")

@@ -32,7 +32,9 @@ async def report(
         return last
 
 
-async def gaps(configuration: Settings, what: dict[str, Any] | None = None) -> list[tuple[str, str, str, str]]:
+async def gaps(
+    configuration: Settings, what: dict[str, Any] | None = None
+) -> list[tuple[str, str | None, str | None, str]]:
     """(scope, from, to, reason) of what is not covered."""
     async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
         told = await ANSWERED["gaps"](owner, what or asked(None, None, None))

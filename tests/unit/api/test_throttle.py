@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from random import Random
 
 import pytest
-from asyncio_throttle import Throttler
+from asyncio_throttle.throttler import Throttler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 

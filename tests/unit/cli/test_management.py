@@ -551,7 +551,7 @@ def test_an_error_is_the_same_on_the_other_side(kind: type[CollectorError]) -> N
         error = kind("text", operation="Op", scope_id="s", http_status=400, code="C", request_id="R", hint="h",
                      retry_after_seconds=1.5)  # fmt: skip
     else:
-        error = kind(["one", "two"] if issubclass(kind, ConfigError) else "text", hint="h")  # type: ignore[arg-type]
+        error = kind(["one", "two"] if issubclass(kind, ConfigError) else "text", hint="h")
     crossed = error_from(json.loads(json.dumps(told(error))))
     assert type(crossed) is type(error)
     assert str(crossed) == str(error)

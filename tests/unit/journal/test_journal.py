@@ -12,7 +12,7 @@ import pytest
 from collector.api.metering import Attempt
 from collector.api.operation import Price
 from collector.errors import JournalCorrupt, JournalTooNew
-from collector.journal.entries import Chunk, Compared, PageCommit, Seal, StreamState
+from collector.journal.entries import Chunk, Compared, PageCommit, Seal, Segment, StreamState
 from collector.journal.journal import Journal
 from collector.journal.ledger import billing_month, month_start
 from collector.journal.outgoing import Limits, Outgoing, Pending, choose_append, choose_compare, is_due
@@ -257,7 +257,7 @@ async def test_a_window_that_is_larger_than_a_segment_is_divided_into_parts(jour
     chunks = [Chunk("syslogs", "20251009", len(some), b"".join(some)) for some in bodies]
     await commit(journal, await stream(journal), T, T + 10, *chunks)
     outgoing = Outgoing(journal)
-    part = await outgoing.freeze(
+    part: Segment | None = await outgoing.freeze(
         "syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS), LIMITS.with_bytes(12)
     )
     sent = []
@@ -352,7 +352,7 @@ def pending(number: int, window: int, rows: int, **facts: object) -> Pending:
         "id": number, "window_id": window, "stream_id": window, "partition": "a", "mode": ShipMode.APPEND,
         "rows": rows, "bytes": rows, "journaled_at": 0.0,
     } | facts  # fmt: skip
-    return Pending(**values)  # type: ignore[arg-type]
+    return Pending(**values)
 
 
 def test_a_segment_holds_whole_windows_of_one_partition() -> None:

@@ -41,7 +41,11 @@ def make_read_only(journal: Journal) -> Callable[[], None]:
     connection = journal._commit._connection
     assert connection is not None
     connection.execute("PRAGMA query_only = 1")
-    return lambda: connection.execute("PRAGMA query_only = 0") and None
+
+    def give_back() -> None:
+        connection.execute("PRAGMA query_only = 0")
+
+    return give_back
 
 
 @pytest.mark.parametrize(("trouble", "words"), [(lock, "locked (SQLITE_BUSY)"), (make_read_only, "SQLITE_READONLY")])

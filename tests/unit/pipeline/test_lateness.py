@@ -60,7 +60,8 @@ def test_a_longer_settle_never_asks_for_what_is_sealed_again() -> None:
 
 async def test_each_node_settles_by_its_own_delays(store: EmbeddedStore) -> None:
     """A slow node waits longer, a quiet one goes by all nodes, and what is older than a day is forgotten."""
-    rows = [(NOW - number, NOW - number + 8, "r", "fast", "m") for number in range(1_000)]
+    rows: list[tuple[int, int | None, str, str, str]] = []
+    rows += [(NOW - number, NOW - number + 8, "r", "fast", "m") for number in range(1_000)]
     rows += [(NOW - number, NOW - number + 120, "r", "slow", "m") for number in range(1_000)]
     rows += [(NOW - number, NOW - number + 2, "r", "quiet", "m") for number in range(ROWS_MIN // 2)]
     rows += [(NOW - 90_000 - number, NOW, "r", "fast", "m") for number in range(1_000)]

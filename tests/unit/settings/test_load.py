@@ -575,7 +575,7 @@ def test_settings_cannot_be_changed() -> None:
     with pytest.raises(ValidationError):
         settings.sources.syslogs.interval_seconds = 1  # type: ignore[misc]
     with pytest.raises(TypeError):
-        settings.api.quotas["ListSyslogs"] = 1  # type: ignore[index]
+        settings.api.quotas["ListSyslogs"] = 1
 
 
 def test_settings_are_made_in_python_with_units_in_their_names(monkeypatch: pytest.MonkeyPatch) -> None:

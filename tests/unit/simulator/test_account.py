@@ -228,8 +228,8 @@ def test_there_are_always_as_many_jobs_as_were_asked_for() -> None:
     for now in range(T, T + 14 * DAY_SECONDS, 7001):
         assert len(ACCOUNT.jobs(now)) == 6
     created = ACCOUNT.jobs(T)[0].created
-    for now in (created - 1, created, created + 0.5):
-        assert plain(JobListing(ACCOUNT).page({}, now))["TotalCount"] == len(ACCOUNT.jobs(now)) == 6
+    for moment in (created - 1, created, created + 0.5):
+        assert plain(JobListing(ACCOUNT).page({}, moment))["TotalCount"] == len(ACCOUNT.jobs(moment)) == 6
     statuses = Counter(job.status(T) for job in ACCOUNT.jobs(T))
     assert statuses["Running"] > 0
     assert statuses.total() > statuses["Running"]

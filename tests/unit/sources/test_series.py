@@ -43,7 +43,7 @@ def page_of(source: SeriesSource, *series: object, cursor: str | None = None) ->
     """The page as the last look at its window takes it."""
     page = source.page(key(source), WINDOW, cursor, answer(source, *series))
     for table, rows in page.unsure.items():
-        page.rows[table] = sorted(page.rows[table] + rows, key=lambda row: row[0])  # type: ignore[arg-type,return-value]
+        page.rows[table] = sorted(page.rows[table] + rows, key=lambda row: row[0])  # type: ignore[return-value]
     return page
 
 

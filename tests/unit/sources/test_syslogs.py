@@ -159,7 +159,7 @@ def test_a_page_says_the_same_of_each_line_as_a_page_of_that_line_alone() -> Non
                 random.choice([START, START + 1, "", "x", f"{START}000"]),
                 **random.choice(
                     [{}, {}, {}, {"NodeId": ""}, {"Time": None}, {"Time": START}, {"Msg": 5}, {"More": []}]
-                ),  # type: ignore[arg-type]
+                ),
             )
             for _ in range(random.randrange(6))
         ]

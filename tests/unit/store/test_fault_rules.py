@@ -12,7 +12,7 @@ from collector.owner.instance import Owner
 from collector.settings.model import StoreSettings
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import check_rules, classify, fault_rules, read_rules
-from collector.store.faults import COLUMNS, SEVERITIES, FaultRule, FaultRules
+from collector.store.faults import COLUMNS, SEVERITIES, FaultCode, FaultRule, FaultRules
 from collector.store.migrate import load_migrations, migrate
 from collector.store.reclassify import DayClassified, reclassify
 from collector.store.shape import apply_shape
@@ -54,7 +54,8 @@ def test_the_programs_own_rules_hold_every_class() -> None:
         assert rule.patterns, rule.name
         assert rule.examples, rule.name
         assert rule.counter_examples, rule.name
-    for judged in (*rules.classes, *rules.codes):
+    judgements: tuple[FaultRule | FaultCode, ...] = (*rules.classes, *rules.codes)
+    for judged in judgements:
         assert judged.meaning, judged
         assert judged.action, judged
         assert judged.severity in SEVERITIES, judged

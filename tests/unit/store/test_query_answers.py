@@ -697,7 +697,7 @@ TABLES_OF_A_NEW_STORE = ("fault_code_states", "migrations")
 
 def sizes(now: int) -> list[Case]:
     """Every table with rows; what its parts take on disk is left out."""
-    tables = [*([name, None, None] for name in TABLES_OF_A_NEW_STORE), ["syslogs", TDAY, T5]]
+    tables: Rows = [*([name, None, None] for name in TABLES_OF_A_NEW_STORE), ["syslogs", TDAY, T5]]
     said = {"syslogs": [line(at(END, minutes), "n1") for minutes in (DAY, 5)]}
     return [Case("rows", said, [({}, tables)], without=("rows", "size", "bytes_per_row", "parts"))]
 

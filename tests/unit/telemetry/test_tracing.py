@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
+from functools import partial
 from random import Random
 from typing import Any
 
@@ -74,7 +75,7 @@ async def listening() -> AsyncIterator[Sink]:
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
-    sink.address = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"  # type: ignore[union-attr]
+    sink.address = f"http://127.0.0.1:{site._server.sockets[0].getsockname()[1]}"
     try:
         yield sink
     finally:
@@ -407,7 +408,7 @@ async def test_a_token_is_renewed_when_it_is_old(sink: Sink, clock: ManualClock)
     for number, passed in enumerate((0, 3000, 700)):
         await pass_time(clock, passed)
         end_spans(1)
-        await until(lambda number=number: len(sink.names) == number + 1)
+        await until(partial(lambda names: len(sink.names) == names, number + 1))
     await running.shutdown()
 
     assert sink.asked == ["/first/traces", "/first/traces", "/second/traces"]

@@ -74,13 +74,13 @@ def test_a_user_and_password_survive_basic(user: str, password: str) -> None:
 def test_credentials_do_not_show_their_secret() -> None:
     """In no repr that a log or a traceback could quote."""
     assert "hush" not in repr(Credentials("u", "hush", "hush"))
-    assert "hush" not in repr(Account(None, "hush"))  # type: ignore[arg-type]
+    assert "hush" not in repr(Account(None, "hush"))
 
 
 @given(st.text(max_size=20), st.text(max_size=20), st.text(min_size=1, max_size=20))
 def test_only_the_secret_admits(user: str, password: str, secret: str) -> None:
     """Any other password is refused, the empty one too, and the refusal says nothing of either."""
-    accounts = Accounts(Account(None, secret))  # type: ignore[arg-type]
+    accounts = Accounts(Account(None, secret))
     if password == secret:
         accounts.executor(Credentials(user, password))
         return
