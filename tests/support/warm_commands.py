@@ -7,6 +7,7 @@ its own process, environment, folder, output, signals and exit status.
 from __future__ import annotations
 
 import asyncio
+import atexit
 import multiprocessing
 import os
 import pkgutil
@@ -19,7 +20,6 @@ from typing import NamedTuple
 
 import collector.__main__ as program
 from collector.cli import commands
-from collector.cli.app import main
 
 # Not the engine: its threads do not survive a fork.
 PRELOADED = ("collector.service.serving", "collector.store.embedded", "clickhouse_connect", "pytest", __name__)
@@ -69,5 +69,9 @@ def _run(arguments: list[str], environ: dict[str, str], folder: str, output: str
         os.dup2(os.open(Path(output, name), os.O_WRONLY | os.O_CREAT), descriptor)
     os.dup2(os.open(os.devnull, os.O_RDONLY), 0)
     sys.argv = [str(program.__file__), *arguments]
-    # What multiprocessing does with a status is what `python -m collector` does with it.
-    raise SystemExit(main(arguments))
+    try:
+        # What multiprocessing does with a status is what `python -m collector` does with it.
+        raise SystemExit(program.main())
+    finally:
+        # Which multiprocessing leaves out: the last lines of stderr are written there.
+        atexit._run_exitfuncs()
