@@ -1,4 +1,4 @@
--- purpose: what the nodes of a job reported before it failed or ended: the first fault of each
+-- purpose: what the nodes of a job reported before it failed or ended: the worst incident of each, the worst first
 -- param: job String  id of the job
 -- param: hours UInt16 = 6  how long before its end lines are looked at, hours
 -- param: until Nullable(DateTime('UTC')) = NULL  when it went bad, UTC; NULL takes its end, else its last event of a failure, else when it was last seen
@@ -30,16 +30,35 @@ WITH
             WHERE usage.time >= now('UTC') - toIntervalDay({days:UInt8})
                 AND (has(usage.gpu_job_names, {job:String}) OR has(usage.cpu_job_names, {job:String}))
         )
-    ) AS ended_at
+    ) AS ended_at,
+    (
+        SELECT tuple(
+            groupArray(concat(codes.fault_class, ' ', toString(codes.fault_code), ' ', codes.fault_case)),
+            groupArray(codes.meaning),
+            groupArray(codes.action)
+        )
+        FROM fault_codes AS codes
+    ) AS known
 SELECT
     used.node AS node,
     ended_at AS job_ended,
-    found.first AS first_fault,
-    dateDiff('second', found.first, ended_at) AS seconds_before,
-    found.earliest.1 AS fault_class,
-    found.earliest.2 AS fault_code,
+    if(found.incidents = 0, NULL, found.worst.1.1) AS fault_severity,
+    if(found.incidents = 0, NULL, toDateTime(-found.worst.2, 'UTC')) AS first_fault,
+    dateDiff('second', first_fault, ended_at) AS seconds_before,
+    found.worst.1.2 AS fault_class,
+    found.worst.3 AS fault_code,
+    found.worst.4 AS device,
+    found.incidents AS incidents,
     found.lines AS fault_lines,
-    found.earliest.3 AS msg
+    transform(
+        concat(fault_class, ' ', toString(fault_code), ' ', found.worst.1.3), known.1, known.2,
+        transform(concat(fault_class, ' 0 ', found.worst.1.3), known.1, known.2, '')
+    ) AS meaning,
+    transform(
+        concat(fault_class, ' ', toString(fault_code), ' ', found.worst.1.3), known.1, known.3,
+        transform(concat(fault_class, ' 0 ', found.worst.1.3), known.1, known.3, '')
+    ) AS action,
+    found.worst.5 AS msg
 FROM
 (
     SELECT DISTINCT node
@@ -59,13 +78,61 @@ FROM
 GLOBAL LEFT JOIN
 (
     SELECT
-        arrayJoin(arrayDistinct([toString(lines.node_id), toString(lines.hostname)])) AS node,
-        toNullable(min(lines.time)) AS first,
-        argMin(tuple(toString(lines.fault_class), lines.fault_code, lines.msg), tuple(lines.time, lines.msg)) AS earliest,
-        count() AS lines
-    FROM syslogs AS lines
-    WHERE lines.time >= ended_at - toIntervalHour({hours:UInt16}) AND lines.time <= ended_at
-        AND lines.fault_class != ''
+        arrayJoin(arrayDistinct([toString(incidents.node_id), incidents.spell[-1].4.1])) AS node,
+        -- Of equally bad incidents the first: the others may follow from it.
+        max(
+            tuple(
+                arrayReduce('max', incidents.spell.3),
+                -toInt64(incidents.spell[1].1),
+                incidents.fault_code,
+                toString(incidents.device),
+                arrayFirst(line -> line.3 = arrayReduce('max', incidents.spell.3), incidents.spell).5
+            )
+        ) AS worst,
+        count() AS incidents,
+        sum(arraySum(incidents.spell.2)) AS lines
+    FROM
+    (
+        SELECT
+            folded.region AS region, folded.node_id AS node_id,
+            folded.fault_code AS fault_code,
+            folded.device AS device,
+            -- A gap of more than five minutes begins another incident.
+            arrayJoin(arraySplit((line, gap) -> gap > 300, folded.seen, arrayDifference(folded.seen.1))) AS spell
+        FROM
+        (
+            SELECT
+                seconds.region AS region, seconds.node_id AS node_id,
+                seconds.cause AS cause,
+                seconds.fault_code AS fault_code,
+                seconds.device AS device,
+                arraySort(
+                    groupArray(
+                        tuple(toUnixTimestamp(seconds.time), seconds.lines, seconds.worst, seconds.place, seconds.msg)
+                    )
+                ) AS seen
+            FROM
+            (
+                SELECT
+                    lines.region AS region, lines.node_id AS node_id,
+                    if(lines.fault_class = 'gpu_fallen_off_bus', 'xid', toString(lines.fault_class)) AS cause,
+                    lines.fault_code AS fault_code,
+                    lines.fault_device AS device,
+                    lines.time AS time,
+                    count() AS lines,
+                    max(
+                        tuple(lines.fault_severity, toString(lines.fault_class), toString(lines.fault_case))
+                    ) AS worst,
+                    max(tuple(toString(lines.hostname), toString(lines.cluster_id))) AS place,
+                    argMax(lines.msg, tuple(lines.fault_severity, lines.msg)) AS msg
+                FROM syslogs AS lines
+                WHERE lines.time >= ended_at - toIntervalHour({hours:UInt16}) AND lines.time <= ended_at
+                    AND lines.fault_class != ''
+                GROUP BY region, node_id, cause, fault_code, device, time
+            ) AS seconds
+            GROUP BY region, node_id, cause, fault_code, device
+        ) AS folded
+    ) AS incidents
     GROUP BY node
 ) AS found ON used.node = found.node
-ORDER BY first_fault ASC NULLS LAST, node
+ORDER BY fault_severity DESC NULLS LAST, first_fault ASC NULLS LAST, node

@@ -168,8 +168,8 @@ def _bar(totals: Totals, minutes: int) -> Callable[[Bars], None]:
 
 SHOWN = (
     ("Rows in the store", "rows", ("table", "rows", "size", "bytes_per_row")),
-    ("Top faults", "faults", ("fault_class", "fault_code", "node_id", "lines", "last")),
-    ("Nodes with most faults", "worst_nodes", ("node_id", "lines", "classes")),
+    ("Top faults", "faults", ("fault_severity", "fault_class", "fault_code", "device", "node_id", "lines", "last")),
+    ("Worst nodes", "worst_nodes", ("node_id", "fatal", "degraded", "lines", "fault_class", "fault_code", "device")),
     (
         "Usage by user, latest snapshot",
         "usage",

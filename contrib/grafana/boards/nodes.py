@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contrib.grafana.boards.incidents import incidents_sql, meaning_of
 from contrib.grafana.boards.variables import CLUSTER, LINES, NODE
 from contrib.grafana.panels import (
     GREEN,
@@ -29,32 +30,57 @@ FAULTS = f"{LINES} AND lines.fault_class != '' AND {chosen('lines.fault_class', 
 BOARD = Board(
     name="nodes",
     title="PAI nodes and faults",
-    description="Faults of nodes by class and code, silent nodes, node metrics, and the lines themselves.",
+    description="Incidents and faults by severity, class and number, silent nodes, node metrics, and the lines.",
     variables=(CLUSTER, NODE, FAULT),
     panels=(
-        number("Fault lines", f"SELECT count() AS faults FROM syslogs AS lines WHERE {FAULTS}", width=6),
         number(
-            "Nodes with faults",
-            f"SELECT uniqExact(lines.node_id) AS nodes FROM syslogs AS lines WHERE {FAULTS}",
-            colors=steps(GREEN, (1, ORANGE)),
-            width=6,
-        ),
-        number(
-            "Nodes with an Xid",
+            "Nodes to take out",
             f"""
             SELECT uniqExact(lines.node_id) AS nodes FROM syslogs AS lines
-            WHERE {FAULTS} AND lines.fault_class = 'xid'
+            WHERE {FAULTS} AND lines.fault_severity = 'fatal'
             """,
             colors=steps(GREEN, (1, RED)),
-            description="Nodes whose NVIDIA driver reports an error of a GPU.",
+            description="Nodes with a fatal fault: a GPU, a link, a disk or the node itself is lost.",
             width=6,
         ),
+        number(
+            "Degraded nodes",
+            f"""
+            SELECT uniqExact(lines.node_id) AS nodes FROM syslogs AS lines
+            WHERE {FAULTS} AND lines.fault_severity = 'degraded'
+            """,
+            colors=steps(GREEN, (1, ORANGE)),
+            description="Nodes that work on with less or at a risk.",
+            width=6,
+        ),
+        number("Fault lines", f"SELECT count() AS faults FROM syslogs AS lines WHERE {FAULTS}", width=6),
         number(
             "Log lines",
             f"SELECT count() AS lines_logged FROM syslogs AS lines WHERE {LINES}",
             width=6,
         ),
         Heading("Faults"),
+        table(
+            "Incidents, the worst first",
+            incidents_sql(FAULTS),
+            links={"node": ("nodes", "node")},
+            description="Lines of one device and cause with at most five minutes between them, folded into one row.",
+            width=24,
+        ),
+        series(
+            "Fault lines by severity",
+            f"""
+            SELECT $__timeInterval(lines.time) AS time, toString(lines.fault_severity) AS severity, count() AS faults
+            FROM syslogs AS lines
+            WHERE {FAULTS}
+            GROUP BY time, severity
+            ORDER BY time, severity
+            """,
+            by="severity",
+            stacked=True,
+            bars=True,
+            width=24,
+        ),
         series(
             "Fault lines by class",
             f"""
@@ -93,7 +119,10 @@ BOARD = Board(
                 toString(lines.node_id) AS node,
                 any(toString(lines.hostname)) AS host,
                 any(toString(lines.ip)) AS address,
+                toString(max(lines.fault_severity)) AS worst,
                 uniqExact(toStartOfHour(lines.time)) AS hours_with_faults,
+                countIf(lines.fault_severity = 'fatal') AS fatal,
+                countIf(lines.fault_severity = 'degraded') AS degraded,
                 count() AS faults,
                 arrayStringConcat(arraySort(groupUniqArray(toString(lines.fault_class))), ', ') AS classes,
                 min(lines.time) AS first,
@@ -101,7 +130,7 @@ BOARD = Board(
             FROM syslogs AS lines
             WHERE {FAULTS}
             GROUP BY node
-            ORDER BY hours_with_faults DESC, faults DESC, node
+            ORDER BY max(lines.fault_severity) DESC, hours_with_faults DESC, faults DESC, node
             LIMIT 100
             """,
             links={"node": ("nodes", "node")},
@@ -111,18 +140,20 @@ BOARD = Board(
             "Xid and SXid numbers",
             f"""
             SELECT
+                toString(lines.fault_severity) AS severity,
                 toString(lines.fault_class) AS kind,
                 toUInt32(lines.fault_code) AS code,
                 uniqExact(lines.node_id) AS nodes,
+                uniqExact(lines.node_id, lines.fault_device) AS devices,
                 count() AS faults,
+                {meaning_of("toString(lines.fault_class)", "lines.fault_code", "toString(lines.fault_case)")},
                 max(lines.time) AS last
             FROM syslogs AS lines
             WHERE {FAULTS} AND lines.fault_code > 0
-            GROUP BY kind, code
-            ORDER BY nodes DESC, faults DESC, kind, code
+            GROUP BY lines.fault_severity, lines.fault_class, lines.fault_code, lines.fault_case
+            ORDER BY lines.fault_severity DESC, nodes DESC, faults DESC, kind, code, lines.fault_case
             LIMIT 100
             """,
-            description="NVIDIA's catalogue of Xid errors tells what each number means.",
             width=10,
         ),
         Heading("Nodes"),
@@ -168,7 +199,10 @@ BOARD = Board(
                 lines.msg AS body,
                 toString(lines.severity) AS level,
                 toString(lines.node_id) AS node,
+                toString(lines.fault_severity) AS fault_severity,
                 toString(lines.fault_class) AS fault,
+                toUInt32(lines.fault_code) AS code,
+                toString(lines.fault_device) AS device,
                 toString(lines.syslogtag) AS program
             FROM syslogs AS lines
             WHERE {FAULTS}

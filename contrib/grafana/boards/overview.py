@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+from contrib.grafana.boards.incidents import incidents_sql
 from contrib.grafana.boards.variables import CLUSTER, GROUP, GROUPS
-from contrib.grafana.panels import GREEN, ORANGE, RED, YELLOW, Board, Heading, chosen, number, series, steps, table
+from contrib.grafana.panels import GREEN, RED, YELLOW, Board, Heading, chosen, number, series, steps, table
 
 LINES = f"$__timeFilter(lines.time) AND {chosen('lines.cluster_id', 'cluster')}"
 
@@ -19,10 +20,13 @@ BOARD = Board(
             description="Nodes with at least one line in the time range.",
         ),
         number(
-            "Nodes with faults",
-            f"SELECT uniqExactIf(lines.node_id, lines.fault_class != '') AS nodes FROM syslogs AS lines WHERE {LINES}",
-            colors=steps(GREEN, (1, ORANGE)),
-            description="Nodes with at least one line that reports a fault.",
+            "Nodes to take out",
+            f"""
+            SELECT uniqExactIf(lines.node_id, lines.fault_severity = 'fatal') AS nodes
+            FROM syslogs AS lines WHERE {LINES}
+            """,
+            colors=steps(GREEN, (1, RED)),
+            description="Nodes with a fatal fault: a GPU, a link, a disk or the node itself is lost.",
         ),
         number(
             "Fault lines",
@@ -78,23 +82,10 @@ BOARD = Board(
             bars=True,
         ),
         table(
-            "Nodes with most kinds of fault",
-            f"""
-            SELECT
-                toString(lines.node_id) AS node,
-                any(toString(lines.hostname)) AS host,
-                uniqExact(lines.fault_class, lines.fault_code) AS kinds,
-                count() AS faults,
-                arrayStringConcat(arraySort(groupUniqArray(toString(lines.fault_class))), ', ') AS classes,
-                max(lines.time) AS last
-            FROM syslogs AS lines
-            WHERE {LINES} AND lines.fault_class != ''
-            GROUP BY node
-            ORDER BY kinds DESC, faults DESC, node
-            LIMIT 20
-            """,
+            "Incidents, the worst first",
+            incidents_sql(f"{LINES} AND lines.fault_class != ''", rows=20),
             links={"node": ("nodes", "node")},
-            description="Kinds rather than lines, so that one burst does not hide a node with many troubles.",
+            description="Lines of one device and cause with at most five minutes between them, folded into one row.",
         ),
         series(
             "Log lines by severity",

@@ -16,6 +16,7 @@ from collector.sources.normalise import lines
 from collector.sources.source import Observed
 from collector.sources.tables import TABLES
 from collector.store.embedded import EmbeddedStore
+from collector.store.fault_rules import fault_rules
 from collector.store.named import NamedQuery, named_queries, named_query
 
 END = 1_760_011_200
@@ -147,17 +148,76 @@ FAULTS = {
 T5, T10, T20, T30, TDAY = (shown(at(END, minutes)) for minutes in (5, 10, 20, 30, DAY))
 
 
+FOLDED = [
+    line(at(END, 60), "n1", "NVRM: GPU 0000:3b:00.0: GPU has fallen off the bus."),
+    line(at(END, 59), "n1", XID_79),
+    *(line(at(END, 59) + second, "n1", XID_31) for second in range(12)),
+    line(at(END, 30), "n2", "nvidia-nvswitch1: SXid (PCI:0000:c4:00.0): 20034, Fatal, Link 41 LTSSM Fault Up"),
+    line(at(END, 30), "n2", "nvidia-nvswitch1: SXid (PCI:0000:c4:00.0): 20034, Severity 1 Engine instance 41"),
+    line(at(END, 30), "n2", "nvidia-nvswitch1: SXid (PCI:0000:c4:00.0): 20034, Data {0x50610008}"),
+    line(at(END, 20), "n2", "python3 invoked oom-killer: gfp_mask=0xcc0"),
+    line(at(END, 20), "n2", "oom-kill:constraint=CONSTRAINT_MEMCG,nodemask=(null),task=python3,pid=4711,uid=0"),
+    line(at(END, 20), "n2", "Memory cgroup out of memory: Killed process 4711 (python3)"),
+    line(at(END, 15), "n2", "{1}[Hardware Error]: Hardware error from APEI Generic Hardware Error Source: 4"),
+    line(at(END, 15), "n2", "{1}[Hardware Error]: event severity: corrected"),
+    *(line(at(END, 15), "n2", f"{{1}}[Hardware Error]:   device_id: 0000:5d:0{part}.0") for part in range(18)),
+    # Five minutes apart is one incident, a second more is another.
+    *(line(at(END, minutes), "n3", "eth2: Link down") for minutes in (20, 15, 10)),
+    line(at(END, 5) + 1, "n3", "eth2: Link down"),
+]
+
+
+def folded() -> Rows:
+    """What the lines of FOLDED come to."""
+    t60, t59, t15 = (shown(at(END, minutes)) for minutes in (60, 59, 15))
+    nobody: Rows = [[], []]
+    return [
+        ["fatal", *[shown(at(END, 5) + 1)] * 2, 1, "n3", "h3", "eth2", "nic", 0, "", *nobody, *judged("nic")],
+        ["fatal", T20, T10, 3, "n3", "h3", "eth2", "nic", 0, "", *nobody, *judged("nic")],
+        ["fatal", T30, T30, 3, "n2", "h2", "0000:c4:00", "sxid", 20034, "fatal", *nobody, *judged("sxid", 20034)],
+        ["fatal", t60, t59, 2, "n1", "h1", "0000:3b:00", "xid", 79, "", *nobody, *judged("xid", 79)],
+        ["application", T20, T20, 3, "n2", "h2", "", "oom", 0, "limit", *nobody, *judged("oom", 0, "limit")],
+        ["application", t59, shown(at(END, 59) + 11), 12, "n1", "h1", "0000:5e:00", "xid", 31, "", *nobody,
+         *judged("xid", 31)],
+        ["corrected", t15, t15, 20, "n2", "h2", "", "mce", 0, "corrected", *nobody, *judged("mce", 0, "corrected")],
+    ]  # fmt: skip
+
+
+def judged(name: str, code: int = 0, case: str = "") -> list[str]:
+    """Meaning and action of a class, a number or a case."""
+    known = {(one.name, one.code, one.case): one for one in fault_rules().meanings}[name, code, case]
+    return [known.meaning, known.action]
+
+
 def faults(now: int) -> list[Case]:
     """Of log lines."""
-    first = ["xid", 79, "n1", "h1", 2, T20, T10]
-    xid_31 = ["xid", 31, "n1", "old", 1, T30, T30]
-    n1 = ["n1", "h1", 1, 1, 3, ["xid"], T30, T10]
-    n2 = ["n2", "h2", 3, 2, 3, ["oom", "xid"], shown(at(END, DAY + 1)), T5]
+    x79, x31, oom = judged("xid", 79), judged("xid", 31), judged("oom")
+    first = ["fatal", "xid", 79, "", "0000:3b:00", "n1", "h1", 2, 2, T20, T10, *x79]
+    second = ["fatal", "xid", 79, "", "0000:3b:00", "n2", "h2", 1, 1, T5, T5, *x79]
+    of_oom = ["degraded", "oom", 0, "", "", "n2", "h2", 1, 1, TDAY, TDAY, *oom]
+    xid_31 = ["application", "xid", 31, "", "0000:5e:00", "n1", "old", 1, 1, T30, T30, *x31]
+    n1 = ["n1", "h1", "fatal", 2, 0, 1, 1, 1, 3, ["xid"], "xid", 79, "0000:3b:00", *x79, T30, T10]
+    n2 = ["n2", "h2", "fatal", 1, 1, 0, 3, 2, 3, ["oom", "xid"], "xid", 79, "0000:3b:00", *x79,
+          shown(at(END, DAY + 1)), T5]  # fmt: skip
+    xid_79 = ["xid", 79, "0000:3b:00", "", 9, "", "", None, "", "", *x79, XID_79]
     timeline = [
-        [T5, "n2", "h2", "xid", 79, "PCI:0000:3b:00", XID_79],
-        [T10, "n1", "h1", "xid", 79, "PCI:0000:3b:00", XID_79],
-        [T20, "n1", "old", "xid", 79, "PCI:0000:3b:00", XID_79],
-        [T30, "n1", "old", "xid", 31, "PCI:0000:5e:00", XID_31],
+        [T5, "fatal", "n2", "h2", *xid_79],
+        [T10, "fatal", "n1", "h1", *xid_79],
+        [T20, "fatal", "n1", "old", *xid_79],
+        [T30, "application", "n1", "old", "xid", 31, "0000:5e:00", "", 9, "", "", None, "", "", *x31, XID_31],
+    ]
+    users = [
+        usage(at(END, 11), "u1", 8, 90, jobs=["j1"], nodes=["n1"]),
+        usage(at(END, 12), "u2", 8, 90, jobs=["j2"], nodes=["h2"]),
+        usage(at(END, 50), "u3", 8, 90, jobs=["j3"], nodes=["n1"]),
+    ]
+    gone = ["0000:3b:00", "xid", 79, ""]
+    incidents = [
+        ["fatal", T5, T5, 1, "n2", "h2", *gone, ["u2"], ["j2"], *x79],
+        ["fatal", T10, T10, 1, "n1", "h1", *gone, ["u1"], ["j1"], *x79],
+        ["fatal", T20, T20, 1, "n1", "old", *gone, ["u1"], ["j1"], *x79],
+        ["degraded", TDAY, TDAY, 1, "n2", "h2", "", "oom", 0, "", [], [], *oom],
+        ["application", T30, T30, 1, "n1", "old", "0000:5e:00", "xid", 31, "", [], [], *x31],
     ]
     storm = [line(at(END, 10), "n1", XID_79, "kernel")] * 3 + [line(at(END, 10), "n1", tag="app")] * 37
     storm += [line(at(END, minute), "n1") for minute in range(20, 29) for _ in range(2)]
@@ -171,7 +231,7 @@ def faults(now: int) -> list[Case]:
             "faults",
             FAULTS,
             [
-                (UNTIL, [first, ["oom", 0, "n2", "h2", 1, TDAY, TDAY], xid_31, ["xid", 79, "n2", "h2", 1, T5, T5]]),
+                (UNTIL, [first, second, of_oom, xid_31]),
                 (UNTIL | {"node": "n1", "class": "xid"}, [first, xid_31]),
                 (UNTIL | {"class": "oom", "node": "n1"}, []),
                 (UNTIL | {"rows": "1"}, [first]),
@@ -185,27 +245,38 @@ def faults(now: int) -> list[Case]:
                 (
                     UNTIL,
                     [
-                        ["2025-10-09 11:00:00", "n1", "xid", 3, 2, T10],
-                        ["2025-10-09 11:00:00", "n2", "xid", 1, 1, T5],
-                        ["2025-10-08 12:00:00", "n2", "oom", 1, 1, TDAY],
+                        ["2025-10-09 11:00:00", "n1", "xid", "fatal", 3, 2, T10],
+                        ["2025-10-09 11:00:00", "n2", "xid", "fatal", 1, 1, T5],
+                        ["2025-10-08 12:00:00", "n2", "oom", "degraded", 1, 1, TDAY],
                     ],
                 ),
                 (
                     UNTIL | {"minutes": "0", "node": "n1", "rows": "2"},
-                    [[T10, "n1", "xid", 1, 1, T10], [T20, "n1", "xid", 1, 1, T20]],
+                    [[T10, "n1", "xid", "fatal", 1, 1, T10], [T20, "n1", "xid", "fatal", 1, 1, T20]],
                 ),
             ],
         ),
         Case(
             "worst_nodes",
             FAULTS,
-            [(UNTIL, [n2, n1]), (UNTIL | {"days_min": "2"}, [n2]), (UNTIL | {"days_min": "3"}, [])],
+            [(UNTIL, [n1, n2]), (UNTIL | {"days_min": "2"}, [n2]), (UNTIL | {"days_min": "3"}, [])],
         ),
         Case(
             "xids",
             FAULTS,
             [(UNTIL, timeline), (UNTIL | {"code": "31"}, timeline[3:]), (UNTIL | {"node": "n2"}, timeline[:1])],
         ),
+        Case(
+            "incidents",
+            FAULTS | {"user_metrics": users},
+            [
+                (UNTIL, incidents),
+                (UNTIL | {"severity": "degraded"}, incidents[:4]),
+                (UNTIL | {"severity": "fatal", "node": "n1"}, incidents[1:3]),
+                (UNTIL | {"class": "oom"}, incidents[3:4]),
+            ],
+        ),
+        Case("incidents", {"syslogs": FOLDED}, [(UNTIL, folded())]),
         Case(
             "delays",
             {
@@ -240,8 +311,12 @@ def faults(now: int) -> list[Case]:
                 (
                     UNTIL,
                     [
-                        [n, f"name-{n}", "c1", "efg1", "Using", "z1", 1, lines, classes, "1970-01-01 00:16:40"]
-                        for n, lines, classes in (("n1", 3, ["xid"]), ("n2", 2, ["oom", "xid"]), ("n3", 0, []))
+                        [n, f"name-{n}", "c1", "efg1", "Using", "z1", 1, worst, lines, classes, "1970-01-01 00:16:40"]
+                        for n, worst, lines, classes in (
+                            ("n1", "fatal", 3, ["xid"]),
+                            ("n2", "fatal", 2, ["oom", "xid"]),
+                            ("n3", "", 0, []),
+                        )
                     ],
                 )
             ],
@@ -280,11 +355,12 @@ def jobs(now: int) -> list[Case]:
         event(at(now, 9), "j1", "failed", source="eas"),
     ]
     end = shown(at(now, 10))
-    n1 = ["n1", end, shown(at(now, 15)), 300, "xid", 79, 2, XID_79]
-    h3 = ["h3", end, shown(at(now, 11)), 60, "oom", 0, 1, OOM]
+    x79, of_oom = judged("xid", 79), judged("oom")
+    gone = ["xid", 79, "0000:3b:00"]
+    n1 = ["n1", end, "fatal", shown(at(now, 15)), 300, *gone, 2, 2, *x79, XID_79]
+    h3 = ["h3", end, "degraded", shown(at(now, 11)), 60, "oom", 0, "", 1, 1, *of_oom, OOM]
     of_event, of_usage = shown(at(now, 14)), shown(at(now, 20))
-    first = ["n1", of_event, shown(at(now, 15))]
-    quiet = [None, None, "", 0, 0, ""]
+    quiet = [None, None, None, "", 0, "", 0, 0, "", "", ""]
     usual = {"user_metrics": seen, "syslogs": said}
     return [
         Case(
@@ -299,7 +375,7 @@ def jobs(now: int) -> list[Case]:
                 (
                     {"job": "j1", "hours": "8"},
                     [
-                        ["n1", end, shown(at(now, 420)), 410 * 60, "xid", 31, 3, XID_31],
+                        ["n1", end, "fatal", shown(at(now, 15)), 300, *gone, 3, 3, *x79, XID_79],
                         h3,
                         ["n2", end, *quiet],
                         ["n4", end, *quiet],
@@ -308,7 +384,7 @@ def jobs(now: int) -> list[Case]:
                 (
                     {"job": "j1", "until": shown(at(now, 13))},
                     [
-                        ["n1", shown(at(now, 13)), shown(at(now, 15)), 120, "xid", 79, 1, XID_79],
+                        ["n1", shown(at(now, 13)), "fatal", shown(at(now, 15)), 120, *gone, 1, 1, *x79, XID_79],
                         *([node, shown(at(now, 13)), *quiet] for node in ("h3", "n2", "n4")),
                     ],
                 ),
@@ -318,7 +394,16 @@ def jobs(now: int) -> list[Case]:
         Case(
             "job_faults",
             usual | {"events": told},
-            [({"job": "j1"}, [[*first, 60, "xid", 79, 1, XID_79], ["n2", of_event, *quiet], ["n4", of_event, *quiet]])],
+            [
+                (
+                    {"job": "j1"},
+                    [
+                        ["n1", of_event, "fatal", shown(at(now, 15)), 60, *gone, 1, 1, *x79, XID_79],
+                        ["n2", of_event, *quiet],
+                        ["n4", of_event, *quiet],
+                    ],
+                )
+            ],
         ),
         Case("job_faults", usual, [({"job": "j1"}, [[node, of_usage, *quiet] for node in ("n1", "n2", "n4")])]),
     ]
