@@ -109,6 +109,7 @@ reference: $(READY) ## Renew docs/reference from the catalogues and the tables
 	$(BIN)/python -m collector.cli.tables
 	$(BIN)/python -c "from collector.telemetry import events; print(events.reference(), end='')" > docs/reference/events.md
 	$(BIN)/python -c "from collector.telemetry import metrics; print(metrics.reference(), end='')" > docs/reference/metrics.md
+	$(BIN)/python -c "from collector.cli import fault_reference; print(fault_reference.reference(), end='')" > docs/reference/faults.md
 	$(BIN)/python -c "from collector.cli import query_reference; print(query_reference.reference(), end='')" > docs/reference/queries.md
 
 .PHONY: dashboards

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from collector.cli import fault_reference
 from collector.errors import ConfigError
 from collector.owner.instance import Owner
 from collector.settings.model import StoreSettings
@@ -23,6 +24,7 @@ CLASSES = (
     "kernel_panic", "sxid", "xid", "gpu_fallen_off_bus", "gpu_init", "nvlink", "pcie", "ecc", "mce", "rdma", "nic",
     "nccl", "oom", "disk", "filesystem", "network_filesystem", "soft_lockup", "thermal", "container", "limits",
 )  # fmt: skip
+PAGE = Path(__file__).parents[3] / "docs" / "reference" / "faults.md"
 LINES = Path(__file__).parents[2] / "testdata" / "fault_lines.jsonl"
 
 
@@ -63,6 +65,11 @@ def test_the_programs_own_rules_hold_every_class() -> None:
     assert all(case.severity in SEVERITIES and case.action and case.source for case in rules.cases)
     assert {code.name for code in rules.codes} == {"xid", "sxid", "gpu_fallen_off_bus"}
     assert len({(code.name, code.code) for code in rules.codes}) == len(rules.codes)
+
+
+def test_the_page_of_faults_is_that_of_the_rules() -> None:
+    """Make it again with `make reference`."""
+    assert PAGE.read_text(encoding="utf-8") == fault_reference.reference()
 
 
 def test_what_a_number_and_a_case_do_not_say_they_inherit() -> None:
