@@ -233,7 +233,7 @@ class Service:
         task.add_done_callback(self._note_end)
 
     def _note_end(self, task: asyncio.Future[None]) -> None:
-        if not task.cancelled() and (error := task.exception()) is not None:
+        if not task.cancelled() and (error := task.exception()) is not None and not _is_of_the_end(error):
             assert self._fault is not None
             if not self._fault.done():
                 self._fault.set_result(error)
@@ -571,6 +571,13 @@ def _state(slot: Slot) -> str:
     if slot.failures:
         return "failing"
     return "collected" if slot.state.watermark is not None else "new"
+
+
+def _is_of_the_end(error: BaseException) -> bool:
+    """Whether work failed only because the program is ending while the journal takes nothing."""
+    if isinstance(error, BaseExceptionGroup):
+        return all(_is_of_the_end(inner) for inner in error.exceptions)
+    return isinstance(error, Stopping | JournalUnavailable)
 
 
 async def _cancelled(tasks: set[Any]) -> None:

@@ -269,7 +269,10 @@ class Machine:
             await self.service.run(self._stop)
         finally:
             if not self.power.is_out:
+                # What a test wants to know does not wait for the other program.
+                self.power.is_locked = False
                 self.at_end = await self.owner.journal.streams()
+                self.power.is_locked = self._is_locked
                 await self.owner.close()
 
     @property

@@ -51,6 +51,12 @@ def test_rechecks_are_owed_though_the_journal_is_lost(seed: int) -> None:
     assert not played(replace(lost, incidents=(late, lost.incidents[1]))).broken
 
 
+@pytest.mark.parametrize("at", [101.0, 118.0, 150.0])
+def test_a_service_ends_in_good_order_while_its_journal_is_locked(at: float) -> None:
+    """What waits for the journal gives up, and that is no fault of the service: it comes back with all that it had."""
+    assert not played(history((Kind.JOURNAL_LOCKED, 100.0, 60.0), (Kind.RESTART, at, 5.0))).broken
+
+
 def test_a_clock_that_is_behind_is_found_out_though_nothing_is_due() -> None:
     """Begun while the service was away, on a machine a day behind: every stream seems to be ahead of now."""
     one = replace(draw(3451).only((3, 6, 7)), minutes=8, nodes=1, groups=1, rechecks=())
