@@ -14,7 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
-from collector.owner.instance import Owner
+from collector.owner.instance import Owner, bring_up_to_date
 from collector.settings import Settings
 from collector.simulator.nodes import Profile
 from collector.simulator.server import SIMULATOR_KEY, Simulator
@@ -83,6 +83,7 @@ async def _live(folder: Path, store: EmbeddedStore, loop: VirtualLoop, interval_
     api = Simulator(world, now=lambda: START + loop.now, clock=clock, latency_seconds=(0.01, 0.02))
     Shop(store)
     day = Day(hours)
+    await bring_up_to_date(store, settings)
     async with await Owner.open(
         settings, key=SIMULATOR_KEY, clock=clock, transport=Wire(api, 30.0), store=store, threaded=False
     ) as owner:

@@ -15,7 +15,7 @@ from pathlib import Path
 from random import Random
 from typing import Final
 
-from collector.owner.instance import Owner
+from collector.owner.instance import Owner, bring_up_to_date
 from collector.settings import Settings
 from collector.simulator.nodes import Profile
 from collector.simulator.server import SIMULATOR_KEY, Simulator
@@ -87,6 +87,7 @@ async def _live(folder: Path, store: EmbeddedStore, loop: VirtualLoop, case: Cas
     clock = VirtualClock(loop, START)
     api = Simulator(world, now=lambda: START + loop.now, clock=clock, latency_seconds=(0.01, 0.02))
     Shop(store)
+    await bring_up_to_date(store, settings)
     async with await Owner.open(
         settings, key=SIMULATOR_KEY, clock=clock, random=Random(6), transport=Wire(api, 30.0), store=store,
         threaded=False,

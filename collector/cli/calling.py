@@ -24,15 +24,22 @@ Ask = Callable[[str, Mapping[str, Any]], Coroutine[Any, Any, "CallResult"]]
 
 
 def calling(settings: Settings) -> AbstractAsyncContextManager[Access]:
-    """Access to an owner that can call. The key is asked for only where this process becomes the owner."""
+    """Return access for calls. The key is read only if this process takes the journal."""
     from collector.owner.access import access
 
     return access(settings, key=lambda: key_for(settings))
 
 
+def backfilling(settings: Settings) -> AbstractAsyncContextManager[Access]:
+    """Return access for calls whose rows are stored. The key is read only if this process becomes the owner."""
+    from collector.owner.access import collecting
+
+    return collecting(settings, key=lambda: key_for(settings))
+
+
 def working(settings: Settings) -> AbstractAsyncContextManager[Access]:
-    """Access to an owner for work that calls nothing: the key, where there is one, only tells the service's time."""
-    from collector.owner.access import access
+    """Return access for work that stores rows and calls nothing; a key, if there is one, only gives the API's time."""
+    from collector.owner.access import collecting
 
     def key_if_any() -> ApiKey | None:
         try:
@@ -40,7 +47,7 @@ def working(settings: Settings) -> AbstractAsyncContextManager[Access]:
         except ConfigError:
             return None
 
-    return access(settings, key=key_if_any)
+    return collecting(settings, key=key_if_any)
 
 
 def key_for(settings: Settings) -> ApiKey:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 import sys
 import traceback
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -63,6 +63,11 @@ class Reporter:
         # The exit status still tells, where nobody reads stderr any more.
         with contextlib.suppress(OSError):
             stderr().print(Text.assemble((f"{word}: ", style), text), soft_wrap=True)
+
+    def notes(self, notes: Iterable[str]) -> None:
+        """Print what a reader should know beside the result, a line each."""
+        for note in notes:
+            self.line(note, word="note")
 
     def _log(self, event: str, **fields: Any) -> None:
         # An error of the command line itself comes before logging is set up.

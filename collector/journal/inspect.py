@@ -2,38 +2,17 @@
 
 from __future__ import annotations
 
-import sqlite3
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
-from collector.errors import JournalCorrupt, JournalError, UsageError
+from collector.errors import JournalCorrupt
 from collector.journal.journal import damages, used_bytes
+from collector.journal.reading import COMPANIONS, reading
 
 DAMAGED: Final = ".damaged-"
 """In the name of a journal that was set aside, before the time."""
 REPLAYED: Final = ".replayed"
 """In the name of a journal whose rows and calls were taken over."""
-COMPANIONS: Final = ("-wal", "-shm")
-"""Ends of the names of the files that SQLite keeps beside a journal."""
-
-
-@contextmanager
-def reading(path: Path) -> Iterator[sqlite3.Connection]:
-    """A read-only connection. Raises UsageError where there is no file, JournalCorrupt where it is none."""
-    if not path.exists():
-        raise UsageError(f"{path}: there is no journal", hint="run pai-collector run --once first")
-    db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro", uri=True, isolation_level=None)
-    try:
-        yield db
-    except sqlite3.OperationalError as error:
-        raise JournalError(f"{path} cannot be read: {error}") from error
-    except sqlite3.DatabaseError as error:
-        raise JournalCorrupt(f"{path} is damaged: {error}") from error
-    finally:
-        db.close()
 
 
 def contents(path: Path) -> dict[str, Any]:
@@ -61,6 +40,14 @@ def contents(path: Path) -> dict[str, Any]:
             "chunks": [dict(zip(names, row, strict=True)) for row in waiting],
             "open_windows": [dict(zip(window_names, row, strict=True)) for row in open_windows],
         }
+
+
+def rows_waiting(path: Path) -> int:
+    """Return how many rows of a journal are not acknowledged by the store; 0 without a journal."""
+    if not path.exists():
+        return 0
+    with reading(path) as db:
+        return int(db.execute("SELECT ifnull(sum(rows), 0) FROM chunks").fetchone()[0])
 
 
 def verify(path: Path) -> list[str]:

@@ -31,7 +31,7 @@ from collector.journal.entries import Chunk, Depth, KnownObject, OpenWindow, Pag
 from collector.journal.group_commit import GroupCommit
 from collector.journal.ledger import Allow, Prices
 from collector.journal.packing import checked, packed, unpacked
-from collector.journal.schema import DDL, FORMAT, UPGRADES
+from collector.journal.schema import DDL, FORMAT, UPGRADES, statements
 from collector.model import ShipMode, StreamKey, Window
 
 T = TypeVar("T")
@@ -48,7 +48,46 @@ class Outlast(Protocol):
     async def __call__(self, error: JournalUnavailable, again: Callable[[], Awaitable[T]]) -> T: ...
 
 
-class Journal:
+class JournalReads(Protocol):
+    """What can be read of a journal: by its owner, or from a file that is only read."""
+
+    @property
+    def path(self) -> Path:
+        """The file, also where it does not exist yet."""
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run a piece of work on the database."""
+
+    async def meta(self, key: str) -> Any:
+        """Return a named fact, or None."""
+        return await self.run(lambda db: _meta(db, key))
+
+    async def depth(self) -> Depth:
+        """Return how full the journal is."""
+        return await self.run(_depth)
+
+    async def counters(self) -> dict[str, int]:
+        """Return what was counted since the journal was made."""
+        return await self.run(lambda db: dict(db.execute("SELECT name, value FROM counters ORDER BY 1")))
+
+    async def spend(self, month: str) -> list[tuple[str, int, Decimal]]:
+        """Return (operation, calls, CNY) of a billing month."""
+        return await self.run(lambda db: ledger.spend(db, month))
+
+    async def streams(self) -> dict[StreamKey, StreamState]:
+        """Return every stream that the journal knows."""
+        return await self.run(_streams)
+
+    async def stream(self, stream_id: int) -> StreamState:
+        """Return one stream as it is now."""
+        return await self.run(lambda db: _stream(db, stream_id))
+
+    async def known_objects(self, stream_id: int) -> dict[str, KnownObject]:
+        """Return the objects of a stream of observed states, by id."""
+        return await self.run(lambda db: _known_objects(db, stream_id))
+
+
+class Journal(JournalReads):
     """The open journal. One process owns it; `collector.owner` sees to that."""
 
     def __init__(self, path: Path, prices: Prices, *, region: str, threaded: bool = True) -> None:
@@ -56,7 +95,7 @@ class Journal:
 
         Raises JournalCorrupt for a damaged file and JournalTooNew for one of a newer version.
         """
-        self.path = path
+        self._path = path
         self.region = region
         self._prices = prices
         self._commit = GroupCommit(lambda: _connect(path), threaded=threaded)
@@ -66,6 +105,11 @@ class Journal:
         """Announces rows that may be shipped."""
         self.unknown_calls = 0
         """Calls that an earlier process had let out and never settled; entered by `start`."""
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
 
     async def seal(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """As `run`, for work after which there may be more to ship."""
@@ -107,23 +151,11 @@ class Journal:
 
     # Facts about the journal itself
 
-    async def meta(self, key: str) -> Any:
-        """A named fact, or None."""
-        return await self.run(lambda db: _meta(db, key))
-
     async def set_meta(self, **facts: Any) -> None:
         """Remember named facts."""
         await self.run(
             lambda db: db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", list(facts.items())) and None
         )
-
-    async def depth(self) -> Depth:
-        """How full the journal is."""
-        return await self.run(_depth)
-
-    async def counters(self) -> dict[str, int]:
-        """Things counted since the journal was made."""
-        return await self.run(lambda db: dict(db.execute("SELECT name, value FROM counters ORDER BY 1")))
 
     async def count(self, name: str, by: int = 1) -> None:
         """Add to a counter."""
@@ -166,19 +198,7 @@ class Journal:
         """Enter the outcome of a call whose answer holds no rows to keep."""
         await self.run(lambda db: ledger.settle(db, attempt, self._prices))
 
-    async def spend(self, month: str) -> list[tuple[str, int, Decimal]]:
-        """(operation, calls, CNY) of a billing month."""
-        return await self.run(lambda db: ledger.spend(db, month))
-
     # Streams
-
-    async def streams(self) -> dict[StreamKey, StreamState]:
-        """Every stream that the journal knows."""
-        return await self.run(_streams)
-
-    async def stream(self, stream_id: int) -> StreamState:
-        """One stream as it is now."""
-        return await self.run(lambda db: _stream(db, stream_id))
 
     async def adopt(
         self,
@@ -278,10 +298,6 @@ class Journal:
             put_objects(db, stream_id, objects)
 
         await self.seal(work)
-
-    async def known_objects(self, stream_id: int) -> dict[str, KnownObject]:
-        """The objects of a stream of observed states, by id."""
-        return await self.run(lambda db: _known_objects(db, stream_id))
 
     async def learn_objects(self, stream_id: int, objects: Iterable[KnownObject]) -> None:
         """Enter what the store knows of the objects of a stream that is new to this journal."""
@@ -576,13 +592,24 @@ def _connect(path: Path) -> sqlite3.Connection:
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
     (tables,) = db.execute("SELECT count() FROM sqlite_master").fetchone()
     if tables == 0:
-        statements = [*_statements(DDL), f"PRAGMA user_version = {FORMAT}"]
         db.execute("BEGIN IMMEDIATE")
-        for statement in statements:
+        for statement in [*statements(DDL), f"PRAGMA user_version = {FORMAT}"]:
             db.execute(statement)
         db.execute("INSERT INTO meta VALUES ('id', ?)", (str(uuid.uuid4()),))
         db.execute("COMMIT")
         return
+    for step in range(check_format(db, path), FORMAT):
+        db.execute("BEGIN IMMEDIATE")
+        for statement in statements(UPGRADES[step]):
+            db.execute(statement)
+        db.execute(f"PRAGMA user_version = {step + 1}")
+        db.execute("COMMIT")
+    if not _meta(db, "clean_end") and (damage := damages(db)):
+        raise JournalCorrupt(f"{path} is damaged: {damage[0]}")
+
+
+def check_format(db: sqlite3.Connection, path: Path) -> int:
+    """Return the format of a journal's file. Raises JournalTooNew, and JournalCorrupt if it is not a journal."""
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > FORMAT:
         raise JournalTooNew(
@@ -591,19 +618,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         )
     if version == 0:
         raise JournalCorrupt(f"{path} is a SQLite file, but no journal")
-    for step in range(version, FORMAT):
-        db.execute("BEGIN IMMEDIATE")
-        for statement in _statements(UPGRADES[step]):
-            db.execute(statement)
-        db.execute(f"PRAGMA user_version = {step + 1}")
-        db.execute("COMMIT")
-    if not _meta(db, "clean_end") and (damage := damages(db)):
-        raise JournalCorrupt(f"{path} is damaged: {damage[0]}")
-
-
-def _statements(script: str) -> list[str]:
-    without_comments = "\n".join(line.split("--")[0] for line in script.splitlines())
-    return [statement for statement in without_comments.split(";") if statement.strip()]
+    return int(version)
 
 
 def damages(db: sqlite3.Connection) -> list[str]:

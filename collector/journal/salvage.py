@@ -16,9 +16,9 @@ import msgspec
 from collector.errors import JournalCorrupt, JournalTooNew, UsageError
 from collector.journal.coverage import OPEN, REPLAY_PART
 from collector.journal.entries import Chunk
-from collector.journal.inspect import reading
 from collector.journal.journal import STRAY
 from collector.journal.packing import checked
+from collector.journal.reading import reading
 from collector.journal.schema import FORMAT
 from collector.model import ShipMode, StreamKey, Window
 from collector.sources.tables import API_CALLS, DEAD_LETTERS, TABLES

@@ -226,3 +226,9 @@ CREATE TABLE counters (
 ) WITHOUT ROWID;
 """
 )
+
+
+def statements(script: str) -> list[str]:
+    """Split a script of this module into its statements."""
+    without_comments = "\n".join(line.split("--")[0] for line in script.splitlines())
+    return [statement for statement in without_comments.split(";") if statement.strip()]

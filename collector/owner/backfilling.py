@@ -9,12 +9,13 @@ from typing import Any
 
 from collector.journal.coverage import unsettled
 from collector.owner.at_work import STORE_SECONDS_MAX, TOLD_SECONDS
+from collector.owner.caller import Caller
 from collector.owner.instance import Owner
 from collector.owner.ranges import Range, asked_streams, claimed, iso, price, resolved
 from collector.pipeline.backfill import Asked, Backfill, Outcome, politely
 
 
-async def backfill_price(owner: Owner, asked: Mapping[str, Any]) -> dict[str, Any]:
+async def backfill_price(owner: Caller, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What a backfill would do, in absolute times, and what it takes at least. Nothing is asked for."""
     window = await resolved(owner, Range.of(asked))
     streams, without = await asked_streams(owner, Range.of(asked), window)

@@ -7,24 +7,15 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-import structlog
-
 from collector.api.decode import parse_json
 from collector.api.operation import Operation, Price, price_text
 from collector.api.operations import CATALOGUE
 from collector.api.parameters import coerce_parameters
-from collector.errors import ConfigError, OwnedElsewhere, StoreUnavailable, UsageError
+from collector.errors import ConfigError, OwnedElsewhere, UsageError
 from collector.journal.ledger import billing_month
-from collector.owner.instance import Owner
+from collector.owner.caller import Caller
 from collector.owner.lock import Holder, command_line
-from collector.pipeline.adopt import adopt_spend
 from collector.redaction import register_secret
-from collector.sources.tables import API_CALLS, DEAD_LETTERS, DIAGNOSTIC_STATES, RESOURCE_LOG_STATES
-
-log = structlog.get_logger(__name__)
-
-SHIPPED_TABLES = (DIAGNOSTIC_STATES.name, RESOURCE_LOG_STATES.name, DEAD_LETTERS.name, API_CALLS.name)
-"""What calls on request fill. The rest of a backlog is left to who collects: it may be large."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,7 +59,7 @@ def checked(row: Operation, parameters: Mapping[str, Any], *, product_endpoint: 
         raise ConfigError(str(error).splitlines(), hint=f"pai-collector call {row.name} --help") from None
 
 
-async def call(owner: Owner, operation_name: str, parameters: Mapping[str, Any]) -> CallResult:
+async def call(owner: Caller, operation_name: str, parameters: Mapping[str, Any]) -> CallResult:
     """Make one call, repeated as the client's policy allows.
 
     Nothing is sent unless every parameter is right. Raises UsageError or ConfigError for what is
@@ -81,7 +72,7 @@ async def call(owner: Owner, operation_name: str, parameters: Mapping[str, Any])
     if owner.client is None:
         raise refusal_to_call(owner)
     # A journal that is new to this month would count calls as free which the month has used up.
-    await adopt_spend(owner.journal, owner.store, owner.settings.api.region, owner.server_clock.now())
+    await owner.start_month()
     reply = await owner.client.request(row, row.scope_id(asked), asked)
     await owner.conclude(row, asked, reply)
     return CallResult(
@@ -93,7 +84,7 @@ async def call(owner: Owner, operation_name: str, parameters: Mapping[str, Any])
     )
 
 
-def refusal_to_call(owner: Owner) -> OwnedElsewhere:
+def refusal_to_call(owner: Caller) -> OwnedElsewhere:
     """What a process says that owns the journal without a key."""
     holder = Holder(os.getpid(), command_line())
     return OwnedElsewhere(
@@ -102,20 +93,7 @@ def refusal_to_call(owner: Owner) -> OwnedElsewhere:
     )
 
 
-async def ship_calls(owner: Owner) -> None:
-    """Bring the meter, and what calls observed, into the store. When that fails it stays in the journal."""
-    shipper = owner.shipper()
-    await owner.outgoing.flush_meter(None, owner.clock.monotonic())
-    waiting = await owner.outgoing.tables()
-    try:
-        for table in SHIPPED_TABLES:
-            while table in waiting and await shipper.ship_one(table, draining=True):
-                pass
-    except StoreUnavailable as error:
-        log.warning("calls_left_in_journal", error=str(error))
-
-
-async def _cost(owner: Owner, row: Operation, time: int) -> str:
+async def _cost(owner: Caller, row: Operation, time: int) -> str:
     price = owner.prices()[row.name]
     spend = {name: calls for name, calls, _ in await owner.journal.spend(billing_month(time))}
     return cost_text(price, spend.get(row.name, 0))

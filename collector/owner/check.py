@@ -8,9 +8,10 @@ from typing import Any
 
 from collector.api.operation import Operation, price_text
 from collector.errors import ApiError, CollectorError, CredentialsError
-from collector.owner.instance import Owner
-from collector.pipeline.adopt import adopt_spend
+from collector.owner.caller import Caller
 from collector.store.base import DATABASE
+from collector.store.migrate import describe_difference
+from collector.store.missing import BEGIN, MissingStore
 from collector.units import rough_size
 
 _FORGETFUL = (
@@ -39,7 +40,7 @@ class CheckResult:
         return asdict(self)
 
 
-async def check_all(owner: Owner) -> list[CheckResult]:
+async def check_all(owner: Caller) -> list[CheckResult]:
     """One call of each operation that the configuration uses, for its first target. Stores no rows.
 
     The calls are metered and billed like any other.
@@ -48,7 +49,7 @@ async def check_all(owner: Owner) -> list[CheckResult]:
     assert owner.client is not None
     await owner.client.read_clock()
     # Before the first call of a new journal, or the month that the store has paid for would count as free again.
-    await adopt_spend(owner.journal, owner.store, owner.settings.api.region, owner.server_clock.now())
+    await owner.start_month()
     difference = owner.server_clock.difference_seconds
     results.append(
         CheckResult(
@@ -67,7 +68,7 @@ async def check_all(owner: Owner) -> list[CheckResult]:
     return results
 
 
-async def _probe(owner: Owner, operation: Operation, scope_id: str, parameters: Mapping[str, Any]) -> CheckResult:
+async def _probe(owner: Caller, operation: Operation, scope_id: str, parameters: Mapping[str, Any]) -> CheckResult:
     assert owner.client is not None
     try:
         reply = await owner.client.request(operation, scope_id, parameters)
@@ -83,7 +84,7 @@ async def _probe(owner: Owner, operation: Operation, scope_id: str, parameters: 
     )
 
 
-def check_memory(owner: Owner) -> CheckResult:
+def check_memory(owner: Caller) -> CheckResult:
     """How much memory the process may use, and what follows from it."""
     bounds = owner.bounds
     return CheckResult(
@@ -95,20 +96,24 @@ def check_memory(owner: Owner) -> CheckResult:
     )
 
 
-async def check_store(owner: Owner) -> CheckResult:
-    """Whether the store takes rows, and knows a segment again. Changes nothing."""
+async def check_store(owner: Caller) -> CheckResult:
+    """Check that the store takes rows, and recognises a segment that is sent again. Changes nothing."""
+    store = owner.store
     try:
-        ((version,),) = await owner.store.fetch("SELECT version()")
-        forgetful = await owner.store.fetch(_FORGETFUL, {"database": DATABASE})
-        # Needs every right that writing needs, and writes nothing.
-        await owner.store.execute(f"INSERT INTO {DATABASE}.migrations SELECT * FROM {DATABASE}.migrations WHERE 0")
+        await store.try_writing()
+        if isinstance(store, MissingStore):
+            return CheckResult("store", True, f"{store.location} does not exist yet; {BEGIN} creates it")
+        ((version,),) = await store.fetch("SELECT version()")
+        forgetful = await store.fetch(_FORGETFUL, {"database": DATABASE})
+        difference = await describe_difference(store)
     except CollectorError as error:
         return CheckResult("store", False, f"{error}. {error.hint}" if error.hint else str(error))
     if forgetful:
         return CheckResult(
             "store",
             False,
-            f"{owner.store.location}: without a deduplication window, a segment that is sent again is stored twice: "
+            f"{store.location}: without a deduplication window, a segment that is sent again is stored twice: "
             f"{', '.join(name for (name,) in forgetful)}; ALTER TABLE ... MODIFY SETTING as in sql/migrations",
         )
-    return CheckResult("store", True, f"ClickHouse {version} at {owner.store.location}")
+    told = f"; {difference}" if difference else ""
+    return CheckResult("store", True, f"ClickHouse {version} at {store.location}{told}")

@@ -8,14 +8,15 @@ from typing import Any
 from collector.errors import UsageError
 from collector.journal.coverage import Gap, open_gaps
 from collector.model import StreamKey, Window
-from collector.owner.instance import Owner
 from collector.owner.ranges import iso
+from collector.owner.reader import Reader
 from collector.pipeline.coverage import Coverage, missing
 from collector.sources.inventory import InventorySource
 from collector.sources.registry import SPECS
+from collector.store.missing import MissingStore
 
 
-async def gaps(owner: Owner, asked: Mapping[str, Any]) -> dict[str, Any]:
+async def gaps(owner: Reader, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What is missing of the streams of a source (None: of all), of a range or of all that was begun."""
     now = owner.server_clock.now()
     start, end = (None if t is None else (int(t) if t > 0 else now + int(t)) for t in (asked["start"], asked["end"]))
@@ -49,6 +50,8 @@ async def gaps(owner: Owner, asked: Mapping[str, Any]) -> dict[str, Any]:
     found = [one for each in chosen for one in missing(each, start, end, earliest.get(each.key.operation))]
     return {
         "streams": len(chosen),
+        "notes": owner.notes,
+        "has_history": not isinstance(owner.store, MissingStore),
         "gaps": [
             {
                 "source": source_of.get(one.key.operation, ""),
@@ -64,7 +67,7 @@ async def gaps(owner: Owner, asked: Mapping[str, Any]) -> dict[str, Any]:
     }
 
 
-async def _coverages(owner: Owner) -> dict[StreamKey, Coverage]:
+async def _coverages(owner: Reader) -> dict[StreamKey, Coverage]:
     """Every stream, as the journal has it, else as the store shows it."""
     region = {"region": owner.settings.api.region}
     found: dict[StreamKey, Coverage] = {}
@@ -89,7 +92,7 @@ async def _coverages(owner: Owner) -> dict[StreamKey, Coverage]:
     return found
 
 
-def _sources(owner: Owner) -> dict[str, str]:
+def _sources(owner: Reader) -> dict[str, str]:
     """Operation -> the source that asks it."""
     found = {spec.make(getattr(owner.settings.sources, spec.name)).operation.name: spec.name for spec in SPECS}
     kinds = ("cluster", "resource_group", "job", "instance", "service", "eas_resource", "node")

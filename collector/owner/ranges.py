@@ -11,6 +11,7 @@ from typing import Any
 from collector.errors import OwnedElsewhere, UsageError
 from collector.journal.ledger import billing_month
 from collector.model import StreamKey, Window
+from collector.owner.caller import Caller
 from collector.owner.calls import refusal_to_call
 from collector.owner.instance import Owner
 from collector.pipeline.backfill import Asked, calls_at_least
@@ -34,7 +35,7 @@ class Range:
         return cls(str(asked["source"]), int(asked["start"]), int(asked["end"]), tuple(map(str, asked["scopes"])))
 
 
-async def resolved(owner: Owner, asked: Range) -> Window:
+async def resolved(owner: Caller, asked: Range) -> Window:
     """The range in absolute times. Raises UsageError for an empty one."""
     if owner.client is None:
         raise refusal_to_call(owner)
@@ -49,7 +50,7 @@ async def resolved(owner: Owner, asked: Range) -> Window:
     return Window(max(0, start), min(end, now))
 
 
-async def asked_streams(owner: Owner, asked: Range, window: Window) -> tuple[list[Asked], list[tuple[StreamKey, str]]]:
+async def asked_streams(owner: Caller, asked: Range, window: Window) -> tuple[list[Asked], list[tuple[StreamKey, str]]]:
     """The streams with what of the range they are collected in, and those that cannot be asked, with the reason.
 
     Raises UsageError where the source has no history to ask for, or nothing of it can be asked.
@@ -88,7 +89,7 @@ async def asked_streams(owner: Owner, asked: Range, window: Window) -> tuple[lis
     return found, without
 
 
-def _refuse_unknown(owner: Owner, asked: Range, streams: Sequence[Any]) -> None:
+def _refuse_unknown(owner: Caller, asked: Range, streams: Sequence[Any]) -> None:
     names = list(type(owner.settings.sources).model_fields)
     if asked.source not in names:
         raise UsageError(f"got source {asked.source!r}; expected one of {', '.join(names)}")
@@ -112,7 +113,7 @@ async def claimed(owner: Owner, asked: Sequence[Asked]) -> None:
         )
 
 
-async def price(owner: Owner, asked: Sequence[Asked]) -> dict[str, Any]:
+async def price(owner: Caller, asked: Sequence[Asked]) -> dict[str, Any]:
     """What asking for these ranges takes at least, for people and programs."""
     calls: dict[str, int] = {}
     for each in asked:

@@ -14,7 +14,8 @@ import structlog
 
 from collector.errors import JournalCorrupt, StoreUnavailable, UsageError
 from collector.journal.entries import Chunk, StreamState
-from collector.journal.inspect import REPLAYED, reading, set_aside_of
+from collector.journal.inspect import REPLAYED, set_aside_of
+from collector.journal.reading import reading
 from collector.journal.replaying import chunks_left, end_replay, take_calls, take_rows
 from collector.journal.salvage import Salvage, Sealed, key_of, read_chunk, salvage, times_of
 from collector.model import BLOCK_ROWS_MAX, StreamKey, Window

@@ -8,9 +8,10 @@ from pathlib import Path
 import structlog
 
 from collector.errors import JournalCorrupt
-from collector.journal.inspect import COMPANIONS, DAMAGED
+from collector.journal.inspect import DAMAGED
 from collector.journal.journal import Journal
 from collector.journal.ledger import Prices
+from collector.journal.reading import COMPANIONS
 
 log = structlog.get_logger(__name__)
 

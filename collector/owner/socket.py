@@ -8,7 +8,7 @@ from __future__ import annotations
 import json
 import os
 import struct
-from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import aclosing, asynccontextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -19,10 +19,10 @@ import structlog
 from aiohttp import web
 
 from collector.errors import CollectorError, TransientError
+from collector.owner.caller import Caller
 from collector.owner.calls import CallResult, call, refusal_to_call, row_of
 from collector.owner.check import check_all
 from collector.owner.crossing import error_from, told
-from collector.owner.instance import Owner
 from collector.owner.requests import ANSWERED, FOLLOWED
 from collector.owner.status import status
 
@@ -62,7 +62,7 @@ async def reachable(path: Path) -> AsyncIterator[str]:
 
 
 @asynccontextmanager
-async def listening(owner: Owner) -> AsyncIterator[None]:
+async def listening(owner: Caller) -> AsyncIterator[None]:
     """Answer other commands while the body runs. What they have begun by its end is finished first."""
     path = socket_path(owner.settings.journal.path)
     path.unlink(missing_ok=True)
@@ -104,7 +104,7 @@ def _fault(error: Exception) -> CollectorError:
     )
 
 
-def _application(owner: Owner) -> web.Application:
+def _application(owner: Caller) -> web.Application:
     async def ping(request: web.Request) -> web.StreamResponse:
         return web.json_response({})
 
@@ -189,6 +189,11 @@ class OwnerClient:
             timeout=aiohttp.ClientTimeout(total=None, connect=CONNECT_SECONDS, sock_read=READ_SECONDS),
         )
 
+    @property
+    def notes(self) -> Sequence[str]:
+        """Nothing: an owner's tables are those of its own version."""
+        return ()
+
     async def close(self) -> None:
         await self._session.close()
 
@@ -202,6 +207,10 @@ class OwnerClient:
         async with self._session.get("/status") as response:
             found: dict[str, Any] = await _result(response)
             return found
+
+    async def gaps(self, asked: Mapping[str, Any]) -> dict[str, Any]:
+        """See `owner.gaps.gaps`."""
+        return await self.answer("gaps", asked)
 
     async def check(self) -> list[dict[str, Any]]:
         """See `owner.check.check_all`."""

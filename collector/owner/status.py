@@ -12,15 +12,16 @@ from collector.api.operations import CATALOGUE
 from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
 from collector.model import ENDED, StreamKey
-from collector.owner.instance import Owner
+from collector.owner.reader import Reader
 from collector.pipeline.budget import budget_facts
 from collector.pipeline.facts import ServiceFacts, told
+from collector.store.missing import NO_HISTORY, MissingStore
 from collector.telemetry import stderr
 
 STREAMS_SHOWN_MAX = 10_000
 
 
-async def status(owner: Owner) -> dict[str, Any]:
+async def status(owner: Reader) -> dict[str, Any]:
     """Streams with watermark, freshness (seconds) and last error; quota, spend, journal.
 
     Times are ISO 8601 UTC, money is CNY in text, sizes are bytes.
@@ -60,11 +61,12 @@ async def status(owner: Owner) -> dict[str, Any]:
     return {
         "headline": headline,
         "is_well": is_well,
+        "notes": owner.notes,
         "now": _iso(now),
         "month": month,
         "region": owner.settings.api.region,
         "shard": owner.settings.shard,
-        "streams_waiting": owner.membership.waiting,
+        "streams_waiting": owner.streams_waiting,
         "collecting": owner.runner is not None or service is not None,
         "sources": [
             asdict(source)
@@ -94,7 +96,7 @@ async def status(owner: Owner) -> dict[str, Any]:
         "journal": {
             "path": str(owner.journal.path),
             "bytes_max": owner.settings.journal.bytes_max,
-            "is_full": owner.room.is_full,
+            "is_full": owner.is_journal_full,
             "set_aside": str(owner.journal_set_aside) if owner.journal_set_aside else None,
             **asdict(depth),
         },
@@ -111,7 +113,7 @@ async def status(owner: Owner) -> dict[str, Any]:
     }
 
 
-async def _watched(owner: Owner, now: int) -> Set[StreamKey]:
+async def _watched(owner: Reader, now: int) -> Set[StreamKey]:
     """The streams that are collected, or would be if a service ran."""
     if owner.service_running is not None:
         return owner.service_running.watched()
@@ -124,13 +126,13 @@ async def _watched(owner: Owner, now: int) -> Set[StreamKey]:
     }
 
 
-async def _delays(owner: Owner) -> dict[str, Any]:
+async def _delays(owner: Reader) -> dict[str, Any]:
     """How late the records of the last day arrived, seconds, by source; what is stored tells it."""
     await owner.lateness.learn()
     return {} if owner.lateness.all is None else {"syslogs": asdict(owner.lateness.all)}
 
 
-def _headline(owner: Owner, facts: ServiceFacts, streams: int, failing: int) -> tuple[str, bool]:
+def _headline(owner: Reader, facts: ServiceFacts, streams: int, failing: int) -> tuple[str, bool]:
     """In one sentence: is all well?"""
     stops = [told(stop) for stop in facts.stops]
     late = [s.source for s in facts.sources if (s.freshness_seconds or 0) > s.freshness_promise_seconds]
@@ -139,8 +141,7 @@ def _headline(owner: Owner, facts: ServiceFacts, streams: int, failing: int) -> 
         return f"{said[0].upper()}{said[1:]}. {failing} of {streams} streams fail.", False
     if owner.shipping_error is not None:
         return "The store does not take rows; they wait in the journal.", False
-    if owner.room.is_full:
-        trouble = owner.room.trouble
+    if trouble := owner.journal_trouble:
         return f"{trouble[0].upper()}{trouble[1:]}; collecting waits.", False
     if failing:
         return f"{failing} of {streams} streams fail.", False
@@ -148,6 +149,8 @@ def _headline(owner: Owner, facts: ServiceFacts, streams: int, failing: int) -> 
         return f"All streams work, but {', '.join(dict.fromkeys(late))} is behind what was promised.", False
     if owner.service_running is not None:
         return f"All is well: {streams} streams are collected.", True
+    if isinstance(owner.store, MissingStore):
+        return f"{NO_HISTORY.capitalize()}.", False
     return f"{streams} streams, none fails; no service runs.", True
 
 

@@ -9,7 +9,7 @@ from typing import Any
 from collector.api.operation import Operation
 from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
 from collector.journal.entries import KnownObject
-from collector.journal.journal import Journal
+from collector.journal.journal import JournalReads
 from collector.model import StreamKey
 from collector.pipeline.lateness import SETTLE_FIRST_SECONDS, Lateness
 from collector.pipeline.run import Stage
@@ -58,7 +58,7 @@ async def nowhere_else(source: InventorySource, key: StreamKey) -> list[KnownObj
 
 def stages(
     settings: Settings,
-    journal: Journal,
+    journal: JournalReads,
     only: Sequence[str] = (),
     elsewhere: Elsewhere = nowhere_else,
     lateness: Lateness | None = None,
@@ -86,7 +86,7 @@ def stages(
 
 async def everything(
     settings: Settings,
-    journal: Journal,
+    journal: JournalReads,
     elsewhere: Elsewhere = nowhere_else,
     lateness: Lateness | None = None,
 ) -> list[Streams]:
@@ -102,7 +102,7 @@ async def _settled(settings: Settings, targets: Targets, lateness: Lateness | No
         targets.settles, targets.settle_first = lateness.settles, lateness.first
 
 
-async def discovered(settings: Settings, journal: Journal, elsewhere: Elsewhere = nowhere_else) -> Targets:
+async def discovered(settings: Settings, journal: JournalReads, elsewhere: Elsewhere = nowhere_else) -> Targets:
     """The named targets and those that the lists have shown."""
     named = settings.targets
     targets = Targets()

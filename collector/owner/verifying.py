@@ -22,6 +22,7 @@ from collector.errors import (
 from collector.journal.coverage import less, open_gaps
 from collector.model import StreamKey, Window
 from collector.owner.at_work import TOLD_SECONDS
+from collector.owner.caller import Caller
 from collector.owner.instance import Owner
 from collector.owner.ranges import Range, asked_streams, iso, price, resolved
 from collector.pipeline.backfill import Asked, politely
@@ -35,7 +36,7 @@ FINDINGS_TOLD_MAX: Final = 1_000
 SEED_MAX: Final = 2**31
 
 
-async def verify_price(owner: Owner, asked: Mapping[str, Any]) -> dict[str, Any]:
+async def verify_price(owner: Caller, asked: Mapping[str, Any]) -> dict[str, Any]:
     """What a verification would judge, in absolute times, and what it takes at least. Nothing is asked for."""
     window = await resolved(owner, Range.of(asked))
     judged, seed, uncovered = await _judged(owner, asked, window)
@@ -55,10 +56,10 @@ async def verify_price(owner: Owner, asked: Mapping[str, Any]) -> dict[str, Any]
     }
 
 
-async def verify(owner: Owner, asked: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
+async def verify(owner: Caller, asked: Mapping[str, Any]) -> AsyncGenerator[dict[str, Any], None]:
     """Judge a range and tell each difference and how far it is; the last word is the report."""
     window = await resolved(owner, Range.of(asked))
-    async with owner.at_work():
+    async with owner.asking():
         judged, seed, uncovered = await _judged(owner, asked, window)
         waiting = await _shipped(owner, judged)
         verifier = Verifier(politely(owner.collecting(), owner.buckets), owner.store)
@@ -128,7 +129,7 @@ async def _judge(
         raise stops[0]
 
 
-async def _judged(owner: Owner, asked: Mapping[str, Any], window: Window) -> tuple[list[Asked], int | None, int]:
+async def _judged(owner: Caller, asked: Mapping[str, Any], window: Window) -> tuple[list[Asked], int | None, int]:
     """What of the range is covered and acknowledged, stream by stream; the seed of a sample; seconds not covered."""
     streams, _ = await asked_streams(owner, Range.of(asked), window)
     gaps = await owner.journal.run(open_gaps)
@@ -147,15 +148,18 @@ async def _judged(owner: Owner, asked: Mapping[str, Any], window: Window) -> tup
     return [Asked(by_key[key].streams, by_key[key].state, left) for key, left in covered], seed, missing
 
 
-async def _shipped(owner: Owner, judged: Sequence[Asked]) -> int:
+async def _shipped(owner: Caller, judged: Sequence[Asked]) -> int:
     """Wait for rows of the range that are still in the journal; returns how many stay there."""
-    until = owner.clock.monotonic() + JOURNAL_SECONDS_MAX
     ranges = [(each.state.id, each.window.start, each.window.end) for each in judged]
-    while waiting := await owner.journal.run(partial(_rows_waiting, ranges=ranges)):
-        if owner.clock.monotonic() >= until:
-            return waiting
+    waiting = await owner.journal.run(partial(_rows_waiting, ranges=ranges))
+    if not isinstance(owner, Owner):
+        # It leaves the store alone: the next process that collects ships them.
+        return waiting
+    until = owner.clock.monotonic() + JOURNAL_SECONDS_MAX
+    while waiting and owner.clock.monotonic() < until:
         await owner.clock.sleep(TOLD_SECONDS)
-    return 0
+        waiting = await owner.journal.run(partial(_rows_waiting, ranges=ranges))
+    return waiting
 
 
 def _rows_waiting(db: sqlite3.Connection, ranges: Sequence[tuple[int, int, int]]) -> int:

@@ -11,7 +11,7 @@ from typing import Literal, Protocol
 from collector.api.operation import Price
 from collector.errors import BudgetReached
 from collector.journal.coverage import BUDGET_REACHED_KEY
-from collector.journal.journal import Journal
+from collector.journal.journal import JournalReads
 from collector.journal.money import billing_month, cny, micro_cny, month_end
 from collector.journal.spending import (
     HourSpend,
@@ -110,7 +110,7 @@ class BudgetFacts:
     """Spent as a part of the cap: 0 to 1, more after a cap was passed or lowered; None without a cap."""
 
 
-async def budget_facts(journal: Journal, now: int, budget: Budget) -> BudgetFacts:
+async def budget_facts(journal: JournalReads, now: int, budget: Budget) -> BudgetFacts:
     """The money of the billing month of `now` (server time, s)."""
     spent, hours, told = await journal.run(
         lambda db: (

@@ -8,6 +8,7 @@ import signal
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import structlog
@@ -16,8 +17,10 @@ from collector.api.gateways import ApiKey
 from collector.clock import Clock, SystemClock
 from collector.errors import ApiError, CollectorError, ConfigError, StoreUnavailable
 from collector.owner.instance import Owner
+from collector.owner.lock import JournalOwned
 from collector.owner.reloading import changes
 from collector.owner.socket import listening
+from collector.owner.waiting import ends_soon, wait_for_journal
 from collector.pipeline.facts import told
 from collector.pipeline.service import Service
 from collector.redaction import register_secret
@@ -27,6 +30,7 @@ from collector.service.systemd import Notifier
 from collector.settings import Settings
 from collector.store.address import parse_address
 from collector.store.away import AwayStore
+from collector.store.base import Store
 from collector.store.opening import open_store
 from collector.telemetry import stderr
 
@@ -70,6 +74,9 @@ async def serve(
             try:
                 await process.collect(settings)
                 return
+            except JournalOwned:
+                if not process.stop.is_set():
+                    raise
             except _StoreMissed as missed:
                 # Everything is closed by now: another owner goes on with the journal.
                 settings = await process.collect_without_store(settings, missed.error)
@@ -100,7 +107,7 @@ class _Process:
         """Collect and ship until told to stop. Raises _StoreMissed before anything is collected."""
         async with AsyncExitStack() as stack:
             try:
-                owner = await stack.enter_async_context(await Owner.open(settings, key=self.key, clock=self.clock))
+                owner = await stack.enter_async_context(await self._owner(settings))
                 await stack.enter_async_context(listening(owner))
                 service = owner.service(self.only)
                 await service.start()
@@ -112,6 +119,11 @@ class _Process:
             await stack.enter_async_context(_beside(owner.lateness.follow()))
             await self._run(owner, service, self.stop)
 
+    async def _owner(self, settings: Settings, store: Store | None = None) -> Owner:
+        """Become the owner; a command that holds the journal and ends by itself is waited for."""
+        opened = partial(Owner.open, settings, key=self.key, clock=self.clock, is_service=True, store=store)
+        return await wait_for_journal(opened, self.clock, ends_soon, self.stop)
+
     async def collect_without_store(self, settings: Settings, error: StoreUnavailable) -> Settings:
         """Collect into the journal until the server answers or all ends; returns the configuration then in use.
 
@@ -119,7 +131,7 @@ class _Process:
         """
         store = AwayStore(str(parse_address(settings.store.url)), error)
         async with (
-            await Owner.open(settings, key=self.key, clock=self.clock, store=store, migrated=False) as owner,
+            await self._owner(settings, store) as owner,
             listening(owner),
         ):
             service = await owner.service_without_store(error, self.only)

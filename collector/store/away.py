@@ -31,6 +31,10 @@ class AwayStore:
         """Raises QueryError."""
         raise QueryError(str(self._error), hint=self._error.hint)
 
+    async def try_writing(self) -> NoReturn:
+        """Raises StoreUnavailable."""
+        raise self._unavailable()
+
     async def close(self) -> None:
         """There is nothing to let go of."""
 

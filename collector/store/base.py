@@ -14,6 +14,9 @@ from typing import Any, Protocol, Self
 DATABASE = "pai"
 """The database that holds every table and view of the project."""
 
+WRITES_NOTHING = f"INSERT INTO {DATABASE}.migrations SELECT * FROM {DATABASE}.migrations WHERE 0"
+"""Needs every right that writing needs, and writes nothing."""
+
 _MIB = 1 << 20
 
 
@@ -107,6 +110,9 @@ class Store(Protocol):
         itself asks for, else TabSeparated. `columns` asks for names and types too. `parameters` are
         values of `{name:Type}`, escaped as in TabSeparated. Raises QueryError.
         """
+
+    async def try_writing(self) -> None:
+        """Raise what writing would raise, as far as that can be found out without writing."""
 
     async def close(self) -> None:
         """Wait for what runs, then let go of the store. May be called twice."""

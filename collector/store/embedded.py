@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor, wait
 from importlib.util import find_spec
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Generic, Protocol, TypeVar
+from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 
 import msgspec
 
 from collector.errors import CollectorError, StoreRefused, StoreUnavailable, UsageError
-from collector.store.base import DATABASE, QueryAnswer, QueryLimits
+from collector.store.base import DATABASE, WRITES_NOTHING, QueryAnswer, QueryLimits
 from collector.store.embedded_reader import Question, Reader
 from collector.store.engine import CONFIG_FILE, connect, connection_string
 from collector.store.engine_config import EngineLimits
@@ -49,61 +49,37 @@ _WRAPPED = re.compile(r"LowCardinality\((\w+)\)|SimpleAggregateFunction\(\w+, (.
 _ROWS = msgspec.json.Decoder(list[Any])
 
 
-class EmbeddedStore:
-    """A `Store` in a directory of this machine. Make it with `open`."""
+class EmbeddedEngine:
+    """An engine that reads the tables in a directory of this machine; what is opened of it says which directory."""
 
-    def __init__(self, path: Path, limits: EngineLimits) -> None:
+    def __init__(self, path: Path, folder: Path, limits: EngineLimits) -> None:
+        """`path` is the store's, `folder` the one that the engine works in."""
         self.path = path.resolve()
+        self._folder = folder
         self._limits = limits
-        self._connection_string = connection_string(self.path)
-        self._spool = self.path / SPOOL_FOLDER
+        self._connection_string = connection_string(folder)
         self._anchor: Any = None
         self._closed = False
-        self._types: dict[str, dict[str, str]] = {}
-        # The writer's handle is chDB's own: clickhouse-connect does not pass on how many rows a statement read.
-        self._writer = _Lane("store-write", lambda: connect(self._connection_string))
-        self._fetcher = _Lane("store-fetch", self._client)
-        self._insert_settings = f"{_INSERT_SETTINGS}, max_memory_usage = {limits.query_bytes_max}"
+        self._fetcher = Lane("store-fetch", self._client)
         self._reader = Reader(self._connection_string, memory_bytes_max=limits.query_bytes_max)
 
-    @classmethod
-    async def open(cls, path: Path, limits: EngineLimits | None = None) -> EmbeddedStore:
-        """Open the store in the directory `path`, making it when there is none.
-
-        Raises OwnedElsewhere when a process has it open, UsageError when chDB is not installed or the
-        directory cannot be used, StoreUnavailable when the engine does not start.
-        """
-        store = cls(path, limits or EngineLimits())
+    async def _open(self) -> Self:
+        """Start the engine in a thread."""
         # Also keeps chDB's import off the main thread, whose SIGPIPE it would block.
         with ThreadPoolExecutor(max_workers=1, thread_name_prefix="store-start", initializer=stand_back) as starter:
-            starting = starter.submit(store._start)
+            starting = starter.submit(self._start)
             try:
                 await asyncio.wrap_future(starting)
             except asyncio.CancelledError:
-                # The start cannot be interrupted, and an engine that nobody stops would outlive its opener.
-                await asyncio.to_thread(store._abandon, starting)
+                # The start cannot be interrupted, and an engine that is not stopped would outlive its opener.
+                await asyncio.to_thread(self._abandon, starting)
                 raise
-        return store
+        return self
 
     @property
     def location(self) -> str:
         """See `Store.location`."""
         return str(self.path)
-
-    async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
-        """See `Store.insert`."""
-        if not token:
-            raise ValueError(f"insert into {table}: an insert needs a token")
-        rows = count_rows(table, body)
-        await self._run(
-            self._writer,
-            f"insert into {table}",
-            lambda handle: self._insert(handle, table, columns, body, rows, token),
-        )
-
-    async def execute(self, statement: str) -> None:
-        """See `Store.execute`."""
-        await self._run(self._writer, first_words(statement), lambda handle: self._execute(handle, statement))
 
     async def fetch(self, sql: str, parameters: Mapping[str, object] | None = None) -> list[list[Any]]:
         """See `Store.fetch`."""
@@ -141,7 +117,7 @@ class EmbeddedStore:
         await self._reader.close()
         await asyncio.to_thread(self._stop)
 
-    async def _run(self, lane: _Lane[H], what: str, work: Callable[[H], T]) -> T:
+    async def _run(self, lane: Lane[H], what: str, work: Callable[[H], T]) -> T:
         self._check_open()
         try:
             return await lane.run(work)
@@ -154,6 +130,101 @@ class EmbeddedStore:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailable("the store is closed")
+
+    def _prepare(self) -> None:
+        """Make the folder ready for the engine. Raises OSError and OwnedElsewhere."""
+
+    def _begin(self) -> None:
+        """Run the first statements. Raises what the engine raises."""
+
+    def _start(self) -> None:
+        if any(letter in str(self._folder) for letter in "?*{}\\"):
+            # The engine reads these as patterns of file names, and a pattern that finds nothing is no error.
+            raise UsageError(f"the store's path cannot hold any of ? * {{ }} \\: {self._folder}")
+        if find_spec("chdb") is None:
+            raise UsageError("the embedded store needs chDB", hint="pip install 'pai-collector[embedded]'")
+        try:
+            self._prepare()
+            (self._folder / CONFIG_FILE).write_text(self._limits.xml())
+        except OSError as error:
+            raise UsageError(f"the store's directory {self.path} cannot be used: {error.strerror or error}") from None
+        try:
+            # Handles come and go with errors; this one runs nothing and keeps the engine and its lock.
+            self._anchor = connect(self._connection_string)
+            self._begin()
+        except Exception as error:
+            if self._anchor is None:
+                check_free(self.path)
+            self._stop()
+            if isinstance(error, CollectorError):
+                raise
+            raise write_failure(f"opening the store {self.path}", error) from None
+
+    def _stop(self) -> None:
+        self._fetcher.close()
+        if self._anchor is not None:
+            self._anchor.close()
+            self._anchor = None
+
+    def _abandon(self, starting: Future[None]) -> None:
+        wait([starting])
+        if not starting.cancelled() and starting.exception() is None:
+            self._stop()
+
+    def _client(self) -> Client:
+        from clickhouse_connect import get_client
+
+        client = get_client(
+            interface="chdb",
+            path=str(self._folder),
+            database=DATABASE,
+            chdb_options={"config-file": str(self._folder / CONFIG_FILE)},
+        )
+        client.command(
+            f"SET {_FETCH_SETTINGS}, max_result_bytes = {self._limits.fetch_bytes_max},"
+            f" max_memory_usage = {self._limits.query_bytes_max}"
+        )
+        return client
+
+
+class EmbeddedStore(EmbeddedEngine):
+    """A `Store` in a directory of this machine. Make it with `open`."""
+
+    def __init__(self, path: Path, limits: EngineLimits) -> None:
+        super().__init__(path, path.resolve(), limits)
+        self._spool = self.path / SPOOL_FOLDER
+        self._types: dict[str, dict[str, str]] = {}
+        self._insert_settings = f"{_INSERT_SETTINGS}, max_memory_usage = {limits.query_bytes_max}"
+        # The writer's handle is chDB's own: clickhouse-connect does not pass on how many rows a statement read.
+        self._writer = Lane("store-write", lambda: connect(self._connection_string))
+
+    @classmethod
+    async def open(cls, path: Path, limits: EngineLimits | None = None) -> Self:
+        """Open the store in the directory `path`, making it if it is missing.
+
+        Raises OwnedElsewhere when a process has it open, UsageError when chDB is not installed or the
+        directory cannot be used, StoreUnavailable when the engine does not start.
+        """
+        return await cls(path, limits or EngineLimits())._open()
+
+    async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
+        """See `Store.insert`."""
+        if not token:
+            raise ValueError(f"insert into {table}: an insert needs a token")
+        rows = count_rows(table, body)
+        await self._run(
+            self._writer,
+            f"insert into {table}",
+            lambda handle: self._insert(handle, table, columns, body, rows, token),
+        )
+
+    async def execute(self, statement: str) -> None:
+        """See `Store.execute`."""
+        await self._run(self._writer, first_words(statement), lambda handle: self._execute(handle, statement))
+
+    async def try_writing(self) -> None:
+        """See `Store.try_writing`."""
+        await self.execute(WRITES_NOTHING)
 
     def _insert(self, handle: Any, table: str, columns: Sequence[str], body: bytes, rows: int, token: str) -> None:
         spooled = self._spool / "insert.jsonl"
@@ -198,60 +269,20 @@ class EmbeddedStore:
         self._types.clear()
         handle.query(statement, "TabSeparated")
 
-    def _start(self) -> None:
-        if any(letter in str(self.path) for letter in "?*{}\\"):
-            # The engine reads these as patterns of file names, and a pattern that finds nothing is no error.
-            raise UsageError(f"the store's path cannot hold any of ? * {{ }} \\: {self.path}")
-        if find_spec("chdb") is None:
-            raise UsageError("the embedded store needs chDB", hint="pip install 'pai-collector[embedded]'")
-        try:
-            self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
-            check_free(self.path)
-            _provide_temporary(self.path / TEMPORARY_FOLDER)
-            self._spool.mkdir(mode=0o700, exist_ok=True)
-            for left_over in self._spool.iterdir():
-                left_over.unlink()
-            (self.path / CONFIG_FILE).write_text(self._limits.xml())
-        except OSError as error:
-            raise UsageError(f"the store's directory {self.path} cannot be used: {error.strerror or error}") from None
-        try:
-            # Handles come and go with errors; this one runs nothing and keeps the engine and its lock.
-            self._anchor = connect(self._connection_string)
-            self._anchor.query(f"CREATE DATABASE IF NOT EXISTS {quoted_name(DATABASE)} ENGINE = Atomic")
-        except Exception as error:
-            if self._anchor is None:
-                check_free(self.path)
-            self._stop()
-            if isinstance(error, CollectorError):
-                raise
-            raise write_failure(f"opening the store {self.path}", error) from None
+    def _prepare(self) -> None:
+        self.path.mkdir(mode=0o700, parents=True, exist_ok=True)
+        check_free(self.path)
+        _provide_temporary(self.path / TEMPORARY_FOLDER)
+        self._spool.mkdir(mode=0o700, exist_ok=True)
+        for left_over in self._spool.iterdir():
+            left_over.unlink()
+
+    def _begin(self) -> None:
+        self._anchor.query(f"CREATE DATABASE IF NOT EXISTS {quoted_name(DATABASE)} ENGINE = Atomic")
 
     def _stop(self) -> None:
         self._writer.close()
-        self._fetcher.close()
-        if self._anchor is not None:
-            self._anchor.close()
-            self._anchor = None
-
-    def _abandon(self, starting: Future[None]) -> None:
-        wait([starting])
-        if not starting.cancelled() and starting.exception() is None:
-            self._stop()
-
-    def _client(self) -> Client:
-        from clickhouse_connect import get_client
-
-        client = get_client(
-            interface="chdb",
-            path=str(self.path),
-            database=DATABASE,
-            chdb_options={"config-file": str(self.path / CONFIG_FILE)},
-        )
-        client.command(
-            f"SET {_FETCH_SETTINGS}, max_result_bytes = {self._limits.fetch_bytes_max},"
-            f" max_memory_usage = {self._limits.query_bytes_max}"
-        )
-        return client
+        super()._stop()
 
 
 def _provide_temporary(folder: Path) -> None:
@@ -272,7 +303,7 @@ class Handle(Protocol):
     def close(self) -> None: ...
 
 
-class _Lane(Generic[H]):
+class Lane(Generic[H]):
     """One engine handle and the one thread that uses it.
 
     After any error the handle is thrown away: what a failed query had put out so far stays in its

@@ -9,6 +9,7 @@ from xml.sax.saxutils import escape
 from collector.memory import MemoryBounds
 
 _MIB = 1 << 20
+_NO_MERGES = {"max_bytes_to_merge_at_max_space_in_pool": 1, "max_number_of_merges_with_ttl_in_pool": 0}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -24,6 +25,8 @@ class EngineLimits:
     cache_bytes_max: int = 64 * _MIB
     """Of each cache that reads of MergeTree tables fill."""
     merge_threads: int = 2
+    is_merging: bool = True
+    """Whether parts are merged and expired rows dropped; not where tables are only read."""
 
     @classmethod
     def of(cls, bounds: MemoryBounds) -> Self:
@@ -68,6 +71,7 @@ class EngineLimits:
             "number_of_free_entries_in_pool_to_lower_max_size_of_merge": 1,
             "number_of_free_entries_in_pool_to_execute_mutation": 1,
             "number_of_free_entries_in_pool_to_execute_optimize_entire_partition": 1,
+            **({} if self.is_merging else _NO_MERGES),
         }
 
     def xml(self) -> str:

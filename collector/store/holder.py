@@ -30,20 +30,20 @@ def holder_pid(path: Path) -> int | None:
         os.close(descriptor)
 
 
-def command_line(pid: int) -> str:
-    """The command line of a process, '' where the system does not tell."""
+def command_words(pid: int) -> list[str]:
+    """Return the words of a process's command line, none if the system does not list them."""
     try:
         raw = Path(f"/proc/{pid}/cmdline").read_bytes()
     except OSError:
-        return ""
-    return " ".join(part.decode(errors="replace") for part in raw.split(b"\0") if part)
+        return []
+    return [part.decode(errors="replace") for part in raw.split(b"\0") if part]
 
 
 def owned_elsewhere(path: Path, pid: int) -> OwnedElsewhere:
     """The refusal, with the holder's name."""
     if pid == os.getpid():
         return OwnedElsewhere(f"the store {path} is already open in this process", hint="close it first")
-    command = command_line(pid) if pid else ""
+    command = " ".join(command_words(pid)) if pid else ""
     who = f"process {pid}" if pid else "another process"
     named = f" ({command})" if command else ""
     return OwnedElsewhere(

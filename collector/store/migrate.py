@@ -16,6 +16,7 @@ from importlib.resources.abc import Traversable
 from collector.errors import UsageError
 from collector.store.assets import sql_files, sql_folder
 from collector.store.base import DATABASE, Store
+from collector.store.missing import BEGIN, NO_HISTORY
 from collector.store.statements import split_statements
 
 TABLE = "migrations"
@@ -119,6 +120,19 @@ def is_new(applied: Sequence[Migration]) -> bool:
     return any(migration.version == 1 for migration in applied)
 
 
+async def describe_difference(store: Store) -> str:
+    """Return in one line how the store's tables differ from this program's; '' if they do not. Changes nothing."""
+    applied = await _applied(store)
+    ours, theirs = (max((one.version for one in several), default=0) for several in (load_migrations(), applied))
+    if not theirs:
+        return f"{NO_HISTORY}: {BEGIN}"
+    if theirs == ours:
+        return ""
+    if theirs < ours:
+        return f"the tables are those of version {theirs}, this program's are {ours}: pai-collector migrate"
+    return f"the tables are those of version {theirs}, newer than this program's {ours}: upgrade pai-collector"
+
+
 async def plan(store: Store, migrations: Sequence[Migration] | None = None) -> tuple[Migration, ...]:
     """What `migrate` would apply. Changes nothing. Raises as `migrate` does."""
     migrations = load_migrations() if migrations is None else migrations
@@ -155,11 +169,10 @@ async def _enter(store: Store, migrations: Sequence[Migration]) -> None:
 
 
 async def _applied(store: Store) -> list[Applied]:
-    there = await store.fetch(
-        "SELECT count() FROM system.tables WHERE database = {database:String} AND name = {name:String}",
+    if not await store.fetch(
+        "SELECT name FROM system.tables WHERE database = {database:String} AND name = {name:String}",
         {"database": DATABASE, "name": TABLE},
-    )
-    if not there[0][0]:
+    ):
         return []
     rows = await store.fetch(f"SELECT version, name, checksum FROM {DATABASE}.{TABLE} ORDER BY version")
     return [Applied(*row) for row in rows]

@@ -3,12 +3,19 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
 
 from collector.memory import MemoryBounds, bounds_of, memory_limit
 from collector.redaction import register_secret
 from collector.settings import Settings, store_secrets
-from collector.store.base import Store
+from collector.store.base import DATABASE, Store
+from collector.store.missing import MissingStore
+
+if TYPE_CHECKING:
+    from collector.store.server import ServerStore
 
 
 def is_exclusive(settings: Settings) -> bool:
@@ -19,22 +26,82 @@ def is_exclusive(settings: Settings) -> bool:
 async def open_store(
     settings: Settings, bounds: MemoryBounds | None = None, *, environ: Mapping[str, str] = os.environ
 ) -> Store:
-    """Open the store that the configuration names; without `bounds` by the memory of this process.
+    """Open the store that the configuration names for writing, and create it if it is missing.
+
+    Without `bounds` they follow from the memory of this process.
 
     Raises OwnedElsewhere where another process has the embedded store, ConfigError for secrets that cannot be used,
     UsageError and StoreUnavailable as the store does.
     """
-    store = settings.store
     bounds = bounds or bounds_of(memory_limit())
-    if not store.url:
+    if not settings.store.url:
         # An engine of hundreds of megabytes, which a server store does not need installed.
         from collector.store.embedded import EmbeddedStore
         from collector.store.engine_config import EngineLimits
 
-        return await EmbeddedStore.open(store.path, EngineLimits.of(bounds))
+        return await EmbeddedStore.open(settings.store.path, EngineLimits.of(bounds))
+    server = await _open_server(settings, bounds, environ)
+    try:
+        await server.make_database()
+    except BaseException:
+        await server.close()
+        raise
+    return server
+
+
+async def open_for_reading(
+    settings: Settings, bounds: MemoryBounds | None = None, *, environ: Mapping[str, str] = os.environ
+) -> Store:
+    """Open the store that the configuration names for reading; a MissingStore if it does not exist.
+
+    Nothing is created or changed. Raises as `open_store` does.
+    """
+    path = settings.store.path
+    bounds = bounds or bounds_of(memory_limit())
+    if not settings.store.url:
+        if not is_store(path):
+            return MissingStore(str(path.resolve()), path.resolve())
+        from collector.store.embedded_snapshot import EmbeddedSnapshot
+        from collector.store.engine_config import EngineLimits
+
+        return await EmbeddedSnapshot.open(path, EngineLimits.of(bounds))
+    server = await _open_server(settings, bounds, environ)
+    if await server.has_database():
+        return server
+    await server.close()
+    return MissingStore(server.location)
+
+
+@asynccontextmanager
+async def writing_store(settings: Settings) -> AsyncIterator[Store]:
+    """Open the store as `open_store` does, and close it at the end."""
+    store = await open_store(settings)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+@asynccontextmanager
+async def reading_store(settings: Settings, bounds: MemoryBounds | None = None) -> AsyncIterator[Store]:
+    """Open the store as `open_for_reading` does, and close it at the end."""
+    store = await open_for_reading(settings, bounds)
+    try:
+        yield store
+    finally:
+        await store.close()
+
+
+def is_store(path: Path) -> bool:
+    """Whether an embedded store was ever opened in the directory `path`."""
+    return (path / "metadata" / f"{DATABASE}.sql").exists()
+
+
+async def _open_server(settings: Settings, bounds: MemoryBounds, environ: Mapping[str, str]) -> ServerStore:
     from collector.store.address import Credentials, parse_address
     from collector.store.server import ServerStore
 
+    store = settings.store
     password, token = (secret.get_secret_value() for secret in store_secrets(environ))
     for secret in (password, token):
         if secret:

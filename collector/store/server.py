@@ -17,7 +17,7 @@ from collector.errors import StoreUnavailable, UsageError
 from collector.journal.packing import packed
 from collector.proxies import exempt_host, proxy_for
 from collector.store.address import Credentials, ServerAddress, url_host
-from collector.store.base import DATABASE, QueryAnswer, QueryLimits
+from collector.store.base import DATABASE, WRITES_NOTHING, QueryAnswer, QueryLimits
 from collector.store.cluster import clustered, on_cluster
 from collector.store.inserts import INSERT_SETTINGS, count_rows, first_words
 from collector.store.server_failures import server_failure
@@ -91,7 +91,7 @@ class ServerStore:
         ca_file: str = "",
         fetch_bytes_max: int = FETCH_BYTES_MAX,
     ) -> ServerStore:
-        """Connect, and make the database where there is none.
+        """Connect. The database must exist for everything but `make_database` and `has_database`.
 
         An answer that brings nothing for `timeout_seconds` is given up. Raises StoreUnavailable where the server
         cannot be reached or refuses the user, UsageError where it is too old.
@@ -131,12 +131,10 @@ class ServerStore:
             raise server_failure(f"opening the store {address}{through}", error, address) from None
         try:
             check_version(str(client.server_version), address)
-            store = cls(address, client, cluster, fetch_bytes_max)
-            await store._make_database()
         except BaseException:
             await client.close()
             raise
-        return store
+        return cls(address, client, cluster, fetch_bytes_max)
 
     @property
     def location(self) -> str:
@@ -196,6 +194,10 @@ class ServerStore:
             sql, format=format, columns=columns, parameters=parameters or {}, limits=limits or QueryLimits()
         )
 
+    async def try_writing(self) -> None:
+        """See `Store.try_writing`."""
+        await self.execute(WRITES_NOTHING)
+
     async def close(self) -> None:
         """See `Store.close`."""
         if self._closed:
@@ -204,12 +206,19 @@ class ServerStore:
         await self._reader.close()
         await self._client.close()
 
-    async def _make_database(self) -> None:
-        # Asked first: a user that may not make databases can be given one that is there.
+    async def has_database(self) -> bool:
+        """Whether the database exists; then it is used. Raises as `fetch` does."""
         there = await self.fetch("SELECT count() FROM system.databases WHERE name = {name:String}", {"name": DATABASE})
-        if not there[0][0]:
+        if there[0][0]:
+            self._client.database = DATABASE
+        return bool(there[0][0])
+
+    async def make_database(self) -> None:
+        """Create the database if it is missing. Raises as `execute` does."""
+        # Checked first: a user that may not create databases can be given one.
+        if not await self.has_database():
             await self._command(f"CREATE DATABASE IF NOT EXISTS {DATABASE}{on_cluster(self._cluster)}")
-        self._client.database = DATABASE
+            self._client.database = DATABASE
 
     async def _command(self, statement: str) -> None:
         self._check_open()

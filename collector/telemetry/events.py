@@ -33,6 +33,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "gave_up": "why the call is not tried again, if so",
     "grace_seconds": "time to end in, s",
     "hint": "what to do",
+    "holder": "process id and command of what holds the journal",
     "http_status": "status of the answer, 0 where none came",
     "interval_possible_seconds": "the shortest interval that the quota allows, s",
     "interval_seconds": "the configured interval, s",
@@ -68,6 +69,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "scope_id": "node, resource group or other target",
     "scopes": "the scopes that were refused in a row",
     "seconds": "by how much, or how long, s",
+    "seconds_max": "how long it is waited for at most, s",
     "segment": "id of the segment",
     "sent": "spans that were sent",
     "server_date": "the service's time, s since the epoch",
@@ -151,7 +153,6 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
                    ("what", "operation", "error", "next_try_seconds")),
     "stop_ended": ("What was stopped works again.", ("what", "operation", "seconds")),
     "calls_unsettled": ("The process before died with calls on their way; they are entered as unknown.", ("calls",)),
-    "calls_left_in_journal": ("A command's calls could not be stored; the next process stores them.", ("error",)),
     "sends_forgotten": ("When calls were last sent could not be noted; the next start waits a second.", ("error",)),
     # Credentials
     "key_refused_once": ("A call was refused for its credentials; it is repeated once before the account is stopped.",
@@ -182,6 +183,9 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "journal_room_returned": ("Collecting goes on.", ("journal_bytes",)),
     "journal_replayed": (
         "What another journal held was compared with the store.", ("path", "rows", "rows_added", "calls")
+    ),
+    "journal_waited_for": (
+        "A command that ends soon holds the journal; the start waits for it.", ("holder", "seconds_max"),
     ),
     "journal_set_aside": ("The journal was damaged; it was moved, and a new one begun.", ("path", "reason")),
     "table_altered": ("A table was brought to what the configuration has changed.", ("statement",)),

@@ -17,6 +17,7 @@ from typing import Any
 import pytest
 
 from collector.journal.inspect import contents
+from collector.owner.lock import OwnerLock, ReaderLock
 from collector.settings import load
 from collector.simulator.process import SimulatorProcess, simulator_process
 from collector.simulator.server import SIMULATOR_KEY
@@ -263,6 +264,24 @@ async def test_systemd_is_told_what_happens(tmp_path: Path) -> None:
                 await hear("STOPPING=1")
                 assert await service.ended() == 0
     assert told["STOPPING=1"] == 1
+
+
+@pytest.mark.slow("services as processes")
+async def test_a_service_waits_for_a_command_that_holds_the_journal(tmp_path: Path) -> None:
+    """One that reads, or one that calls, is logged with its name; the service starts when it has ended."""
+    async with simulated() as api:
+        path = configured(tmp_path / "held", api, nodes=1)
+        journal = tmp_path / "held" / "data" / "journal.db"
+        OwnerLock(journal).acquire().release()
+        for lock in (ReaderLock(journal), OwnerLock(journal)):
+            held = lock.acquire()
+            async with serving(path) as service:
+                waited = await service.event("journal_waited_for")
+                assert str(os.getpid()) in str(waited["holder"])
+                held.release()
+                await service.event("service_started")
+                service.process.send_signal(signal.SIGTERM)
+                assert await service.ended() == 0
 
 
 @pytest.mark.slow("services as processes")

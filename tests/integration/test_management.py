@@ -212,6 +212,7 @@ async def test_the_simulated_service_is_managed_through_either_gateway(
         assert (off["changed"], off["reached"], off["project_name"]) == (True, True, "")
         assert "***" in (await manage("xtrace", "token", "--json"))["Token"]
         counted = {operation: stats.calls for operation, stats in api.stats.items() if stats.calls}
+        await ship(load(path, {}))
         tables = [
             await manage("query", sql, "--format", "json")
             for sql in (
@@ -240,6 +241,7 @@ async def test_a_call_prints_the_answer_as_it_was_sent_and_is_in_the_meter(confi
     assert (refused.status, refused.stdout) == (3, b"")
     assert len(refused.said("error")) == len(refused.said("hint")) == 1
     sql = "SELECT operation, toUInt32(sum(calls)) AS calls FROM api_calls GROUP BY 1 ORDER BY 1"
+    await ship(load(config, {}))
     metered = await run(config, "query", sql, "--format", "json", key=None)
     assert {row["operation"]: row["calls"] for row in metered.json} == dict(service.calls)
 
@@ -481,9 +483,16 @@ async def test_no_secret_is_in_any_log_or_file(config: Path, service: Service) -
         assert TOKEN not in done.stderr
         assert KEY not in done.stderr + done.stdout.decode()
         assert (TOKEN.encode() in done.stdout) == ("--reveal" in words)
+    await ship(load(config, {}))
     files = [file for file in config.parent.rglob("*") if file.is_file()]
     assert len(files) > 5
     assert [file for file in files if TOKEN.encode() in (held := file.read_bytes()) or KEY.encode() in held] == []
+
+
+async def ship(settings: Settings) -> None:
+    """Bring to the store what waits in the journal, as the next process that collects does."""
+    async with await Owner.open(settings) as owner:
+        await owner.shipper().drain()
 
 
 # Through another owner
@@ -615,6 +624,7 @@ async def test_what_another_command_asked_for_is_finished_and_metered_when_the_o
         await asyncio.wait_for(service.begun.wait(), WAIT_SECONDS_MAX)
     done = await ended(process)
     assert (done.status, done.json["DiagnosticState"]) == (0, "Fault")
+    await ship(settings)
     metered = await run(config, "query", "SELECT sum(calls) AS n FROM api_calls", "--format", "json", key=None)
     assert [int(row["n"]) for row in metered.json] == [1]
 

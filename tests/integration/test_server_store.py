@@ -17,10 +17,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
-from collector.errors import StoreUnavailable, UsageError
+from collector.errors import QueryError, StoreUnavailable, UsageError
 from collector.model import BLOCK_ROWS_MAX
+from collector.owner.access import Querying, querying
 from collector.owner.check import check_store
-from collector.owner.instance import Owner
+from collector.owner.instance import Owner, bring_up_to_date
+from collector.owner.lock import OwnerLock
 from collector.simulator.world import World
 from collector.store.address import Credentials, ServerAddress
 from collector.store.server import ServerStore, check_version
@@ -29,6 +31,7 @@ from tests.support import (
     NOW,
     SETTLE,
     calls,
+    configuration,
     differences,
     fetch,
     run_once,
@@ -132,6 +135,33 @@ async def test_an_owner_that_finds_no_server_says_so_and_lets_go(tmp_path: Path)
     for _ in range(2):
         with pytest.raises(StoreUnavailable, match="opening the store http://writer@127"):
             await Owner.open(configuration)
+
+
+async def test_a_query_of_a_server_needs_no_journal_and_no_lock(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It goes to the server directly, while another process has the journal too, and writes nothing."""
+    monkeypatch.setenv("PAI_COLLECTOR_STORE_PASSWORD", PASSWORD)
+    async with sql_server(tmp_path / "store") as server:
+        wanted = configuration(tmp_path / "here", "", store={"url": url(server.port)})
+        lock = OwnerLock(wanted.journal.path).acquire()
+        before = sorted((tmp_path / "here").rglob("*"))
+        async with querying(wanted) as history:
+            with pytest.raises(QueryError, match="syslogs"):
+                await _result(history, "SELECT count() AS n FROM syslogs")
+            assert history.notes == ["no history here yet: pai-collector run"]
+        store = await open_server(server)
+        await bring_up_to_date(store, wanted)
+        await store.close()
+        async with querying(wanted) as history:
+            assert await _result(history, "SELECT count() AS n FROM syslogs") == b'{"n":0}\n'
+            assert history.notes == []
+        assert sorted((tmp_path / "here").rglob("*")) == before
+        lock.release()
+
+
+async def _result(history: Querying, sql: str) -> bytes:
+    return b"".join([piece async for piece in history.query(sql, "JSONEachRow")])
 
 
 async def test_a_wrong_password_names_the_variable(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from collector.api.transport import Exchange, Failure
 from collector.errors import JournalUnavailable, StoreRefused, StoreUnavailable
 from collector.journal.entries import StreamState
 from collector.model import StreamKey
-from collector.owner.instance import Owner
+from collector.owner.instance import Owner, bring_up_to_date
 from collector.pipeline.service import Service
 from collector.settings import Settings
 from collector.simulator.faults import FaultKind
@@ -241,9 +241,11 @@ class Machine:
     async def _live(self, settings: Settings) -> None:
         while True:
             try:
+                if isinstance(self.shop.store, EmbeddedStore):
+                    await bring_up_to_date(self.shop, settings)
                 self.owner = await Owner.open(
                     settings, key=self._key, clock=self.clock, random=self.random, transport=self.wire,
-                    store=self.shop, threaded=False, migrated=isinstance(self.shop.store, EmbeddedStore),
+                    store=self.shop, threaded=False,
                 )  # fmt: skip
             except (StoreUnavailable, JournalUnavailable):
                 await asyncio.sleep(START_AGAIN_SECONDS)

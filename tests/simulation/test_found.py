@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from random import Random
 
 import pytest
 
 from collector.errors import StoreUnavailable
 from collector.owner.instance import Owner
 from tests.simulation.history import History, Incident, Kind, draw
-from tests.simulation.machine import Shop
 from tests.simulation.shrink import played
-from tests.simulation.twin import Twin
 from tests.support import NOW, configuration
-from tests.support.virtual_clock import VirtualClock, VirtualLoop, run
 
 
 def history(*incidents: tuple[Kind, float, float]) -> History:
@@ -64,17 +60,8 @@ def test_a_clock_that_is_behind_is_found_out_though_nothing_is_due() -> None:
     assert not played(one).broken
 
 
-def test_a_start_without_its_store_says_so(tmp_path: Path) -> None:
+async def test_a_start_without_its_store_says_so(tmp_path: Path) -> None:
     """Whatever keeps an owner from opening is what its caller is told."""
-    loop = VirtualLoop()
-
-    async def start() -> None:
-        shop = Shop(Twin())
-        shop.is_away = True
-        await Owner.open(
-            configuration(tmp_path, "http://127.0.0.1:1"), clock=VirtualClock(loop, NOW), random=Random(1),
-            store=shop, threaded=False,
-        )  # fmt: skip
-
+    wanted = configuration(tmp_path, "http://127.0.0.1:1", store={"url": "http://127.0.0.1:1/pai"})
     with pytest.raises(StoreUnavailable):
-        run(start(), loop)
+        await Owner.open(wanted, threaded=False)

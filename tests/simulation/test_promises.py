@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
-from collector.owner.instance import Owner
+from collector.owner.instance import Owner, bring_up_to_date
 from collector.owner.status import status
 from collector.service.http import unready
 from collector.settings import Settings
@@ -84,6 +84,7 @@ def test_a_run_against_a_service_that_is_away_ends_soon(tmp_path: Path) -> None:
         api = Simulator(world, now=lambda: NOW + loop.now, clock=clock)
         wire = Wire(api, 30.0)
         wire.is_cut = True
+        await bring_up_to_date(store, settings)
         async with await Owner.open(
             settings, key=SIMULATOR_KEY, clock=clock, transport=wire, store=store, threaded=False
         ) as owner:

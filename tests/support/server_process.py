@@ -27,7 +27,9 @@ async def open_server(server: SqlServer, **options: Any) -> ServerStore:
 
 async def open_at(port: int, **options: Any) -> ServerStore:
     """Open what answers at `port` of this machine."""
-    return await ServerStore.open(address(port), Credentials(PASSWORD), **options)
+    store = await ServerStore.open(address(port), Credentials(PASSWORD), **options)
+    await store.make_database()
+    return store
 
 
 def address(port: int) -> ServerAddress:

@@ -6,7 +6,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collector.cli.calling import calling
+from collector.cli.calling import backfilling
 from collector.cli.exits import ExitStatus
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_table
@@ -46,7 +46,7 @@ def register(app: typer.Typer) -> None:
         if not consented("Ask for it?", yes=yes, reporter=reporter):
             return ExitStatus.FAILED
         fixed = asked | {"start": price["start"], "end": price["end"]}
-        report = run_to_end(followed(calling(settings), "backfill", fixed, "read"))[-1]["report"]
+        report = run_to_end(followed(backfilling(settings), "backfill", fixed, "read"))[-1]["report"]
         if as_json:
             print_json({"price": price, "report": report})
         else:

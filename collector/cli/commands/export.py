@@ -11,10 +11,12 @@ from collector.cli.options import options_of
 from collector.cli.output import print_line, print_table, progress
 from collector.cli.report import Reporter
 from collector.cli.running import run_to_end
-from collector.owner.instance import Owner
+from collector.journal.inspect import rows_waiting
+from collector.owner.reader import stored
 from collector.settings import Settings
 from collector.store.exporting import export_history, prepare, stored_tables
 from collector.store.history import Manifest
+from collector.store.missing import MissingStore, no_history
 
 
 def register(app: typer.Typer) -> None:
@@ -38,19 +40,16 @@ def register(app: typer.Typer) -> None:
 
 
 async def _export(settings: Settings, folder: Path, reporter: Reporter) -> Manifest:
-    prepare(folder)
-    async with await Owner.open(settings) as owner:
-        # What waits in the journal belongs to the history as well.
-        await owner.shipper().drain()
-        depth = await owner.journal.depth()
-        if depth.rows:
+    async with stored(settings) as store:
+        if isinstance(store, MissingStore):
+            raise no_history()
+        if rows := rows_waiting(settings.journal.path):
             reporter.line(
-                f"{depth.rows:,} rows of windows that are not complete stay in the journal; the collector goes on with "
-                "them at the store that it has then", word="note",
+                f"{rows:,} rows that wait in the journal are not exported; the collector ships them to the store that "
+                "it has then", word="note",
             )  # fmt: skip
-        tables = await stored_tables(owner.store)
+        prepare(folder)
+        tables = await stored_tables(store)
         with progress() as bars:
             tasks = {table.name: bars.add_task(table.name, total=max(table.rows, 1)) for table in tables if table.rows}
-            return await export_history(
-                owner.store, tables, folder, lambda table, rows: bars.advance(tasks[table], rows)
-            )
+            return await export_history(store, tables, folder, lambda table, rows: bars.advance(tasks[table], rows))

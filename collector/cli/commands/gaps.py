@@ -46,23 +46,27 @@ def register(app: typer.Typer) -> None:
             "end": None if end is None else moment_of("--to", end),
             "scopes": scope or [],
         }
-        told = run_to_end(_ask(options_of(context).settings(), asked))
+        options = options_of(context)
+        told = run_to_end(_ask(options.settings(), asked))
+        options.reporter.notes(told["notes"])
         if as_json:
             print_json(told)
         else:
             _show(told)
-        return ExitStatus.FAILED if told["gaps"] else ExitStatus.DONE
+        return ExitStatus.FAILED if told["gaps"] or not told["has_history"] else ExitStatus.DONE
 
 
 async def _ask(settings: Settings, asked: dict[str, Any]) -> dict[str, Any]:
-    from collector.owner.access import access
+    from collector.owner.access import reading
 
-    async with access(settings) as owner:
-        return await owner.answer("gaps", asked)
+    async with reading(settings) as reached:
+        return await reached.gaps(asked)
 
 
 def _show(told: dict[str, Any]) -> None:
     found = told["gaps"]
+    if not told["has_history"] and not found:
+        return
     if not found:
         print_line(f"Nothing is missing in {told['streams']:,} streams.")
         return

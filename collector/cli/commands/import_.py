@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -13,6 +14,7 @@ from collector.cli.report import Reporter
 from collector.cli.running import run_to_end
 from collector.clock import SystemClock
 from collector.owner.instance import Owner
+from collector.owner.waiting import wait_for_journal
 from collector.settings import Settings
 from collector.store.history import Manifest
 from collector.store.importing import import_history, read_manifest
@@ -37,7 +39,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def _import(settings: Settings, folder: Path, manifest: Manifest, reporter: Reporter, *, is_added: bool) -> None:
-    async with await Owner.open(settings) as owner:
+    async with await wait_for_journal(partial(Owner.open, settings), SystemClock()) as owner:
         depth = await owner.journal.depth()
         if depth.rows:
             reporter.line(

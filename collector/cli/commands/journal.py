@@ -15,11 +15,14 @@ from collector.cli.output import print_json, print_line, print_table
 from collector.cli.ranges import followed, say_some
 from collector.cli.running import run_to_end
 from collector.clock import SystemClock
+from collector.errors import UsageError
 from collector.journal.inspect import contents, set_aside_of, verify
 from collector.owner.journals import forget_journal
+from collector.owner.lock import keeping_owners_away
+from collector.owner.reader import stored
 from collector.settings import Settings
-from collector.store.migrate import migrate
-from collector.store.opening import open_store
+from collector.store.migrate import describe_difference
+from collector.store.opening import writing_store
 
 
 def register(app: typer.Typer) -> None:
@@ -33,7 +36,8 @@ def register(app: typer.Typer) -> None:
     ) -> None:
         """Show what waits to be shipped, and windows whose last page is missing."""
         path = options_of(context).settings().journal.path
-        found = contents(path)
+        with keeping_owners_away(path):
+            found = contents(path)
         if as_json:
             print_json(found)
             return
@@ -58,7 +62,8 @@ def register(app: typer.Typer) -> None:
     ) -> int:
         """Check the file, every chunk against its checksum, and that nothing refers to what is not there."""
         target = path or options_of(context).settings().journal.path
-        found = verify(target)
+        with keeping_owners_away(target):
+            found = verify(target)
         for line in found:
             print_line(f"{target}: {line}")
         if not found:
@@ -146,10 +151,9 @@ def _ended(reports: list[dict[str, Any]]) -> int:
 
 
 async def _forget(settings: Settings, journal_id: str, *, force: bool) -> list[str]:
-    store = await open_store(settings)
-    try:
-        await migrate(store)
+    async with stored(settings) as store:
+        if difference := await describe_difference(store):
+            raise UsageError(difference)
+    async with writing_store(settings) as store:
         forgotten = await forget_journal(store, journal_id, int(SystemClock().wall()), force=force)
-    finally:
-        await store.close()
     return [str(one.share) for one in forgotten]

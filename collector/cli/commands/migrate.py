@@ -10,12 +10,18 @@ from collector.cli.options import options_of
 from collector.cli.output import print_line, print_table
 from collector.cli.running import run_to_end
 from collector.clock import SystemClock
-from collector.owner.instance import Owner
+from collector.owner.reader import stored
+from collector.owner.waiting import taken
 from collector.settings import Settings
+from collector.store.base import Store
 from collector.store.fault_rules import fault_rules
-from collector.store.migrate import is_new, migrate, plan
+from collector.store.migrate import describe_difference, is_new, migrate, plan
+from collector.store.opening import writing_store
 from collector.store.reclassify import DayClassified, reclassify
 from collector.store.shape import apply_shape, plan_shape
+
+_Done = tuple[list[str], list[DayClassified], list[str]]
+"""Migrations and settings, days classified, and notes."""
 
 
 def register(app: typer.Typer) -> None:
@@ -30,10 +36,12 @@ def register(app: typer.Typer) -> None:
         ] = False,
     ) -> None:
         """Apply the migrations and settings that the tables do not have yet. `run` does it by itself."""
-        settings = options_of(context).settings()
+        options = options_of(context)
+        settings = options.settings()
         clock = SystemClock()
         began = clock.monotonic()
-        done, days = run_to_end(_migrate(settings, dry_run=dry_run, anew=anew))
+        done, days, notes = run_to_end((_plan if dry_run else _migrate)(settings, anew=anew))
+        options.reporter.notes(notes)
         if done:
             state = "to be applied" if dry_run else "applied"
             print_table("", ["migration or setting", "state"], [(what, state) for what in done])
@@ -47,16 +55,27 @@ def register(app: typer.Typer) -> None:
             print_line(f"{lines:,} lines {verb} in {clock.monotonic() - began:.1f} s, {changed:,} of them {title}")
 
 
-async def _migrate(settings: Settings, *, dry_run: bool, anew: bool) -> tuple[list[str], list[DayClassified]]:
-    async with await Owner.open(settings, migrated=False) as owner:
-        store = owner.store
-        migrations = await (plan if dry_run else migrate)(store)
-        done = [str(migration) for migration in migrations]
-        if done and dry_run:
+async def _plan(settings: Settings, *, anew: bool) -> _Done:
+    """Return what `_migrate` would do. Changes nothing."""
+    async with stored(settings) as store:
+        done = [str(migration) for migration in await plan(store)]
+        if done:
             # Which settings the tables lack is known once there are tables.
-            return done, []
-        altered = await (plan_shape if dry_run else apply_shape)(store, settings.store)
+            return done, [], [await describe_difference(store)]
+        return await plan_shape(store, settings.store), await _classified(store, settings, anew, dry_run=True), []
+
+
+async def _migrate(settings: Settings, *, anew: bool) -> _Done:
+    async with taken(settings), writing_store(settings) as store:
+        migrations = await migrate(store)
+        done = [str(migration) for migration in migrations]
+        altered = await apply_shape(store, settings.store)
         if not is_new(migrations):
             done += altered
-        rules = fault_rules(settings.store.fault_rules)
-        return done, [day async for day in reclassify(store, rules, dry_run=dry_run)] if anew else []
+        return done, await _classified(store, settings, anew, dry_run=False), []
+
+
+async def _classified(store: Store, settings: Settings, anew: bool, *, dry_run: bool) -> list[DayClassified]:
+    if not anew:
+        return []
+    return [day async for day in reclassify(store, fault_rules(settings.store.fault_rules), dry_run=dry_run)]

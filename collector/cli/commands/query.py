@@ -16,7 +16,7 @@ from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
 from collector.cli.report import Reporter
 from collector.cli.running import run_to_end
-from collector.errors import UsageError
+from collector.errors import QueryError, UsageError
 from collector.store.named import bind_own, named_queries, named_query
 
 if TYPE_CHECKING:
@@ -112,19 +112,26 @@ def _values(words: Sequence[str]) -> dict[str, str]:
 
 
 async def _print(settings: Settings, sql: str, values: Mapping[str, str], output: Format, reporter: Reporter) -> None:
-    from collector.owner.access import access
+    from collector.owner.access import querying
 
-    async with access(settings) as owner:
-        pieces = owner.query(sql, ENGINE_FORMATS[output], values)
-        match output:
-            case Format.TABLE:
-                if await _table(pieces):
-                    reporter.line(f"these are the first {ROWS_SHOWN_MAX:,} rows; --format csv gives all", word="hint")
-            case Format.JSON:
-                await _json_array(pieces)
-            case _:
-                async for piece in pieces:
-                    sys.stdout.buffer.write(piece)
+    async with querying(settings) as history:
+        pieces = history.query(sql, ENGINE_FORMATS[output], values)
+        try:
+            match output:
+                case Format.TABLE:
+                    if await _table(pieces):
+                        hint = f"these are the first {ROWS_SHOWN_MAX:,} rows; --format csv gives all"
+                        reporter.line(hint, word="hint")
+                case Format.JSON:
+                    await _json_array(pieces)
+                case _:
+                    async for piece in pieces:
+                        sys.stdout.buffer.write(piece)
+        except QueryError:
+            # The tables of another version may be why.
+            reporter.notes(history.notes)
+            raise
+        reporter.notes(history.notes)
     sys.stdout.buffer.flush()
 
 

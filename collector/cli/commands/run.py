@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Annotated, Any
 
 import structlog
@@ -15,10 +16,12 @@ from collector.cli.options import options_of
 from collector.cli.output import print_json, print_table
 from collector.cli.report import Reporter
 from collector.cli.running import run_to_end, showing, source_bars
+from collector.clock import SystemClock
 from collector.errors import UsageError
 from collector.owner.instance import Owner
 from collector.owner.socket import listening
 from collector.owner.streams import needs
+from collector.owner.waiting import wait_for_journal
 from collector.pipeline.run import OnceRunner, RunReport
 from collector.service.serving import serve
 from collector.settings import Settings
@@ -74,7 +77,8 @@ def _known(names: list[str], settings: Settings) -> list[str]:
 
 async def collect_once(settings: Settings, key: ApiKey, only: list[str], reporter: Reporter, *, as_json: bool) -> int:
     """One run over every stream; returns the exit status."""
-    async with await Owner.open(settings, key=key) as owner, listening(owner):
+    opened = partial(Owner.open, settings, key=key)
+    async with await wait_for_journal(opened, SystemClock()) as owner, listening(owner):
         runner = owner.once(only)
         async with showing(source_bars(runner)):
             report = await runner.run()

@@ -27,7 +27,9 @@ def register(app: typer.Typer) -> None:
         as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
     ) -> None:
         """Show streams with watermark and freshness, quota use, spend of the month, and the journal."""
-        told = run_to_end(_ask(options_of(context).settings()))
+        options = options_of(context)
+        told = run_to_end(_ask(options.settings()))
+        options.reporter.notes(told["notes"])
         if as_json:
             print_json(told)
         else:
@@ -35,10 +37,10 @@ def register(app: typer.Typer) -> None:
 
 
 async def _ask(settings: Settings) -> dict[str, Any]:
-    from collector.owner.access import access
+    from collector.owner.access import reading
 
-    async with access(settings) as owner:
-        return await owner.status()
+    async with reading(settings) as reached:
+        return await reached.status()
 
 
 def _show(told: dict[str, Any]) -> None:

@@ -13,9 +13,10 @@ import pytest
 from collector.api.operation import Price
 from collector.errors import CollectorError, JournalCorrupt
 from collector.journal.entries import Chunk, PageCommit, Seal
-from collector.journal.inspect import contents, reading, verify
+from collector.journal.inspect import contents, verify
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Limits, Outgoing, choose_append
+from collector.journal.reading import reading
 from collector.journal.salvage import read_chunk, salvage
 from collector.model import ShipMode, StreamKey, Window
 from collector.owner.set_aside import open_journal
