@@ -51,7 +51,8 @@ async def backfill(owner: Owner, asked: Mapping[str, Any]) -> AsyncGenerator[dic
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
             outcome = _outcome(task)
-            waiting = await _acknowledged(owner, streams)
+            with owner.haste():
+                waiting = await _acknowledged(owner, streams)
             if not waiting:
                 await work.end()
         after = await owner.journal.counters()

@@ -27,7 +27,7 @@ from collector.pipeline.budget import shared_prices
 from collector.pipeline.membership import Membership
 from collector.pipeline.run import OnceRunner
 from collector.pipeline.service import Service
-from collector.pipeline.ship import Shipper, Shipping
+from collector.pipeline.ship import Haste, Shipper, Shipping
 from collector.pipeline.streams import Streams
 from collector.pipeline.without_store import KnownStreams, NoShipping
 from collector.settings import Settings
@@ -67,6 +67,8 @@ class Owner(Caller):
             memory=memory,
         )  # fmt: skip
         self._given_store = store
+        self.haste = Haste()
+        """Entered by what waits for rows of the journal to reach the store."""
         self.at_work = AtWork(self)
         """What commands that collect work in."""
 
@@ -158,7 +160,7 @@ class Owner(Caller):
         )
         return Shipper(
             self.outgoing, self.store, self.clock, self.server_clock, limits, on_watermark,
-            memory=MemoryPool(self.bounds.shipping),
+            memory=MemoryPool(self.bounds.shipping), haste=self.haste,
         )  # fmt: skip
 
     def once(self, only: Sequence[str] = ()) -> OnceRunner:

@@ -9,9 +9,10 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import uuid
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
-from typing import Protocol, TypeVar
+from typing import Any, Protocol, TypeVar
 
 import structlog
 
@@ -69,6 +70,36 @@ class Shipped:
     last_error: str = ""
 
 
+class Haste:
+    """Whether someone waits for the rows of the journal: then they are shipped without the flush interval."""
+
+    def __init__(self) -> None:
+        self._waiting = 0
+        self._begun = asyncio.Event()
+
+    @contextmanager
+    def __call__(self) -> Iterator[None]:
+        """Ship immediately while the body runs."""
+        self._waiting += 1
+        self._begun.set()
+        try:
+            yield
+        finally:
+            self._waiting -= 1
+            if not self._waiting:
+                self._begun.clear()
+
+    async def gather(self, stop: asyncio.Event, clock: Clock, seconds: float) -> None:
+        """Let rows gather for `seconds`, shorter if they are waited for or at the stop."""
+        waits: set[asyncio.Future[Any]] = {asyncio.ensure_future(event.wait()) for event in (self._begun, stop)}
+        waits.add(asyncio.ensure_future(clock.sleep(seconds)))
+        try:
+            await asyncio.wait(waits, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for wait in waits:
+                wait.cancel()
+
+
 @dataclass(slots=True)
 class _Size:
     """The size of a table's segments after one was too large, and how many it has been right for since."""
@@ -103,12 +134,14 @@ class Shipper:
         limits: Limits,
         on_watermark: Callable[[int, int], None] = lambda stream_id, watermark: None,
         memory: MemoryPool | None = None,
+        haste: Haste | None = None,
     ) -> None:
         """`on_watermark` is called with (stream row, watermark) of each stream whose watermark has moved.
 
         `memory` is what segments of all tables have in common; without it they have twice the largest segment.
         """
         self._on_watermark = on_watermark
+        self._haste = haste or Haste()
         self._outgoing = outgoing
         self._store = store
         self._clock = clock
@@ -166,8 +199,9 @@ class Shipper:
                     self.shipped.last_error = ""
                 backoff, draining = 0.0, False
                 if not moved:
-                    await self._something_sealed(sealed, stop)
-                    await wait_for(stop, self._clock, self._limits.flush_interval_seconds)
+                    if not await self._outgoing.pending(table):
+                        await self._something_sealed(sealed, stop)
+                    await self._haste.gather(stop, self._clock, self._limits.flush_interval_seconds)
                     draining = True
             except StoreUnavailable as error:
                 if not backoff:

@@ -224,6 +224,7 @@ def test_nothing_is_changed_beside_a_stopped_collector(stopped: Folder) -> None:
     assert stopped.run_unchanged("status", "--json").json["stream_count"] == NODES
 
 
+@pytest.mark.slow("many commands")
 def test_nothing_is_changed_beside_a_killed_collector(stopped: Folder) -> None:
     """What SQLite and the engine keep for their next start stays for it, and what it holds is read."""
     left_open(stopped.path / "data" / "journal.db")
@@ -248,7 +249,7 @@ def left_open(path: Path) -> None:
     assert path.with_name("journal.db-wal").stat().st_size
 
 
-@pytest.mark.parametrize("words", [("status",), ("gaps",), COUNT, ("migrate", "--dry-run")], ids=" ".join)
+@pytest.mark.parametrize("words", [("status",), ("migrate", "--dry-run")], ids=" ".join)
 def test_a_changed_retention_lets_no_row_be_dropped_by_reading(stopped: Folder, words: Sequence[str]) -> None:
     """The tables' lifetime is altered by what collects, not by what reads."""
     configured(stopped.path, "http://127.0.0.1:9", '[store.retention]\nsyslogs = "1d"\n')
@@ -277,6 +278,7 @@ def test_the_engine_finishes_nothing_while_it_is_read(stopped: Folder) -> None:
 # Tables of another version
 
 
+@pytest.mark.slow("many commands")
 def test_nothing_is_migrated_by_reading_a_store_of_an_older_version(stopped: Folder) -> None:
     """What can be answered is, with a line about the difference."""
     count = older(stopped)
@@ -293,6 +295,7 @@ def test_nothing_is_migrated_by_reading_a_store_of_an_older_version(stopped: Fol
     assert stopped.run_unchanged("migrate", "--dry-run").stdout.count("to be applied") == 2
 
 
+@pytest.mark.slow("many commands")
 def test_nothing_is_changed_by_reading_a_store_of_a_newer_version(stopped: Folder) -> None:
     """It is read, with a line about the difference; only what would write is refused."""
     newer(stopped)

@@ -2,18 +2,20 @@
 
 from __future__ import annotations
 
+import asyncio
 import sqlite3
 from pathlib import Path
 
 import pytest
 
+from collector.clock import SystemClock
 from collector.errors import JournalCorrupt, OwnedElsewhere, StoreUnavailable, UsageError
 from collector.journal.inspect import set_aside_of
 from collector.owner.instance import Owner
 from collector.owner.lock import OwnerLock
 from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
-from collector.simulator.server import Simulator
+from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from tests.support import (
     LOOKBACK,
@@ -29,7 +31,7 @@ from tests.support import (
     stored_syslogs,
     true_syslogs,
 )
-from tests.support.range_commands import gaps, report
+from tests.support.range_commands import asked, gaps, report, work
 
 TICK = 60
 
@@ -162,6 +164,31 @@ async def test_what_a_journal_holds_comes_back_without_a_key(tmp_path: Path) -> 
     assert api.stats["ListSyslogs"].calls == asked
     truth = true_syslogs(world, world.node_ids, NOW - LOOKBACK, NOW - SETTLE)
     assert not differences(truth, await stored_syslogs(configuration))
+
+
+async def test_what_is_waited_for_is_shipped_without_the_interval(tmp_path: Path) -> None:
+    """The interval gathers a service's many small windows; a command that waits for its rows has no use for it."""
+    world, clock = a_world(), SimulatorClock.frozen(NOW)
+    async with simulator(world, clock) as api:
+        targets = {"nodes": tuple(world.node_ids), "resource_groups": tuple(world.group_ids)}
+        configuration = settings(tmp_path, api.base_url, targets=targets, store={"flush_interval": "1m"})
+        await collect_unshipped(configuration)
+        configuration.journal.path.rename(other := tmp_path / "other.db")
+        async with await Owner.open(configuration, clock=WithoutLongSleeps()) as owner:
+            told = (await work(owner, "journal_replay", {"path": str(other)}))[-1]["report"]
+        assert told["rows_added"] == told["rows"] > 0
+        await run_once(configuration)
+        older = asked("syslogs", NOW - 2 * LOOKBACK, NOW - LOOKBACK)
+        async with await Owner.open(configuration, key=SIMULATOR_KEY, clock=WithoutLongSleeps()) as owner:
+            read = (await work(owner, "backfill", older))[-1]["report"]
+        assert (read["waiting"], read["rows_added"] > 0) == (0, True)
+
+
+class WithoutLongSleeps(SystemClock):
+    """The machine's clock, by which nothing that sleeps for half a minute is ever woken."""
+
+    async def sleep(self, seconds: float) -> None:
+        await (asyncio.Event().wait() if seconds > 30 else super().sleep(seconds))
 
 
 async def test_a_segment_whose_answer_was_lost_is_counted_once(tmp_path: Path) -> None:
