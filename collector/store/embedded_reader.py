@@ -1,4 +1,4 @@
-"""Readers' queries on the embedded engine: gated, limited, streamed, each on a handle of its own."""
+"""Readers' queries on the embedded engine: judged on one handle, then run, limited and streamed, on another."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import asyncio
 import re
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -29,6 +30,12 @@ _DEFAULT = "default"
 _DATABASES_REFUSED = frozenset({_DEFAULT, "_temporary_and_external_tables"})
 """Every file of the machine is a table of this engine's `default`: EXISTS tells which there are."""
 _FORMAT = re.compile(r" FORMAT (\w+)$")
+_JUDGE_BYTES_MAX = 64 << 20
+"""Maximum result of a query that judges or describes SQL."""
+_QUOTED = r"'(?:[^'\\]|\\.)*'|`(?:[^`\\]|\\.)*`"
+_SETTINGS_TABLE = re.compile(
+    _QUOTED + r"|\b(?P<before>FROM|JOIN) system\.settings\b(?!\.)(?P<alias> AS\b)?|\b(?P<column>system\.settings\.)"
+)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -43,7 +50,9 @@ class Question:
     parameters: Mapping[str, str] = field(default_factory=dict)
     limits: QueryLimits = field(default_factory=QueryLimits)
     settings: Mapping[str, str] = field(default_factory=dict)
-    """Settings of the engine that somebody has judged: what stands here is set."""
+    """Settings of the engine that the caller has judged: each is set for the reader's query, and for no other."""
+    settings_accepted: frozenset[str] = frozenset()
+    """Names that `system.settings` shows as not read-only, if any: what may be given beside the SQL."""
     database: str = DATABASE
 
 
@@ -102,24 +111,29 @@ class Reader:
 
     def _start(self, answer: EmbeddedAnswer, sql: str, question: Question) -> Callable[[int], object] | None:
         """Judge the SQL; gives what makes a SELECT's result, and answers anything else at once."""
-        answer.handle = handle = connect(self._connection_string)
         database = question.database
         if database.lower() == "system" or database in _DATABASES_REFUSED - {_DEFAULT}:
             raise Refused(f"{database} is no database to begin from; put it before the name of the table")
-        # Clients name `default` when they were told none.
-        handle.query(f"USE {quoted_name(DATABASE if database == _DEFAULT else database)}")
-        if self._vocabulary is None:
-            self._vocabulary = _vocabulary(handle)
-        handle.query(f"SET {_settings(answer.name, question, self._memory_bytes_max)}")
-        statement, own_format = _canonical(handle, sql)
-        if question.format and own_format:
-            raise Refused(f"leave FORMAT {own_format} out: the format is chosen beside the SQL")
+        # Clients that were given no database name `default`.
+        use = f"USE {quoted_name(DATABASE if database == _DEFAULT else database)}"
         parameters = dict(question.parameters)
-        tree = handle.query(f"EXPLAIN AST {statement}", "TSVRaw", params=parameters).bytes().decode(errors="replace")
-        is_select = check_tree(tree.splitlines(), self._vocabulary)
+        # A reader's settings and limits must not reach the queries that judge: they change results, and fail them.
+        with closing(connect(self._connection_string)) as judge:
+            judge.query(use)
+            if self._vocabulary is None:
+                self._vocabulary = _vocabulary(judge)
+            judge.query(f"SET {_assignments(_judge_settings(answer.name, self._memory_bytes_max))}")
+            statement, own_format = _canonical(judge, sql, question.settings_accepted)
+            if question.format and own_format:
+                raise Refused(f"leave FORMAT {own_format} out: the format is chosen beside the SQL")
+            tree = judge.query(f"EXPLAIN AST {statement}", "TSVRaw", params=parameters).bytes()
+            is_select = check_tree(tree.decode(errors="replace").splitlines(), self._vocabulary)
+            if question.columns:
+                answer.columns = (_described if is_select else _meta)(judge, statement, parameters)
         answer.format = chosen = question.format or own_format or question.default_format
-        if question.columns:
-            answer.columns = (_described if is_select else _meta)(handle, statement, parameters)
+        answer.handle = handle = connect(self._connection_string)
+        handle.query(use)
+        handle.query(f"SET {_assignments(_reader_settings(answer.name, question, self._memory_bytes_max))}")
         answer.bytes_left = question.limits.bytes_max
         if not is_select:
             answer.pending = answer.counted(handle.query(statement, chosen, params=parameters).bytes())
@@ -130,8 +144,8 @@ class Reader:
         )
 
 
-def _canonical(handle: Any, sql: str) -> tuple[str, str | None]:
-    """The statement as the engine writes it, without comments and semicolon, and the format that it asks for.
+def _canonical(handle: Any, sql: str, settings_accepted: frozenset[str]) -> tuple[str, str | None]:
+    """Return the statement as the engine writes it, without comments and semicolon, and the format that it names.
 
     What is judged and what runs is this text, so there is nothing that the two could read in different ways.
     """
@@ -139,9 +153,27 @@ def _canonical(handle: Any, sql: str) -> tuple[str, str | None]:
     kind = handle._conn.classify_query(sql)
     check_kind(kind["query_class"].name, kind["statement_count"])
     text = handle.query(f"SELECT formatQuerySingleLine({literal(sql)})", "TSVRaw").bytes().decode(errors="replace")
-    statement = text.removesuffix("\n")
+    statement = _with_settings_table(text.removesuffix("\n"), settings_accepted)
     found = _FORMAT.search(statement)
     return (statement[: found.start()], found[1]) if found else (statement, None)
+
+
+def _with_settings_table(statement: str, accepted: frozenset[str]) -> str:
+    """Read `system.settings` with the column `readonly` as it holds for settings beside the SQL.
+
+    Under `readonly = 1` the engine shows every setting as read-only, and drivers then refuse to send any.
+    """
+    if not accepted or "system.settings" not in statement or not statement.startswith(("SELECT", "WITH", "EXPLAIN")):
+        return statement
+    names = ", ".join(literal(name) for name in sorted(accepted))
+    table = f"(SELECT * REPLACE (name NOT IN ({names}) AS readonly) FROM system.settings)"
+
+    def place(found: re.Match[str]) -> str:
+        if found["column"]:
+            return "settings."
+        return f"{found['before']} {table}{found['alias'] or ' AS settings'}" if found["before"] else found[0]
+
+    return _SETTINGS_TABLE.sub(place, statement)
 
 
 def _vocabulary(handle: Any) -> Vocabulary:
@@ -155,12 +187,33 @@ def _vocabulary(handle: Any) -> Vocabulary:
     )
 
 
-def _settings(name: str, question: Question, memory_bytes_max: int) -> str:
-    """One SET for a reader's handle. `readonly` comes last: nothing can be set after it."""
+# Else words that are not a statement may pass as the expressions of a SELECT. How a text is parsed must not differ
+# between the two handles.
+_PARSER_SETTINGS: dict[str, object] = {"max_query_size": _CANONICAL_BYTES_MAX, "implicit_select": 0}
+
+
+def _judge_settings(name: str, memory_bytes_max: int) -> dict[str, object]:
+    """Settings of the handle that judges SQL: the same for every reader."""
+    limits = QueryLimits()
+    return {
+        **_PARSER_SETTINGS,
+        "log_comment": name,
+        "max_execution_time": limits.seconds_max,
+        "max_result_bytes": _JUDGE_BYTES_MAX,
+        "max_memory_usage": min(limits.memory_bytes_max, memory_bytes_max),
+        "max_threads": 1,
+        "allow_introspection_functions": 0,
+        "readonly": 1,
+    }
+
+
+def _reader_settings(name: str, question: Question, memory_bytes_max: int) -> dict[str, object]:
+    """Settings of the handle that runs a reader's SQL."""
     limits = question.limits
-    values: dict[str, object] = {
+    return {
         "output_format_json_quote_64bit_integers": 0,
         **question.settings,
+        **_PARSER_SETTINGS,
         "log_comment": name,
         "max_execution_time": limits.seconds_max,
         "timeout_overflow_mode": "throw",
@@ -170,12 +223,13 @@ def _settings(name: str, question: Question, memory_bytes_max: int) -> str:
         "max_memory_usage": min(limits.memory_bytes_max, memory_bytes_max),
         "max_threads": limits.threads_max,
         "max_block_size": _BLOCK_ROWS,
-        "max_query_size": _CANONICAL_BYTES_MAX,
         "allow_introspection_functions": 0,
-        # Else words that are no statement may pass as the expressions of a SELECT.
-        "implicit_select": 0,
         "readonly": 1,
     }
+
+
+def _assignments(values: Mapping[str, object]) -> str:
+    """Return what follows SET. `readonly` comes last: nothing can be set after it."""
     return ", ".join(f"{name} = {literal(str(value))}" for name, value in values.items())
 
 

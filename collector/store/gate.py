@@ -131,7 +131,10 @@ def check_kind(query_class: str, statement_count: int) -> None:
     if query_class == "UNKNOWN" or statement_count < 1:
         return  # The engine's parser says better what is wrong with it.
     if query_class != "READ_ONLY":
-        raise Refused("only statements that read are taken, such as SELECT, SHOW, DESCRIBE and EXPLAIN")
+        raise Refused(
+            "only statements that read are accepted, such as SELECT, SHOW, DESCRIBE and EXPLAIN;"
+            " write the query as a subquery or with WITH instead of a view or a temporary table"
+        )
 
 
 def check_tree(lines: Sequence[str], vocabulary: Vocabulary) -> bool:

@@ -283,7 +283,28 @@ PARAMETERS = [
     ("SELECT 1", {"log_queries_probability', readonly='0": "1"}),
     ("SELECT 1", {"user": "writer", "password": "x"}),
     ("SELECT 1", {"role": "admin"}),
+    ("SELECT demangle('_Z1f')", {"allow_introspection_functions": "1"}),
+    ("CREATE TABLE pai.mine (x UInt8) ENGINE = Memory", {"allow_ddl": "1", "readonly": "0", "mutations_sync": "2"}),
+    ("INSERT INTO pai.probe VALUES ('x')", {"readonly": "0", "async_insert": "1", "insert_quorum": "0"}),
+    ("SELECT 1", {"implicit_select": "1"}),
+    ("SELECT 1", {"dialect": "prql"}),
+    ("SELECT 1", {"profile": "default"}),
+    ("SELECT 1", {"max_parser_depth": "100000"}),
+    ("SELECT 1", {"max_query_size'": "1"}),
+    ("SELECT * FROM system.settings s, url('{url}', 'LineAsString', 'x String')", {"max_threads": "1"}),
+    ("SELECT * FROM system.settings, system.processes", {}),
+    ("SELECT (SELECT 1 FROM system.settings LIMIT 1), file('{secret}')", {}),
+    ("SELECT 'FROM system.settings', ' FROM system.settings' FROM file('{secret}', 'LineAsString')", {}),
+    ("KILL QUERY WHERE 1", {"query_id": "mine"}),
+    ("KILL QUERY WHERE query_id = 'x' OR 1", {}),
+    ("KILL QUERY WHERE query_id = 'x'; DROP TABLE probe", {}),
+    ("KILL QUERY WHERE query_id = 'x' FORMAT Nope", {}),
 ]
+RAISED = {
+    "max_memory_usage": "100000000000", "max_execution_time": "100000", "max_result_rows": "0",
+    "max_result_bytes": "0", "max_threads": "64", "max_block_size": "1000000000", "max_query_size": "1000000000",
+    "log_comment": "reader 1", "query_id": "same", "session_id": "same", "readonly": "2", "max_rows_to_read": "0",
+}  # fmt: skip
 GREEDY = [
     "SELECT sleep(3)",
     "SELECT sleepEachRow(1) FROM numbers(100)",
@@ -478,6 +499,21 @@ def test_nothing_comes_in_beside_the_sql(endpoint: Endpoint, sql: str, arguments
     status, body = endpoint.ask(endpoint.filled(sql), **given)
     assert status >= 400, body
     assert not leaks(body)
+    endpoint.check_unharmed()
+
+
+def test_limits_cannot_be_raised_beside_the_sql(endpoint: Endpoint) -> None:
+    """Accepted for the sake of clients, none of these settings has any effect on what a reader may do."""
+    names = (
+        "max_memory_usage", "max_execution_time", "max_result_rows", "max_result_bytes", "max_threads",
+        "max_block_size", "max_query_size", "readonly", "allow_introspection_functions", "implicit_select",
+    )  # fmt: skip
+    sql = "SELECT " + ", ".join(f"getSetting('{name}')" for name in names)
+    plain = endpoint.ask(sql)
+    assert plain[0] == 200
+    assert endpoint.ask(sql, **RAISED) == plain
+    assert b"reader" in endpoint.ask("SELECT getSetting('log_comment')", **RAISED)[1]
+    assert endpoint.ask("SELECT groupArray(number) FROM numbers(1000000000000)", **RAISED)[0] >= 400
     endpoint.check_unharmed()
 
 

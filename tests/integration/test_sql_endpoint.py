@@ -8,8 +8,10 @@ import gzip
 import json
 import os
 import re
+import subprocess
+import sys
 import zlib
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -20,16 +22,39 @@ import pytest
 from aiohttp.test_utils import unused_port
 from backports import zstd
 
-from collector.errors import ConfigError, UsageError
+from collector.errors import ConfigError, QueryError, UsageError
 from collector.service.http import check_listener
+from collector.service.sql.admission import Admission
+from collector.service.sql.compressed_blocks import BlockCompressor, decompress_blocks
 from collector.service.sql.native import BLOCK_INFO
 from collector.service.sql.serving import KEY, serving_sql
+from collector.service.sql.settings import ACCEPTED
 from collector.simulator.world import World
 from collector.store.base import QueryLimits
 from tests.support.running_service import running
 from tests.support.sql_server import SqlServer, sql_server
 
 PATIENCE_SECONDS = 60.0
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.fixture(scope="module")
+def server_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An endpoint in a process of its own, for tests that change nothing."""
+    folder = tmp_path_factory.mktemp("endpoint")
+    command = [sys.executable, "-m", "tests.support.sql_server", str(folder / "store")]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT) as process:
+        assert process.stdout is not None
+        yield process.stdout.readline().strip()
+        process.communicate()
+
+
+@pytest.fixture
+async def endpoint(server_url: str) -> AsyncIterator[aiohttp.ClientSession]:
+    """A client of it."""
+    headers = {"Authorization": basic("reader", "read-it")}
+    async with aiohttp.ClientSession(server_url, headers=headers, auto_decompress=False) as client:
+        yield client
 
 
 @asynccontextmanager
@@ -174,11 +199,16 @@ async def test_the_headers_are_those_that_clients_read(tmp_path: Path) -> None:
         ("SELECT 1 FORMAT Nope", {}, 400, 73),
         ("INSERT INTO t VALUES (1)", {}, 403, 164),
         ("SELECT 1 SETTINGS max_threads = 9", {}, 403, 164),
-        ("SELECT 1", {"max_rows_to_read": "1"}, 403, 164),
+        ("SELECT 1", {"allow_ddl": "1"}, 403, 164),
+        ("SELECT 1", {"max_rows_to_raed": "1"}, 400, 115),
+        ("SELECT count() FROM numbers(9)", {"max_rows_to_read": "1"}, 500, 158),
+        ("CREATE VIEW v AS SELECT 1", {}, 403, 164),
         ("SELECT 1", {"output_format_schema": "/tmp/x"}, 403, 164),
         ("SELECT 1", {"max_threads": "many"}, 400, 36),
         ("SELECT 1", {"session_timezone": "Nowhere/City"}, 400, 36),
-        ("SELECT 1", {"compress": "1"}, 501, 48),
+        ("SELECT 1", {"compress": "1", "network_compression_method": "brotli"}, 400, 36),
+        ("SELECT 1", {"decompress": "1"}, 400, 271),
+        ("SELECT throwIf(1)", {"compress": "1"}, 500, 395),
         ("SELECT 1", {"role": "admin"}, 501, 48),
         ("SELECT throwIf(1)", {}, 500, 395),
         (b"SELECT '\xff'", {}, 400, 36),
@@ -229,6 +259,79 @@ async def test_limits_can_be_lowered_and_not_raised(tmp_path: Path) -> None:
         assert (await ask(client, setting, max_threads="64"))[1] == b"2\n"
 
 
+@pytest.mark.parametrize(
+    ("sql", "settings", "body"),
+    [
+        ("SELECT 1", {"max_result_rows": "1"}, b"1\n"),
+        ("SELECT number FROM numbers(3)", {"max_result_rows": "3"}, b"0\n1\n2\n"),
+        ("SELECT number FROM numbers(9)", {"limit": "2"}, b"0\n1\n"),
+        ("SELECT number FROM numbers(9)", {"offset": "7"}, b"7\n8\n"),
+        ("SELECT number FROM numbers(9)", {"limit": "1", "offset": "4", "max_result_rows": "1"}, b"4\n"),
+        ("SELECT 1", {"max_result_bytes": "9"}, b"1\n"),
+        ("SELECT 1", {"max_rows_to_read": "1", "max_bytes_to_read": "8", "max_columns_to_read": "1"}, b"1\n"),
+        ("SELECT 1 AS x", {"extremes": "1"}, b"1\n\n1\n1\n"),
+        ("SELECT number AS x FROM numbers(3) FORMAT CSV", {"extremes": "1"}, b"0\n1\n2\n"),
+        ("SELECT 'a\tb'", {"output_format_tsv_crlf_end_of_line": "1"}, b"a\\tb\r\n"),
+        ("SELECT 1", {"default_format": "Null"}, b""),
+        ("SELECT 1 FORMAT CSV", {"default_format": "Null", "max_block_size": "1"}, b"1\n"),
+        ("SELECT 1", {"max_execution_time": "20", "max_threads": "1", "max_memory_usage": "30000000"}, b"1\n"),
+        ("SHOW TABLES LIKE 'nothing'", {"max_result_rows": "1", "limit": "1", "offset": "1", "extremes": "1"}, b""),
+        ("SELECT 'x' FROM system.settings", {"limit": "2", "max_result_rows": "2"}, b"x\nx\n"),
+    ],
+)  # fmt: skip
+async def test_a_readers_settings_act_on_its_result_alone(
+    endpoint: aiohttp.ClientSession, sql: str, settings: dict[str, str], body: bytes
+) -> None:
+    """What judges the SQL meets no limit and no setting of the reader's."""
+    status, given, _ = await ask(endpoint, sql, **settings)
+    assert (status, given[: len(body) or None]) == (200, body)
+
+
+async def test_the_table_of_settings_shows_what_is_accepted(endpoint: aiohttp.ClientSession) -> None:
+    """A driver that reads it before it sends a setting sends what is accepted, and nothing else."""
+    sql = "SELECT name, readonly FROM system.settings FORMAT JSONCompactEachRow"
+    _, body, _ = await ask(endpoint, sql)
+    shown = dict(map(json.loads, body.splitlines()))
+    assert len(shown) > 1000
+    assert {name for name, readonly in shown.items() if not readonly} == ACCEPTED & shown.keys()
+    for accepted in ("max_threads", "session_timezone", "max_execution_time", "mutations_sync"):
+        assert shown[accepted] == 0
+    for refused in ("allow_ddl", "allow_introspection_functions", "format_schema", "max_parser_depth"):
+        assert shown[refused] == 1
+        assert (await ask(endpoint, "SELECT 1", **{refused: "1"}))[0] == 403
+
+    of = "system.settings"
+    for variant, expected in (
+        (f"SELECT {of}.readonly FROM {of} WHERE {of}.name = 'max_threads'", b"0\n"),
+        (f"SELECT a.readonly + b.readonly FROM {of} a JOIN {of} AS b USING name WHERE name = 'allow_ddl'", b"2\n"),
+        (f"SELECT (SELECT readonly FROM {of} WHERE name = 'limit'), '{of}', `x`.`{of}` FROM"
+         f" (SELECT 1 AS `{of}`) AS x", f"0\t{of}\t1\n".encode()),
+        ("WITH t AS (SELECT value, changed FROM `system`.settings WHERE name = 'max_threads') SELECT * FROM t",
+         b"1\t1\n"),
+        (f"SELECT toTypeName(readonly) FROM {of} LIMIT 1", b"UInt8\n"),
+        (f"EXISTS TABLE {of}", b"1\n"),
+    ):  # fmt: skip
+        assert (await ask(endpoint, variant, max_threads="1"))[:2] == (200, expected)
+    assert (await ask(endpoint, f"DESCRIBE TABLE {of}"))[0] == 200
+    assert (await ask(endpoint, f"EXPLAIN SYNTAX SELECT * FROM {of}"))[0] == 200
+
+
+@pytest.mark.parametrize("name", ["stacktrace", "quota_key", "session_id", "session_check", "buffer_size"])
+async def test_what_the_interface_ignores_is_ignored(endpoint: aiohttp.ClientSession, name: str) -> None:
+    """Arguments of ClickHouse's interface that mean nothing here are no error."""
+    assert (await ask(endpoint, "SELECT 1", **{name: "1"}))[:2] == (200, b"1\n")
+
+
+async def test_a_refusal_says_what_to_do_instead(endpoint: aiohttp.ClientSession) -> None:
+    """A view, a type that a driver cannot read."""
+    _, body, _ = await ask(endpoint, "CREATE OR REPLACE VIEW v AS SELECT 1")
+    assert b"write the query as a subquery or with WITH instead of a view" in body
+    json_column = "SELECT '{\"a\": 1}'::JSON AS j"
+    assert (await ask(endpoint, json_column))[:2] == (200, b'{"a":1}\n')
+    status, body, _ = await ask(endpoint, json_column, default_format="Native", client_protocol_version="54405")
+    assert (status, b"convert it, such as with toString" in body) == (501, True), body
+
+
 async def test_nothing_is_left_for_the_next_request(tmp_path: Path) -> None:
     """A session that a client names keeps no settings, and one request's are not the next one's."""
     async with asked(tmp_path) as (_, client):
@@ -239,7 +342,7 @@ async def test_nothing_is_left_for_the_next_request(tmp_path: Path) -> None:
 
 async def test_more_requests_than_allowed_are_refused_at_once(tmp_path: Path) -> None:
     """The one too many is told so, with ClickHouse's code, and there is room again when one has ended."""
-    async with asked(tmp_path, requests_max=2) as (server, client):
+    async with asked(tmp_path, admission=Admission(2, 0, 60)) as (server, client):
         sql = "SELECT sum(sipHash64(number)) FROM numbers(10000000000000)"
         endless = [asyncio.create_task(client.post("/", data=sql)) for _ in range(2)]
         async with asyncio.timeout(PATIENCE_SECONDS):
@@ -247,12 +350,51 @@ async def test_more_requests_than_allowed_are_refused_at_once(tmp_path: Path) ->
                 await asyncio.sleep(0.02)
         status, body, headers = await ask(client, "SELECT 1")
         assert (status, headers["X-ClickHouse-Exception-Code"]) == (500, "202"), body
+        assert headers["Retry-After"] == "5"
         for task in endless:
             task.cancel()
         await asyncio.gather(*endless, return_exceptions=True)
         async with asyncio.timeout(PATIENCE_SECONDS):
             while (await ask(client, "SELECT 1"))[1] != b"1\n":
                 await asyncio.sleep(0.05)
+
+
+async def test_a_hundred_requests_are_all_answered(tmp_path: Path) -> None:
+    """More than may run wait for their turn, and those that go while they wait leave their place to others."""
+    async with asked(tmp_path, admission=Admission(4, 100, 60)) as (server, client):
+        endless = "SELECT sum(sipHash64(number)) FROM numbers(10000000000000)"
+        running = [asyncio.create_task(client.post("/", data=endless)) for _ in range(4)]
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await running_queries(server) < 4:
+                await asyncio.sleep(0.02)
+        gone = [asyncio.create_task(client.post("/", data="SELECT 0")) for _ in range(90)]
+        await asyncio.sleep(0.2)
+        for task in [*gone, *running]:
+            task.cancel()
+        await asyncio.gather(*gone, *running, return_exceptions=True)
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            answers = await asyncio.gather(*(ask(client, f"SELECT {number}") for number in range(100)))
+        assert [answer[:2] for answer in answers] == [(200, b"%d\n" % number) for number in range(100)]
+
+
+async def test_a_query_is_cancelled_by_its_id(tmp_path: Path) -> None:
+    """As drivers do it, from another connection; the client gets ClickHouse's code, and another id stops nothing."""
+    async with asked(tmp_path) as (server, client):
+        endless = "SELECT sum(sipHash64(number)) FROM numbers(10000000000000)"
+        task = asyncio.create_task(ask(client, endless, query_id="long-1"))
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while not await running_queries(server):
+                await asyncio.sleep(0.02)
+        assert (await ask(client, "KILL QUERY WHERE query_id = 'long-2'"))[:2] == (200, b"")
+        writer = await ask(client, "KILL QUERY WHERE query_id = 'long-1'", user="writer", password="write-it")
+        assert (writer[:2], task.done()) == ((200, b""), False)
+        status, body, _ = await ask(client, "KILL QUERY WHERE query_id='long-1' FORMAT JSONEachRow")
+        assert json.loads(body) == {"kill_status": "waiting", "query_id": "long-1", "user": "", "query": ""}
+        status, body, headers = await task
+        assert (status, headers["X-ClickHouse-Exception-Code"]) == (500, "394"), body
+        async with asyncio.timeout(PATIENCE_SECONDS):
+            while await running_queries(server):
+                await asyncio.sleep(0.02)
 
 
 async def running_queries(server: SqlServer) -> int:
@@ -392,6 +534,39 @@ async def test_a_body_that_grows_too_large_is_refused(tmp_path: Path, encoding: 
         for broken in (whole[:-3], whole + b"SELECT 2", b"SELECT 1"):
             status, body, headers = await ask(client, broken, named)
             assert (status, headers["X-ClickHouse-Exception-Code"]) == (400, "271"), body
+
+
+@pytest.mark.parametrize("method", ["", "LZ4", "ZSTD", "NONE"])
+async def test_bodies_come_in_compressed_blocks_both_ways(endpoint: aiohttp.ClientSession, method: str) -> None:
+    """With `compress=1` and `decompress=1`, as ClickHouse's Java clients ask for, and under HTTP's compression too."""
+    arguments = {"compress": "1", "decompress": "1"} | ({"network_compression_method": method} if method else {})
+    sql = BlockCompressor(method).compress(b"SELECT number FROM numbers(500000)")
+    lines = b"".join(b"%d\n" % number for number in range(500_000))
+    status, body, headers = await ask(endpoint, sql, **arguments)
+    assert (status, headers.get("Content-Encoding")) == (200, None)
+    assert decompress_blocks(body, len(lines)) == lines
+    assert body[16] == {"ZSTD": 0x90, "NONE": 0x02}.get(method, 0x82)
+
+    wanted = {"Content-Encoding": "gzip", "Accept-Encoding": "gzip"}
+    status, body, _ = await ask(endpoint, gzip.compress(sql), wanted, enable_http_compression="1", **arguments)
+    assert (status, decompress_blocks(gzip.decompress(body), len(lines)) == lines) == (200, True)
+
+    empty = await ask(endpoint, BlockCompressor(method).compress(b"SELECT 1 WHERE 0"), **arguments)
+    assert empty[:2] == (200, b"")
+    status, body, _ = await ask(endpoint, sql[:-1], **arguments)
+    assert (status, body[:9]) == (400, b"Code: 271")
+
+
+async def test_an_error_among_compressed_blocks_is_no_block(endpoint: aiohttp.ClientSession) -> None:
+    """What comes before it is whole; a reader of blocks cannot take the error for values, or the end for the end."""
+    sql = "SELECT throwIf(number = 2000000) FROM numbers(3000000)"
+    _, body, headers = await ask(endpoint, sql, compress="1")
+    blocks, mark, rest = body.partition(b"\r\n__exception__\r\n")
+    assert mark
+    assert headers["X-ClickHouse-Exception-Tag"].encode() in rest
+    assert decompress_blocks(blocks, 1 << 24).count(b"0\n") > 1_000_000
+    with pytest.raises(QueryError):
+        decompress_blocks(body, 1 << 24)
 
 
 async def test_an_encoding_that_nobody_knows_is_named(tmp_path: Path) -> None:

@@ -1,10 +1,12 @@
-"""Bodies smaller on the wire: what comes in is bounded while it grows, what goes out is made piece by piece."""
+"""HTTP's compression of bodies: requests are bounded while they grow, responses are compressed piece by piece."""
 
 from __future__ import annotations
 
 import sys
 import zlib
 from typing import Any, Protocol
+
+import lz4.frame as lz4
 
 from collector.service.sql.exceptions import CANNOT_DECOMPRESS, NOT_IMPLEMENTED, QUERY_IS_TOO_LARGE, failure
 
@@ -13,13 +15,8 @@ if sys.version_info >= (3, 14):
 else:
     from backports import zstd
 
-try:
-    import lz4.frame as lz4
-except ImportError:  # clickhouse-connect brings it along where there are wheels of it
-    lz4 = None
-
-PREFERRED = ("zstd", "lz4", "gzip", "deflate") if lz4 else ("zstd", "gzip", "deflate")
-"""Ways to compress an answer, the first that the client takes is used."""
+PREFERRED = ("zstd", "lz4", "gzip", "deflate")
+"""Encodings of a response; the first that the client accepts is used."""
 _WINDOW_LOG_MAX = 23
 """8 MiB, the most that any usual level writes: a frame may ask for a window of gigabytes before its first byte."""
 
@@ -100,7 +97,7 @@ def _decompressed(body: bytes, encoding: str, bytes_max: int) -> tuple[bytes, bo
         return inflating.decompress(body, most), inflating.eof and not inflating.unused_data
     if encoding == "zstd":
         unpacking: Any = zstd.ZstdDecompressor(options={zstd.DecompressionParameter.window_log_max: _WINDOW_LOG_MAX})
-    elif encoding == "lz4" and lz4:
+    elif encoding == "lz4":
         unpacking = lz4.LZ4FrameDecompressor()
     else:
         raise failure(NOT_IMPLEMENTED, f"got Content-Encoding: {encoding}; expected one of {', '.join(PREFERRED)}")

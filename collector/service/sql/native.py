@@ -53,7 +53,7 @@ class NativeBlocks:
 
     @property
     def is_between_blocks(self) -> bool:
-        """Whether all that came belongs to whole blocks: so it must be at the end."""
+        """Whether every byte fed so far belongs to a complete block, as at the end of a result."""
         return self._is_between and not self._taken
 
     # Each step goes as far as what has come allows, then yields for more.

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import binascii
+import re
 from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
+from collector.service.sql.compressed_blocks import decompress_blocks
 from collector.service.sql.exceptions import BAD_ARGUMENTS, NOT_IMPLEMENTED, failure
 
 SQL_BYTES_MAX = 256 << 10
@@ -15,12 +17,24 @@ ARGUMENTS_MAX = 1_000
 NAME_CHARACTERS_MAX = 256
 
 _OF_THE_PROTOCOL = frozenset(
-    {"query", "database", "default_format", "query_id", "session_id", "session_timeout", "session_check", "user",
-     "password", "quota_key", "role", "compress", "decompress", "wait_end_of_query", "buffer_size",
-     "enable_http_compression", "http_zlib_compression_level", "http_response_headers", "add_http_cors_header",
-     "client_protocol_version", "close_session"}
+    {
+        "query", "database", "default_format", "query_id", "user", "password", "role", "client_protocol_version",
+        # How a body is sent. `network_*` are settings of the native protocol, which also name the method of blocks.
+        "compress", "decompress", "wait_end_of_query", "enable_http_compression", "network_compression_method",
+        "network_zstd_compression_level", "http_zlib_compression_level",
+        # Ignored: there are no sessions and no quotas here, and an error is one line, with or without a stack trace.
+        "session_id", "session_timeout", "session_check", "close_session", "quota_key", "stacktrace",
+        # Ignored: a response is streamed, and its headers are the endpoint's own.
+        "buffer_size", "http_response_headers", "add_http_cors_header",
+    }
 )  # fmt: skip
-"""Arguments that are no settings of the engine."""
+"""Arguments that are not settings of the engine."""
+
+_KILL = re.compile(
+    r"\s*KILL\s+QUERY\s+WHERE\s+query_id\s*=\s*'(?P<query_id>[^'\\]+)'\s*(?:A?SYNC\s*)?"
+    r"(?:FORMAT\s+(?P<format>\w+)\s*)?;?\s*",
+    re.IGNORECASE,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,7 +65,9 @@ class SqlRequest:
     revision: int = 0
     """Of the native protocol, as the client names it: Native blocks are then written as that revision has them."""
     is_compressed: bool = False
-    """The client takes a compressed body, and says in its headers how."""
+    """Whether a body may be compressed as the request's header Accept-Encoding says."""
+    block_method: str | None = None
+    """Method of compressed blocks, "" for the default; None if the body is not sent in them."""
     is_whole: bool = False
     """Nothing is to be sent before the end is known, as far as that is possible."""
 
@@ -62,8 +78,12 @@ def parse(
     body: bytes,
     *,
     form: Iterable[tuple[str, str]] = (),
+    body_bytes_max: int = SQL_BYTES_MAX,
 ) -> SqlRequest:
-    """Take a request apart. `form` holds the fields of a multipart body. Raises QueryError."""
+    """Parse a request; `form` holds the fields of a multipart body. Raises QueryError.
+
+    `body` is without HTTP's compression. Blocks (`decompress=1`) may have `body_bytes_max` plain bytes.
+    """
     given: dict[str, str] = {}
     pairs = [*arguments, *form]
     if len(pairs) > ARGUMENTS_MAX:
@@ -73,11 +93,8 @@ def parse(
         if len(name) > NAME_CHARACTERS_MAX:
             raise failure(BAD_ARGUMENTS, f"got an argument whose name has {len(name)} characters")
         given[name] = value
-    for name in ("compress", "decompress"):
-        if is_true(given.get(name, "")):
-            raise failure(
-                NOT_IMPLEMENTED, f"{name}=1 (native blocks) is not taken; use enable_http_compression=1 and HTTP's own"
-            )
+    if is_true(given.get("decompress", "")):
+        body = decompress_blocks(body, body_bytes_max)
     if given.get("role"):
         raise failure(NOT_IMPLEMENTED, "there are no roles here; leave role out")
     query = given.get("query", "").encode("utf-8", "surrogateescape")
@@ -94,6 +111,7 @@ def parse(
         query_id=given.get("query_id", ""),
         revision=_revision(given.get("client_protocol_version", "")),
         is_compressed=is_true(given.get("enable_http_compression", "")),
+        block_method=given.get("network_compression_method", "") if is_true(given.get("compress", "")) else None,
         is_whole=is_true(given.get("wait_end_of_query", "")),
     )
 
@@ -122,6 +140,12 @@ def _revision(value: str) -> int:
     if not (value.isascii() and value.isdigit() and len(value) <= 9):
         raise failure(BAD_ARGUMENTS, "client_protocol_version: expected a whole number")
     return int(value)
+
+
+def killed_query(sql: bytes) -> tuple[str, str] | None:
+    """Return the id and the format of `KILL QUERY WHERE query_id = '...'`, which drivers send to cancel; else None."""
+    found = _KILL.fullmatch(sql.decode(errors="replace"))
+    return (found["query_id"], found["format"] or "") if found else None
 
 
 def is_true(value: str) -> bool:

@@ -10,8 +10,9 @@ import asyncio
 import json
 import secrets
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from dataclasses import dataclass, replace
 from http import HTTPStatus
 from typing import Final
 
@@ -21,12 +22,16 @@ from aiohttp import web
 from collector.errors import QueryError, StoreError
 from collector.proxies import is_loopback
 from collector.service.sql.accounts import Accounts, Executor
+from collector.service.sql.admission import Admission
+from collector.service.sql.compressed_blocks import BlockCompressor
 from collector.service.sql.compression import Compressor, chosen, compressor, decompress
 from collector.service.sql.exceptions import (
     ACCESS_DENIED,
     BAD_ARGUMENTS,
+    CANNOT_READ_ALL_DATA,
     NOT_IMPLEMENTED,
     QUERY_IS_TOO_LARGE,
+    QUERY_WAS_CANCELLED,
     TIMEOUT_EXCEEDED,
     TOO_MANY_SIMULTANEOUS_QUERIES,
     code_of,
@@ -36,11 +41,10 @@ from collector.service.sql.exceptions import (
     text_of,
 )
 from collector.service.sql.native import NativeBlocks, UnknownType
-from collector.service.sql.protocol import SqlRequest, credentials, parse
+from collector.service.sql.protocol import SqlRequest, credentials, killed_query, parse
 from collector.store.base import QueryAnswer
+from collector.store.inserts import literal
 
-REQUESTS_MAX: Final = 64
-"""At once, those that wait for their turn included."""
 REQUEST_SECONDS_MAX: Final = 120.0
 """From the first byte of a request to the last of its answer, however slowly a client takes it."""
 SHUTDOWN_SECONDS: Final = 1.0
@@ -51,6 +55,8 @@ HEADERS_MAX: Final = 1_000
 WHOLE_BYTES_MAX: Final = 16 << 20
 """An answer that is to be whole before it is sent is kept until it is larger than this."""
 SERVER_NAME: Final = "pai-collector"
+RETRY_AFTER_SECONDS: Final = 5
+"""What a client that is refused for want of room is told to wait."""
 
 _TYPES = {
     "JSONEachRow": "application/x-ndjson",
@@ -63,6 +69,28 @@ _NOTHING_DONE = json.dumps(
                    "result_bytes", "elapsed_ns"), "0")
 )  # fmt: skip
 """The headers go out before anything is known."""
+_NO_EXTERNAL_TABLES: Final = (
+    "external tables (files in a form) are not supported; put the rows into the SQL, such as"
+    " WITH ids AS (SELECT * FROM format(TSV, 'id UInt32', '1\\n2')), or give them as a parameter {ids:Array(UInt32)}"
+)
+_KILLED: Final = "SELECT 'waiting' AS kill_status, {query_id} AS query_id, '' AS user, '' AS query LIMIT {found}"
+"""What a server responds to KILL QUERY, one row for each query that is stopped."""
+
+
+@dataclass(slots=True, eq=False)
+class _Running:
+    """A request while it is answered."""
+
+    query_id: str
+    deadline: asyncio.Timeout
+    executor: Executor | None = None
+    """Of the account that sent it."""
+    is_killed: bool = False
+
+    def kill(self) -> None:
+        if not self.deadline.expired():
+            self.is_killed = True
+            self.deadline.reschedule(0)
 
 
 class SqlEndpoint:
@@ -75,7 +103,7 @@ class SqlEndpoint:
         version: str,
         timezone: str,
         is_guarded: bool,
-        requests_max: int = REQUESTS_MAX,
+        admission: Admission | None = None,
         seconds_max: float = REQUEST_SECONDS_MAX,
     ) -> None:
         self._accounts = accounts
@@ -83,9 +111,9 @@ class SqlEndpoint:
         self._timezone = timezone
         self._is_guarded = is_guarded
         """A password keeps strangers out, so any host name will do."""
-        self._requests_max = requests_max
+        self._admission = admission or Admission()
         self._seconds_max = seconds_max
-        self._requests = 0
+        self._running: set[_Running] = set()
 
     def application(self) -> web.Application:
         application = web.Application(client_max_size=0)
@@ -100,13 +128,11 @@ class SqlEndpoint:
     async def _answer(self, request: web.Request) -> web.StreamResponse:
         query_id = request.query.get("query_id", "") or str(uuid.uuid4())
         sender = _Sender(request, self._headers(query_id), self._version)
-        if self._requests >= self._requests_max:
-            busy = f"Too many simultaneous queries: {self._requests_max} run or wait; try again later"
-            return self._refusal(request, failure(TOO_MANY_SIMULTANEOUS_QUERIES, busy))
-        self._requests += 1
+        running = _Running(query_id, asyncio.timeout(self._seconds_max))
         try:
-            async with asyncio.timeout(self._seconds_max):
-                asked, answer = await self._begin(request, query_id)
+            async with running.deadline, self._admission.permit():
+                self._running.add(running)
+                asked, answer = await self._begin(request, running)
                 if answer is None:
                     return web.Response(text="Ok.\n")
                 async with answer:
@@ -115,24 +141,36 @@ class SqlEndpoint:
             return self._refusal(request, _as_query_error(error), query_id)
         except TimeoutError:
             if sender.response is None:
-                late = f"the request took longer than {self._seconds_max:g} s"
-                return self._refusal(request, failure(TIMEOUT_EXCEEDED, late), query_id)
-            # Whoever did not take the answer until now would not take its end either.
+                late = failure(TIMEOUT_EXCEEDED, f"the request took longer than {self._seconds_max:g} s")
+                killed = failure(QUERY_WAS_CANCELLED, "Query was cancelled")
+                return self._refusal(request, killed if running.is_killed else late, query_id)
+            # A client that has not read the response until now would not read its end either.
             if request.transport is not None:
                 request.transport.abort()
             return sender.response
         finally:
-            self._requests -= 1
+            self._running.discard(running)
 
-    async def _begin(self, request: web.Request, query_id: str) -> tuple[SqlRequest, QueryAnswer | None]:
+    async def _begin(self, request: web.Request, running: _Running) -> tuple[SqlRequest, QueryAnswer | None]:
+        query_id = running.query_id
         if not (query_id.isascii() and query_id.isprintable() and len(query_id) <= 256):
             raise failure(BAD_ARGUMENTS, "query_id: expected at most 256 printable ASCII characters")
         self._check_origin(request)
-        executor = self._accounts.executor(credentials(request.query, request.headers))
-        asked = await self._parsed(request, executor)
+        running.executor = executor = self._accounts.executor(credentials(request.query, request.headers))
+        asked = await self._parse(request, executor)
         if not asked.sql.strip():
             return asked, None
+        if killed := killed_query(asked.sql):
+            asked = replace(asked, sql=self._kill(executor, *killed))
         return asked, await executor.run(asked)
+
+    def _kill(self, executor: Executor, query_id: str, format_name: str) -> bytes:
+        """Stop an account's requests of this id, and return the SQL of the response."""
+        found = [running for running in self._running if (running.query_id, running.executor) == (query_id, executor)]
+        for running in found:
+            running.kill()
+        sql = _KILLED.format(query_id=literal(query_id), found=min(len(found), 1))
+        return (f"{sql} FORMAT {format_name}" if format_name else sql).encode()
 
     def _check_origin(self, request: web.Request) -> None:
         if self._is_guarded:
@@ -143,7 +181,7 @@ class SqlEndpoint:
         if "Origin" in request.headers or request.headers.get("Sec-Fetch-Site", "none") not in ("none", "same-origin"):
             raise failure(ACCESS_DENIED, "pages in a browser cannot ask here")
 
-    async def _parsed(self, request: web.Request, executor: Executor) -> SqlRequest:
+    async def _parse(self, request: web.Request, executor: Executor) -> SqlRequest:
         arguments = list(request.query.items())
         if request.content_type == "multipart/form-data":
             return parse(arguments, request.headers, b"", form=await _form(request, executor.body_bytes_max))
@@ -153,7 +191,7 @@ class SqlEndpoint:
             if len(body) > executor.body_bytes_max:
                 raise failure(QUERY_IS_TOO_LARGE, f"the body has more than {executor.body_bytes_max:,} bytes")
         plain = decompress(bytes(body), request.headers.get("Content-Encoding", ""), executor.body_bytes_max)
-        return parse(arguments, request.headers, plain)
+        return parse(arguments, request.headers, plain, body_bytes_max=executor.body_bytes_max)
 
     def unreadable(self, status: int, message: str) -> web.Response:
         """Return the answer to a request that cannot be read as HTTP."""
@@ -177,6 +215,8 @@ class SqlEndpoint:
         shown = query_id if query_id.isascii() and query_id.isprintable() else ""
         headers = self._headers(shown) | {"X-ClickHouse-Exception-Code": str(code_of(error))}
         status = status_of(error)
+        if code_of(error) == TOO_MANY_SIMULTANEOUS_QUERIES[0]:
+            headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         if status == HTTPStatus.UNAUTHORIZED:
             headers["WWW-Authenticate"] = 'Basic realm="pai-collector"'
         response = web.Response(status=status, text=text_of(error, self._version) + "\n", headers=headers)
@@ -194,15 +234,18 @@ class _Sender:
         self._version = version
         self._tag = secrets.token_hex(8)
         self._headers = headers | {"X-ClickHouse-Exception-Tag": self._tag, "X-ClickHouse-Summary": _NOTHING_DONE}
-        self._compressor: Compressor | None = None
+        self._compressors: list[Compressor] = []
+        """What a piece passes through, the last one HTTP's."""
         self.response: web.StreamResponse | None = None
         """What has been begun to be sent."""
 
     async def send(self, asked: SqlRequest, answer: QueryAnswer) -> web.StreamResponse:
         """Raises StoreError while nothing has been sent."""
         encoding = chosen(self._request.headers.get("Accept-Encoding", "")) if asked.is_compressed else ""
+        if asked.block_method is not None:
+            self._compressors.append(BlockCompressor(asked.block_method))
         if encoding:
-            self._compressor = compressor(encoding)
+            self._compressors.append(compressor(encoding))
             self._headers["Content-Encoding"] = encoding
         if answer.format:
             self._headers["X-ClickHouse-Format"] = answer.format
@@ -213,24 +256,31 @@ class _Sender:
             async for piece in answer:
                 kept += _fed(blocks, piece) if blocks else piece
                 if not asked.is_whole or len(kept) > WHOLE_BYTES_MAX:
-                    await self._write(bytes(kept))
+                    await self._write(bytes(kept), self._compressors)
                     kept.clear()
+            if blocks and not blocks.is_between_blocks:
+                raise failure(CANNOT_READ_ALL_DATA, "the engine's result ends within a block; run the query again")
+            response = await self._write(bytes(kept), self._compressors)
         except StoreError as error:
             if self.response is None:
                 raise
-            kept += frame(text_of(_as_query_error(error), self._version), self._tag)
-        response = await self._write(bytes(kept))
-        if self._compressor:
-            await response.write(self._compressor.flush())
+            await self._write(bytes(kept), self._compressors)
+            text = frame(text_of(_as_query_error(error), self._version), self._tag)
+            # Never as a compressed block: a reader of rows would take the text for values, while what is no block
+            # fails its checks.
+            is_in_blocks = asked.block_method is not None
+            response = await self._write(text, self._compressors[1:] if is_in_blocks else self._compressors)
+        for place, each in enumerate(self._compressors):
+            await self._write(each.flush(), self._compressors[place + 1 :])
         await response.write_eof()
         return response
 
-    async def _write(self, piece: bytes) -> web.StreamResponse:
+    async def _write(self, piece: bytes, compressors: Sequence[Compressor]) -> web.StreamResponse:
         if self.response is None:
             self.response = web.StreamResponse(headers=self._headers)
             await self.response.prepare(self._request)
-        if self._compressor:
-            piece = self._compressor.compress(piece)
+        for each in compressors:
+            piece = each.compress(piece)
         if piece:
             await self.response.write(piece)
         return self.response
@@ -271,7 +321,7 @@ async def _form(request: web.Request, bytes_max: int) -> list[tuple[str, str]]:
     try:
         async for part in await request.multipart():
             if not isinstance(part, aiohttp.BodyPartReader) or part.name is None or part.filename is not None:
-                raise failure(NOT_IMPLEMENTED, "external tables (files in a form) are not taken")
+                raise failure(NOT_IMPLEMENTED, _NO_EXTERNAL_TABLES)
             text = bytearray()
             while piece := await part.read_chunk():
                 text += piece

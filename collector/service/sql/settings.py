@@ -1,26 +1,45 @@
-"""Settings that clients send, and what becomes of each. Pure: limits may be lowered, what shapes the result passes."""
+"""Settings that clients send: limits may be lowered, what shapes the result is passed on, the rest is refused. Pure."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from collector.service.sql.exceptions import BAD_ARGUMENTS, READONLY, failure
+from collector.service.sql.exceptions import BAD_ARGUMENTS, READONLY, UNKNOWN_SETTING, failure
 from collector.store.base import QueryLimits
 
 WITHOUT_EFFECT = frozenset(
     {
+        # Of the connection, and of logs that are not written for readers.
         "send_progress_in_http_headers", "http_headers_progress_interval_ms", "wait_end_of_query",
         "cancel_http_readonly_queries_on_client_close", "log_queries", "log_comment", "readonly",
-        "http_wait_end_of_query", "http_make_head_request", "use_query_cache", "connect_timeout", "receive_timeout",
-        "send_timeout", "http_receive_timeout", "http_send_timeout", "max_query_size", "workload", "priority",
-        # Of inserts, which some clients send with every request.
-        "async_insert", "wait_for_async_insert", "insert_deduplication_token", "insert_deduplicate",
-        "input_format_null_as_default",
+        "http_wait_end_of_query", "http_make_head_request", "http_max_tries", "use_query_cache", "connect_timeout",
+        "receive_timeout", "send_timeout", "http_receive_timeout", "http_send_timeout", "max_query_size", "workload",
+        "priority", "send_logs_level", "log_query_threads", "log_profile_events", "log_query_settings",
+        "opentelemetry_start_trace_probability",
+        # Of replicas and shards: there is one copy of each table, and every read sees all that is stored.
+        "select_sequential_consistency", "load_balancing", "prefer_localhost_replica", "max_parallel_replicas",
+        "skip_unavailable_shards", "distributed_product_mode", "optimize_skip_unused_shards",
+        # Of how a query is run: the endpoint chooses, because memory depends on it. Results are the same.
+        "max_block_size", "preferred_block_size_bytes", "max_read_buffer_size", "use_uncompressed_cache",
+        "compile_expressions", "max_final_threads", "output_format_parallel_formatting",
+        # Of writing, which some clients send with every request: there is none.
+        "async_insert", "wait_for_async_insert", "wait_for_async_insert_timeout", "async_insert_busy_timeout_ms",
+        "async_insert_max_data_size", "insert_deduplication_token", "insert_deduplicate", "insert_quorum",
+        "insert_quorum_timeout", "insert_quorum_parallel", "insert_distributed_sync", "distributed_foreground_insert",
+        "max_insert_block_size", "min_insert_block_size_rows", "min_insert_block_size_bytes", "max_insert_threads",
+        "max_partitions_per_insert_block", "input_format_null_as_default", "mutations_sync", "alter_sync",
+        "replication_alter_partitions_sync", "lightweight_deletes_sync", "allow_nondeterministic_mutations",
+        "distributed_ddl_task_timeout", "distributed_ddl_output_mode",
+        "database_replicated_enforce_synchronous_settings",
+        "allow_experimental_lightweight_delete", "enable_lightweight_delete", "lightweight_delete_mode",
+        "allow_experimental_json_type", "enable_json_type", "allow_experimental_object_type",
+        "allow_experimental_variant_type", "enable_variant_type", "allow_experimental_dynamic_type",
+        "enable_dynamic_type", "allow_suspicious_low_cardinality_types",
     }
 )  # fmt: skip
-"""Taken and left: clients send them with every request, and nothing here depends on them."""
+"""Accepted and ignored: clients send them with every request, and no result depends on them."""
 
 PASSED = frozenset(
     {
@@ -49,7 +68,13 @@ PASSED = frozenset(
         "any_join_distinct_right_table_keys", "asterisk_include_alias_columns", "limit", "offset",
         "cast_keep_nullable", "cast_string_to_dynamic_use_inference", "transform_null_in",
         "enable_named_columns_in_function_tuple", "result_overflow_mode", "optimize_read_in_order",
-        "use_skip_indexes", "query_plan_optimize_lazy_materialization",
+        "use_skip_indexes", "query_plan_optimize_lazy_materialization", "totals_mode", "count_distinct_implementation",
+        "joined_subquery_requires_alias",
+        # Limits of the reader's own, beside those that are lowered
+        "max_rows_to_read", "max_bytes_to_read", "read_overflow_mode", "max_rows_to_group_by",
+        "group_by_overflow_mode", "max_rows_to_sort", "max_bytes_to_sort", "sort_overflow_mode", "max_rows_in_set",
+        "set_overflow_mode", "max_rows_in_join", "max_bytes_in_join", "join_overflow_mode", "max_rows_in_distinct",
+        "distinct_overflow_mode", "max_columns_to_read", "force_index_by_date", "force_primary_key",
     }
 )  # fmt: skip
 """Settings of the engine that change what a result looks like, and nothing outside it."""
@@ -61,13 +86,25 @@ _LIMITS = {
     "max_memory_usage": "memory_bytes_max",
     "max_threads": "threads_max",
 }
+ACCEPTED = WITHOUT_EFFECT | PASSED | _LIMITS.keys()
 VALUE_CHARACTERS_MAX = 256
 
 
-def judged(settings: Mapping[str, str], limits: QueryLimits) -> tuple[QueryLimits, dict[str, str]]:
-    """The limits, lowered where the client asks for less, and the settings to pass on.
+def check_names(names: Iterable[str], known: Container[str]) -> None:
+    """Raise QueryError for a name that is not accepted: READONLY if the engine knows it, else UNKNOWN_SETTING."""
+    for name in names:
+        if name in ACCEPTED:
+            continue
+        shown = name[:64]
+        if name in known:
+            raise failure(READONLY, f"Cannot modify '{shown}' setting in readonly mode")
+        raise failure(UNKNOWN_SETTING, f"Unknown setting '{shown}': neither the engine nor the interface has it")
 
-    Raises QueryError with READONLY for every other setting.
+
+def apply_settings(settings: Mapping[str, str], limits: QueryLimits) -> tuple[QueryLimits, dict[str, str]]:
+    """Return the limits, lowered where the client asks for less, and the settings to pass on.
+
+    All names are of ACCEPTED. Raises QueryError for a value that cannot be passed on.
     """
     passed: dict[str, str] = {}
     for name, value in settings.items():
@@ -77,8 +114,6 @@ def judged(settings: Mapping[str, str], limits: QueryLimits) -> tuple[QueryLimit
             if len(value) > VALUE_CHARACTERS_MAX or not value.isprintable():
                 raise failure(BAD_ARGUMENTS, f"{name}: expected at most {VALUE_CHARACTERS_MAX} printable characters")
             passed[name] = value
-        elif name not in WITHOUT_EFFECT:
-            raise failure(READONLY, f"Cannot modify '{name[:64]}' setting in readonly mode")
     return limits, passed
 
 

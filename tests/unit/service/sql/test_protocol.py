@@ -16,9 +16,9 @@ from collector.errors import QueryError
 from collector.redaction import forget_secrets, register_secret
 from collector.service.sql.accounts import Account, Accounts
 from collector.service.sql.compression import PREFERRED, chosen, compressor, decompress
-from collector.service.sql.exceptions import READONLY, failure, frame, status_of, text_of
-from collector.service.sql.protocol import ARGUMENTS_MAX, Credentials, credentials, parse
-from collector.service.sql.settings import PASSED, WITHOUT_EFFECT, judged
+from collector.service.sql.exceptions import READONLY, UNKNOWN_SETTING, failure, frame, status_of, text_of
+from collector.service.sql.protocol import ARGUMENTS_MAX, Credentials, credentials, is_true, killed_query, parse
+from collector.service.sql.settings import ACCEPTED, PASSED, apply_settings, check_names
 from collector.store.base import QueryLimits
 from collector.store.gate import Refused, Vocabulary, check_tree
 
@@ -26,7 +26,7 @@ BYTES_MAX = 1 << 16
 PACK = {"gzip": gzip.compress, "deflate": zlib.compress, "zstd": zstd.compress, "lz4": lz4.frame.compress}
 
 names = st.sampled_from(
-    ["query", "database", "default_format", "query_id", "user", "password", "compress", "role", "param_x",
+    ["query", "database", "default_format", "query_id", "user", "password", "compress", "decompress", "role", "param_x",
      "enable_http_compression", "wait_end_of_query", "max_threads", "max_result_rows"]
 ) | st.text(max_size=300)  # fmt: skip
 values = st.sampled_from(["", "0", "1", "true", "nan", "-1", "1e999"]) | st.text(max_size=300)
@@ -45,7 +45,8 @@ def test_any_request_is_taken_apart_or_refused(
     try:
         asked = parse(arguments, given_headers, body)
         credentials(dict(arguments), given_headers)
-        judged(asked.settings, QueryLimits())
+        check_names(asked.settings, ())
+        apply_settings(asked.settings, QueryLimits())
     except QueryError as error:
         refusal = error
     if refusal is not None:
@@ -53,7 +54,7 @@ def test_any_request_is_taken_apart_or_refused(
         assert text_of(refusal, "1.2.3").startswith("Code: ")
         return
     assert asked is not None
-    assert asked.sql.endswith(body)
+    assert asked.sql.endswith(body) or is_true(dict(arguments).get("decompress", ""))
     assert not {"query", "user", "password", "database", "query_id"} & set(asked.settings)
     assert not any(name.startswith("param_") for name in asked.settings)
 
@@ -158,7 +159,7 @@ def test_no_value_raises_a_limit(name: str, value: object) -> None:
     """Whatever a client sends for a limit, it comes out at most as high as it was, and above nothing."""
     before = QueryLimits()
     try:
-        after, passed = judged({name: str(value)}, before)
+        after, passed = apply_settings({name: str(value)}, before)
     except QueryError:
         return
     assert passed == {}
@@ -166,15 +167,37 @@ def test_no_value_raises_a_limit(name: str, value: object) -> None:
         assert 0 < getattr(after, attribute) <= getattr(before, attribute)
 
 
-@given(st.text(max_size=80))
+@given(st.text(max_size=80) | st.sampled_from(["allow_ddl", "allow_introspection_functions", "format_schema"]))
 def test_a_setting_that_is_not_listed_is_refused(name: str) -> None:
-    """With ClickHouse's code for it."""
-    limits = {"max_execution_time", "max_result_rows", "max_result_bytes", "max_memory_usage", "max_threads"}
-    if name in PASSED | WITHOUT_EFFECT | limits:
+    """With ClickHouse's code for it: one for what the engine has, another for what it has not."""
+    if name in ACCEPTED:
         return
-    with pytest.raises(QueryError) as refusal:
-        judged({name: "1"}, QueryLimits())
-    assert refusal.value.code == READONLY[0]  # type: ignore[attr-defined]
+    for known, kind in (({name}, READONLY), (set[str](), UNKNOWN_SETTING)):
+        with pytest.raises(QueryError) as refusal:
+            check_names([name], known)
+        assert refusal.value.code == kind[0]  # type: ignore[attr-defined]
+
+
+@pytest.mark.parametrize("sql", [
+    "KILL QUERY WHERE query_id = 'a-b'", "KILL QUERY WHERE query_id='a-b'",
+    " kill  query where query_id = 'a-b' SYNC ; ",
+    "KILL QUERY WHERE query_id = 'a-b' ASYNC FORMAT TabSeparated",
+])  # fmt: skip
+def test_a_request_to_cancel_names_its_query(sql: str) -> None:
+    """As drivers write it."""
+    found = killed_query(sql.encode())
+    assert found is not None
+    assert found[0] == "a-b"
+
+
+@pytest.mark.parametrize("sql", [
+    "KILL QUERY WHERE 1", "KILL QUERY WHERE query_id != ''", "KILL QUERY WHERE query_id = ''",
+    "KILL QUERY WHERE query_id = 'a' OR 1", "KILL QUERY WHERE query_id = 'a\\' OR \\''", "KILL MUTATION WHERE 1",
+    "KILL QUERY ON CLUSTER x WHERE query_id = 'a'", "KILL QUERY WHERE query_id = 'a'; SELECT 1", "SELECT 1",
+])  # fmt: skip
+def test_no_other_kill_is_taken_for_one(sql: str) -> None:
+    """It goes the way of all SQL."""
+    assert killed_query(sql.encode()) is None
 
 
 def test_no_setting_that_names_a_file_passes() -> None:

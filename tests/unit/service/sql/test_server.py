@@ -1,0 +1,51 @@
+"""The endpoint over an engine that ends a result too early."""
+
+from __future__ import annotations
+
+import aiohttp
+import pytest
+
+from collector.service.sql.accounts import Account, Accounts
+from collector.service.sql.native import NativeBlocks
+from collector.service.sql.protocol import SqlRequest
+from collector.service.sql.server import SqlEndpoint, endpoint
+from collector.store.base import QueryAnswer
+from tests.support.sql_server import Made
+
+# One column "n" of UInt32 with two rows, in the format Native of revision 0.
+BLOCK = b"\x01\x02\x01n\x06UInt32" + (7).to_bytes(4, "little") + (8).to_bytes(4, "little")
+
+
+class Engine:
+    """An `Executor` whose every result is the same bytes."""
+
+    body_bytes_max = 1 << 10
+
+    def __init__(self, result: bytes) -> None:
+        self.result = result
+
+    async def run(self, request: SqlRequest) -> QueryAnswer:
+        return Made(self.result, "Native")
+
+
+@pytest.mark.parametrize("cut", [0, 1, 4, len(BLOCK) - 1])
+@pytest.mark.parametrize("is_whole", [False, True])
+async def test_a_native_result_that_is_cut_short_is_an_error(cut: int, is_whole: bool) -> None:
+    """At the border of a block it is whole; anywhere else the client gets an error, not a result with fewer rows."""
+    engine = Engine(BLOCK + BLOCK[:cut])
+    answering = SqlEndpoint(Accounts(Account(engine)), version="1", timezone="UTC", is_guarded=False)
+    arguments = {"client_protocol_version": "54405", "wait_end_of_query": str(int(is_whole))}
+    async with (
+        endpoint(answering, "127.0.0.1", 0) as url,
+        aiohttp.ClientSession() as client,
+        client.post(url, params=arguments, data="SELECT n FROM t") as response,
+    ):
+        body = await response.read()
+    text = b"Code: 33. DB::Exception: the engine's result ends within a block"
+    if not cut:
+        assert body == NativeBlocks(54405).feed(BLOCK)
+    elif is_whole or response.status != 200:
+        assert (response.status, body[: len(text)]) == (500, text)
+    else:
+        assert response.headers["X-ClickHouse-Exception-Tag"].encode() in body
+        assert text in body
