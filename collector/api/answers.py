@@ -7,12 +7,32 @@ number in a string becomes a number. The common case pays nothing for that.
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import msgspec
 
 
-class Answer(msgspec.Struct, rename="pascal"):
+class Answer(msgspec.Struct, rename="pascal", dict=True):
     """What every answer may carry beside its records."""
 
     request_id: str | None = None
     code: str | None = None
     message: str | None = None
+
+    @property
+    def replaced_bytes(self) -> int:
+        """Pieces of the body that were not UTF-8, each U+FFFD now."""
+        return int(self.__dict__.get("replaced_bytes", 0))
+
+    @replaced_bytes.setter
+    def replaced_bytes(self, count: int) -> None:
+        self.__dict__["replaced_bytes"] = count
+
+
+@dataclass(frozen=True, slots=True)
+class UnreadableRecord:
+    """What is in an answer in the place of a record that is not JSON, or that no program could hold."""
+
+    reason: str
+    text: str
+    """As it came; may hold secrets."""

@@ -2,7 +2,8 @@
 
 The fast path decodes straight into the operation's type. A body that does not fit takes the
 tolerant path: every field is converted on its own, a number in a string becomes a number, and a
-record that is not exactly of its type stays the raw JSON value, for its source to normalise.
+record that is not exactly of its type stays the raw JSON value, for its source to normalise. Text that
+strict parsers refuse is repaired or read record by record (`collector.api.tolerant`).
 What is no answer at all is an error of its own kind and never an empty answer.
 """
 
@@ -13,16 +14,17 @@ import enum
 import functools
 import html
 import json
+import operator
 import re
 import types
 import typing
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import msgspec
 
-from collector.api.answers import Answer
+from collector.api.answers import Answer, UnreadableRecord
 from collector.api.envelope import (
     CODE_RECORDS_MISSING,
     SPELLINGS,
@@ -36,6 +38,7 @@ from collector.api.envelope import (
     total_of,
 )
 from collector.api.operation import Numbers, Operation
+from collector.api.tolerant import DEPTH_MAX, UNREADABLE, decoded_text, loads, read_records, too_deep
 from collector.errors import InvalidAnswerError
 
 
@@ -100,11 +103,9 @@ def _rebuild(reason: Reason) -> UndecodableAnswerError:
     return UndecodableAnswerError(reason)
 
 
-_UNREADABLE: Final = (msgspec.MsgspecError, UnicodeDecodeError, RecursionError)
 _CUT_TOKEN: Final = re.compile(r"t|tr|tru|f|fa|fal|fals|n|nu|nul|-|\.|[eE][+-]?|")
 """What may be left of a body after the place where a parser saw that a word or number was cut off."""
 _CUT_ESCAPE: Final = re.compile(r"\\u[0-9a-fA-F]{0,4}\Z")
-_LONE_SURROGATE: Final = re.compile("[\ud800-\udfff]")
 
 
 def decode_answer(operation: Operation, body: bytes, *, had_cursor: bool = False) -> Answer | ErrorBody:
@@ -120,10 +121,12 @@ def decode_answer(operation: Operation, body: bytes, *, had_cursor: bool = False
         if not body.isascii():
             body.decode()
         answer = _decoder(operation.answer).decode(body)
-    except _UNREADABLE:
+    except UNREADABLE:
         return _decode_tolerant(operation, body, had_cursor)
-    found = ((name, getattr(answer, attribute)) for attribute, name in _sign_attributes(operation.answer))
-    signs = signs_of({name: value for name, value in found if value is not None})
+    names, values_of, nothing = _sign_fields(operation.answer)
+    values = values_of(answer)
+    # The common case, at the cost of one comparison.
+    signs = {} if values == nothing else signs_of(dict(zip(names, values, strict=True)))
     if (signs and failure_of(signs)) or not _is_answer(operation, answer):
         # Only the raw object has all that there is to report.
         return _decode_tolerant(operation, body, had_cursor)
@@ -151,11 +154,10 @@ def count_records(operation: Operation, answer: Answer) -> int:
 
 
 def _decode_tolerant(operation: Operation, body: bytes, had_cursor: bool) -> Answer | ErrorBody:
-    raw = parse_json(body)
-    if not isinstance(raw, dict):
-        raise UndecodableAnswerError(Reason.NOT_AN_OBJECT)
-    signs = signs_of(raw, _own_signs(operation.answer))
-    if failure := failure_of(signs, request_id_of(raw)):
+    raw, replaced = read_object(operation, body)
+    told = {name: value for name, value in raw.items() if not isinstance(value, UnreadableRecord)}
+    signs = signs_of(told, _own_signs(operation.answer))
+    if failure := failure_of(signs, request_id_of(told)):
         return failure
     values: dict[str, Any] = {}
     for field in _fields(operation.answer):
@@ -165,6 +167,10 @@ def _decode_tolerant(operation: Operation, body: bytes, had_cursor: bool) -> Ans
     answer = operation.answer(**values)
     if not _is_answer(operation, answer):
         raise UndecodableAnswerError(Reason.NOT_AN_ANSWER)
+    if replaced and not count_records(operation, answer):
+        # Nothing shows that it is this operation's answer, and not other bytes that happen to have its form.
+        raise UndecodableAnswerError(Reason.NOT_UTF8)
+    answer.replaced_bytes = replaced
     return _held_against_records(operation, answer, signs, had_cursor)
 
 
@@ -186,27 +192,54 @@ def _held_against_records(
     return answer
 
 
+def read_object(operation: Operation, body: bytes) -> tuple[dict[str, Any], int]:
+    """Return the JSON object of a body, and how many pieces of it were not UTF-8.
+
+    A record that cannot be read is an UnreadableRecord. Raises UndecodableAnswerError.
+    """
+    text, replaced = _text(body)
+    try:
+        try:
+            value = loads(text)
+        except ValueError:
+            if operation.wire_records_field is None:
+                raise
+            value = read_records(
+                text, operation.wire_records_field, _inner_name(operation.answer, operation.records_field)
+            )
+    except ValueError:
+        _raise_not_json(text, replaced)
+    if not isinstance(value, dict):
+        raise UndecodableAnswerError(Reason.NOT_AN_OBJECT)
+    return value, replaced
+
+
 def parse_json(body: bytes) -> Any:
     """The JSON value of a body; raises UndecodableAnswerError saying what it is instead."""
+    text, replaced = _text(body)
     try:
-        text = body.decode("utf-8-sig")
-    except UnicodeDecodeError as error:
-        cut = error.reason == "unexpected end of data"
-        raise UndecodableAnswerError(Reason.TRUNCATED if cut else Reason.NOT_UTF8) from None
+        return loads(text)
+    except ValueError:
+        _raise_not_json(text, replaced)
+
+
+def _text(body: bytes) -> tuple[str, int]:
+    text, replaced = decoded_text(body)
     text = text.strip()
     if text.startswith("<"):
         raise UndecodableAnswerError(Reason.HTML)
+    return text, replaced
+
+
+def _raise_not_json(text: str, replaced: int) -> NoReturn:
     try:
-        return msgspec.json.decode(text)
-    except _UNREADABLE:
-        pass
-    try:
-        # Takes what the strict parser refuses: NaN (kept as its text) and halves of surrogate pairs.
-        return _without_surrogates(json.loads(text, parse_constant=str))
+        json.loads(text, parse_constant=str, strict=False)
     except json.JSONDecodeError as error:
-        raise UndecodableAnswerError(Reason.TRUNCATED if _is_cut_off(error, text) else Reason.NOT_JSON) from None
+        if _is_cut_off(error, text):
+            raise UndecodableAnswerError(Reason.TRUNCATED) from None
     except (ValueError, RecursionError):
-        raise UndecodableAnswerError(Reason.NOT_JSON) from None
+        pass
+    raise UndecodableAnswerError(Reason.NOT_UTF8 if replaced else Reason.NOT_JSON) from None
 
 
 def _is_cut_off(error: json.JSONDecodeError, text: str) -> bool:
@@ -216,19 +249,6 @@ def _is_cut_off(error: json.JSONDecodeError, text: str) -> bool:
     in_token = _CUT_TOKEN.fullmatch(text, error.pos)
     in_escape = _CUT_ESCAPE.search(text, max(error.pos - 2, 0))
     return bool(in_token or in_escape)
-
-
-def _without_surrogates(value: Any) -> Any:
-    # Half of a surrogate pair cannot be encoded, so it would fail far from here, in a store.
-    match value:
-        case str():
-            return _LONE_SURROGATE.sub("\ufffd", value)
-        case list():
-            return [_without_surrogates(item) for item in value]
-        case dict():
-            return {_without_surrogates(name): _without_surrogates(item) for name, item in value.items()}
-        case _:
-            return value
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,7 +268,7 @@ class _Field:
             if not isinstance(value, list):
                 raise UndecodableAnswerError(Reason.NOT_AN_ANSWER)
             return [_typed_or_raw(item, self.item_type) for item in value]
-        if self.is_object and isinstance(value, dict):
+        if self.is_object and isinstance(value, dict | UnreadableRecord):
             return _typed_or_raw(value, self.type)
         spellings = [value, str(value)] if type(value) in (int, float) else [value]
         for spelling in spellings:
@@ -260,10 +280,21 @@ class _Field:
 
 
 def _typed_or_raw(value: Any, wanted: Any) -> Any:
+    if isinstance(value, UnreadableRecord):
+        return value
+    if too_deep(value):
+        return UnreadableRecord(f"nested more than {DEPTH_MAX} levels deep", _shown(value))
     try:
         return msgspec.convert(value, wanted, strict=False)
     except msgspec.ValidationError:
         return value
+
+
+def _shown(value: Any) -> str:
+    try:
+        return msgspec.json.encode(value).decode()
+    except (msgspec.MsgspecError, RecursionError, ValueError):
+        return ""
 
 
 @functools.cache
@@ -283,21 +314,32 @@ def _wire_type(answer_type: type[Answer]) -> type[Answer]:
 
 
 @functools.cache
+def _inner_name(answer_type: type[Answer], records_field: str | None) -> str | None:
+    """The list of points inside of each record of a series, None for other records."""
+    (item_type,) = (field.item_type for field in _fields(answer_type) if field.name == records_field)
+    if not (isinstance(item_type, type) and issubclass(item_type, msgspec.Struct)):
+        return None
+    inner = (field for field in _fields(item_type) if isinstance(field.item_type, type))
+    return next((field.wire_name for field in inner if issubclass(field.item_type, msgspec.Struct)), None)
+
+
+@functools.cache
 def _own_signs(answer_type: type[Answer]) -> frozenset[str]:
     """Folded names of fields that report about the call elsewhere and are data of this answer."""
     return frozenset({"status"}) & {folded(name) for name in answer_type.__struct_encode_fields__}
 
 
 @functools.cache
-def _sign_attributes(answer_type: type[Answer]) -> tuple[tuple[str, str], ...]:
-    """Attribute and wire name of each field that may report about the call, in order of preference."""
+def _sign_fields(answer_type: type[Answer]) -> tuple[tuple[str, ...], Callable[[Answer], tuple[Any, ...]], Any]:
+    """Wire names of the fields that may report about the call, how to get their values, and those of none."""
     wire_type, own = _wire_type(answer_type), _own_signs(answer_type)
     by_name = dict(zip(wire_type.__struct_encode_fields__, wire_type.__struct_fields__, strict=True))
-    return tuple((by_name[name], name) for name in SPELLINGS if name in by_name and folded(name) not in own)
+    names = tuple(name for name in SPELLINGS if name in by_name and folded(name) not in own)
+    return names, operator.attrgetter(*(by_name[name] for name in names)), (None,) * len(names)
 
 
 @functools.cache
-def _fields(answer_type: type[Answer]) -> tuple[_Field, ...]:
+def _fields(answer_type: type[msgspec.Struct]) -> tuple[_Field, ...]:
     return tuple(_field(field.name, field.encode_name, field.type) for field in msgspec.structs.fields(answer_type))
 
 

@@ -23,6 +23,7 @@ async def measured(owner: Owner) -> list[Gauge]:
         Gauge("journal_full", int(owner.room.is_full)),
         Gauge("journal_rows", depth.rows),
         Gauge("dead_letters", counters.get("dead_letters", 0)),
+        Gauge("replaced_bytes", counters.get("replaced_bytes", 0)),
         Gauge("quarantined_rows", counters.get("quarantined_rows", 0)),
         Gauge("spend_month_cny", float(money.spent_cny)),
         Gauge("forecast_month_cny", float(money.forecast_cny)),

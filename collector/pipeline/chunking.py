@@ -10,6 +10,7 @@ from typing import Any
 
 import msgspec
 
+from collector.api.answers import UnreadableRecord
 from collector.journal.entries import Chunk
 from collector.model import ShipMode, StreamKey, Window
 from collector.pipeline.compare import Identity, digest_identity
@@ -84,10 +85,14 @@ def stray_chunks(page: PageRows) -> list[tuple[Window, Chunk]]:
 def dead_letter_chunks(key: StreamKey, dead: Iterable[tuple[str, object]], now: int) -> list[Chunk]:
     """Records that no row can be made of, as rows of `dead_letters`."""
     rows: list[Row] = [
-        (now, key.operation, key.region, key.scope_id, reason, as_json(record)[:RECORD_CHARACTERS_MAX])
+        (now, key.operation, key.region, key.scope_id, reason, _shown(record)[:RECORD_CHARACTERS_MAX])
         for reason, record in dead
     ]
     return chunks({DEAD_LETTERS: rows}, ShipMode.COMPARE) if rows else []
+
+
+def _shown(record: object) -> str:
+    return record.text if isinstance(record, UnreadableRecord) else as_json(record)
 
 
 def decode_lines(body: bytes) -> list[list[Any]]:

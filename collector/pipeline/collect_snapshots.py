@@ -11,7 +11,7 @@ import structlog
 from collector.journal.coverage import GAP_MISSED
 from collector.journal.entries import Chunk, OpenWindow, PageCommit, Rewrite, Seal, StreamState
 from collector.model import ShipMode, Window
-from collector.pipeline.chunking import by_partition, chunks, dead_letter_chunks, decode_lines
+from collector.pipeline.chunking import by_partition, chunks, decode_lines
 from collector.pipeline.collecting import (
     CODE_NOT_USED,
     GAP_CHANGED,
@@ -19,6 +19,7 @@ from collector.pipeline.collecting import (
     READINGS_MAX,
     Collecting,
     counters,
+    dead_letters,
 )
 from collector.pipeline.windows import FIRST_LOOK, missed_ticks, snapshot_window, tick_of
 from collector.sources.normalise import lines
@@ -88,7 +89,7 @@ async def _next_page(
             mode=state.mode(window),
             open_id=here.id if here else None,
             chunks=tuple(chunks(page.rows, state.mode(window)))
-            + tuple(dead_letter_chunks(state.key, page.dead, reply.date)),
+            + tuple(dead_letters(state.key, source.operation, page.dead, reply)),
             strays=(),
             cursor=str(following) if following else None,
             cursor_used=b"",
@@ -96,7 +97,7 @@ async def _next_page(
             in_order=True,
             attempt=reply.attempt,
             seal=seal if following is None and not again else None,
-            counters=counters(page),
+            counters=counters(page, reply),
         )
         state = await at.journal.commit_page(state, commit, at.clock.monotonic())
     if again:

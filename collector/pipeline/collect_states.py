@@ -15,11 +15,11 @@ import structlog
 
 from collector.api.answers import Answer
 from collector.api.client import Reply
-from collector.errors import CursorError, NotFoundError
+from collector.errors import CursorError, InvalidAnswerError, NotFoundError
 from collector.journal.entries import KnownObject, PageCommit, Seal, StreamState
 from collector.model import ShipMode, Window
-from collector.pipeline.chunking import chunks, dead_letter_chunks
-from collector.pipeline.collecting import GAP_PARTIAL, READINGS_MAX, Collecting
+from collector.pipeline.chunking import chunks
+from collector.pipeline.collecting import GAP_PARTIAL, READINGS_MAX, Collecting, dead_letters
 from collector.pipeline.repeats import PageWatch
 from collector.pipeline.windows import FIRST_LOOK, snapshot_window, tick_of
 from collector.sources.normalise import as_json
@@ -124,10 +124,13 @@ class _Looking:
                 in_order=True,
                 attempt=reply.attempt,
                 seal=Seal(window.end, reply.date, gaps=self._gaps(seen, window.start)) if is_last else None,
-                counters=(("dead_letters", len(seen.dead)),),
+                counters=(
+                    ("dead_letters", len(seen.dead)),
+                    ("replaced_bytes", reply.answer.replaced_bytes),
+                ),
                 objects=tuple(objects),
             )
-            letters = tuple(dead_letter_chunks(state.key, seen.dead, reply.date))
+            letters = tuple(dead_letters(state.key, source.operation, seen.dead, reply))
             state = await at.journal.commit_page(
                 state, replace(commit, chunks=commit.chunks + letters), at.clock.monotonic()
             )
@@ -159,8 +162,12 @@ class _Looking:
         return rows, list(objects.values())
 
     async def look_closer(self, state: StreamState) -> None:
-        """Ask for each object that the list said has changed."""
+        """Ask for each object that the list said has changed.
+
+        Raises InvalidAnswerError if the answer about one cannot be read, when all others were asked for.
+        """
         source = self._detailed
+        unreadable: InvalidAnswerError | None = None
         for object_id, listed in list(self._closer.items()):
             assert source is not None
             async with self._at.room.held(source.detail_operation.answer_bytes_max, repeatable=True):
@@ -171,7 +178,17 @@ class _Looking:
                 except NotFoundError:
                     # It ended between the two calls; the next list tells.
                     continue
-                await self.note(state, listed, reply)
+                except InvalidAnswerError as error:
+                    unreadable = unreadable or error
+                    continue
+                try:
+                    await self.note(state, listed, reply)
+                except RecursionError:
+                    await self._at.journal.settle(reply.attempt)
+                    too_deep = InvalidAnswerError("the answer is nested too deeply", operation=reply.attempt.operation)
+                    unreadable = unreadable or too_deep
+        if unreadable is not None:
+            raise unreadable
 
     async def note(self, state: StreamState, listed: Observed | None, reply: Reply) -> bool:
         """Take the object out of its own answer, and store its state if that is new."""

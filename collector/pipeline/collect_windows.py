@@ -13,7 +13,7 @@ from collector.api.client import Reply
 from collector.errors import CursorError, CursorLoopError
 from collector.journal.entries import Chunk, OpenWindow, PageCommit, Rewrite, Seal, StreamState
 from collector.model import Window
-from collector.pipeline.chunking import chunks, cut_at, dead_letter_chunks, merge_readings, stray_chunks
+from collector.pipeline.chunking import chunks, cut_at, merge_readings, stray_chunks
 from collector.pipeline.collecting import (
     CODE_NOT_USED,
     GAP_CHANGED,
@@ -22,6 +22,7 @@ from collector.pipeline.collecting import (
     READINGS_MAX,
     Collecting,
     counters,
+    dead_letters,
 )
 from collector.pipeline.repeats import DIGEST_BYTES, PageWatch, loop_error, page_digest
 from collector.pipeline.windows import SPAN_SECONDS_MAX, Planned, looked_again
@@ -140,7 +141,7 @@ class _WindowReader:
                 window=window,
                 mode=planned.mode,
                 open_id=here.id if here else None,
-                chunks=tuple(rows) + tuple(dead_letter_chunks(state.key, page.dead, reply.date)),
+                chunks=tuple(rows) + tuple(dead_letters(state.key, source.operation, page.dead, reply)),
                 strays=tuple(stray_chunks(page)),
                 cursor=following,
                 cursor_used=_digest(cursor) + digest,
@@ -148,7 +149,7 @@ class _WindowReader:
                 in_order=in_order,
                 attempt=reply.attempt,
                 seal=ending.seal,
-                counters=(*counters(page), *self._calls()),
+                counters=(*counters(page, reply), *self._calls()),
             )
             if ending.seal is not None and here is None and ending.seal.rewrite is not None:
                 # The only page can be cut before it is written.

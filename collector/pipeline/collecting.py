@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Final
 
-from collector.api.client import ApiClient
+import msgspec
+
+from collector.api.client import ApiClient, Reply
+from collector.api.decode import UndecodableAnswerError, read_object
+from collector.api.operation import Operation
 from collector.clock import Clock, ServerClock
-from collector.journal.entries import StreamState
+from collector.journal.entries import Chunk, StreamState
 from collector.journal.journal import Journal
 from collector.memory import MemoryBounds
+from collector.model import StreamKey
+from collector.pipeline.chunking import dead_letter_chunks
 from collector.pipeline.room import Room
 from collector.sources.page import PageRows
 
@@ -50,7 +57,21 @@ class Collecting:
     """Stream row -> seconds that its next window may span, where one did not fit."""
 
 
-def counters(page: PageRows) -> tuple[tuple[str, int], ...]:
+def counters(page: PageRows, reply: Reply) -> tuple[tuple[str, int], ...]:
     """What a page adds to the journal's counters."""
     strays = sum(len(rows) for rows in page.strays.values())
-    return (("strays", strays), ("dead_letters", len(page.dead)))
+    return (("strays", strays), ("dead_letters", len(page.dead)), ("replaced_bytes", reply.answer.replaced_bytes))
+
+
+def dead_letters(key: StreamKey, operation: Operation, dead: Sequence[tuple[str, object]], reply: Reply) -> list[Chunk]:
+    """Records that no row can be made of, as rows of `dead_letters`: each as it came, with what it lacks lacking."""
+    if not dead:
+        return []
+    typed = [record for _, record in dead if isinstance(record, msgspec.Struct)]
+    raws: dict[int, object] = {id(record): msgspec.to_builtins(record) for record in typed}
+    if typed and operation.records_field is not None:
+        with suppress(UndecodableAnswerError):
+            answer, _ = read_object(operation, reply.body)
+            records = answer[operation.wire_records_field or ""]
+            raws |= zip(map(id, getattr(reply.answer, operation.records_field)), records, strict=True)
+    return dead_letter_chunks(key, ((reason, raws.get(id(record), record)) for reason, record in dead), reply.date)

@@ -58,9 +58,7 @@ class PageWatch:
         """Return what is wrong with the pages of a window, as `fault`; `last_time`: the newest before."""
         times = page.times
         # A page that moves on in time is new, which costs nothing to see. A known number of pages ends.
-        if source.pages_of_window or (
-            times and (last_time is None or last_time <= min(times) < max(times) or last_time < min(times))
-        ):
+        if source.pages_of_window or (times and (last_time is None or last_time < max(times))):
             self._repeated = self._empty = 0
             return ""
         is_filled = 2 * page.record_count >= (source.operation.records_max or 0)
@@ -82,10 +80,10 @@ def page_digest(source: WindowSource, answer: Answer, page: PageRows) -> bytes:
     Taken of the times and of some records, because it is taken of every page. Pages of one second may be equal.
     """
     times, records = page.times, _records(source, answer)
-    if source.pages_of_window or not records or not times or min(times) == max(times):
+    if source.pages_of_window or not records or not times or (times[0] == times[-1] and min(times) == max(times)):
         return b""
-    some = [records[0], records[len(records) // 2], records[-1]]
-    return hashlib.blake2b(_encode([len(records), times, some]), digest_size=DIGEST_BYTES, person=b"page").digest()
+    some = [len(records), sum(times), times[0], times[-1], records[0], records[len(records) // 2], records[-1]]
+    return hashlib.blake2b(_encode(some), digest_size=DIGEST_BYTES, person=b"page").digest()
 
 
 def loop_error(operation: str, scope_id: str, fault: str) -> CursorLoopError:

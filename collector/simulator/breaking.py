@@ -9,6 +9,7 @@ import msgspec
 from collector.api.operation import Operation
 from collector.simulator import refusals
 from collector.simulator.faults import Fault, FaultKind
+from collector.simulator.oddities import odd_answer
 from collector.simulator.refusals import Refusal
 
 _MIB = 1 << 20
@@ -28,6 +29,7 @@ _NEEDS_ANSWER = frozenset(
         FaultKind.PLAIN_AS_GZIP,
         FaultKind.BROTLI,
         FaultKind.DENIED,
+        FaultKind.ODD_RECORDS,
     }
 )
 _BIG_HEAD = {"X-Trace": "x" * (64 << 10)} | {f"X-Trace-{i}": str(i) for i in range(300)}
@@ -123,6 +125,10 @@ def spoiled(fault: Fault, operation: Operation, good: Answer) -> Answer:
             answer = msgspec.json.decode(body) | empty | (_SIGNS if fault.signs is None else fault.signs)
             answer.pop("NextToken", None)
             return Answer(200, msgspec.json.encode(answer), headers=good.headers)
+        case FaultKind.ODD_RECORDS:
+            name = operation.wire_records_field
+            odd = body if name is None else odd_answer(body, name, fault.oddities, fault.share)
+            return Answer(200, odd, good.rows, headers=good.headers)
         case FaultKind.CUT_SHORT | FaultKind.RESET_DURING:
             return Answer(200, body, headers=good.headers, transport=fault.kind)
         case FaultKind.BIG_HEAD:

@@ -43,6 +43,7 @@ the answer wins, and those that only bend it all apply.
     empty_page          the page has no records and no NextToken; Total stays
     repeated_page       every page is the first one, with a NextToken that is new
     empty_pages         every page has no records and a NextToken that is new
+    odd_records         records whose text is odd (`collector.simulator.oddities`) oddities (readable ones), share (1)
 
 `repeated_token` and `expired_token` look only at calls that carry a NextToken, `disorder` only at
 those that do not (a listing stays in the order it began in); other calls are not even counted as
@@ -60,6 +61,7 @@ import msgspec
 from collector.api.operations import CATALOGUE
 from collector.simulator.drift import PLACEABLE, Shape
 from collector.simulator.hashing import between, fraction, key_of
+from collector.simulator.oddities import READABLE, Oddity
 
 
 class FaultKind(enum.StrEnum):
@@ -101,6 +103,7 @@ class FaultKind(enum.StrEnum):
     EMPTY_PAGE = "empty_page"
     REPEATED_PAGE = "repeated_page"
     EMPTY_PAGES = "empty_pages"
+    ODD_RECORDS = "odd_records"
 
 
 DELAYS = frozenset({FaultKind.LATENCY, FaultKind.HANG})
@@ -139,7 +142,8 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     bytes: int | None = None
     shapes: tuple[Shape, ...] = PLACEABLE
     share: float = 1.0
-    """Of the records, this part drifts."""
+    """Of the records, this part drifts, or is odd."""
+    oddities: tuple[Oddity, ...] = READABLE
     signs: dict[str, Any] | None = None
     """Fields of a `denied` answer that report its failure."""
 

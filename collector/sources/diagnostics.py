@@ -20,7 +20,7 @@ from collector.api.products.eflo_controller import (
 from collector.model import StreamKey
 from collector.sources.fields import Fields, ordered_json, text_of
 from collector.sources.moments import read_moment
-from collector.sources.normalise import EXTRA_NONE
+from collector.sources.normalise import EXTRA_NONE, unusable
 from collector.sources.source import Observed, Seen
 from collector.sources.tables import DIAGNOSTIC_STATES
 
@@ -80,7 +80,7 @@ class DiagnosticsSource:
         for record in records:
             raw = msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else record
             if not isinstance(raw, dict):
-                seen.dead.append(("the record is not an object", raw))
+                seen.dead.append(unusable(raw))
             elif (observed := _observed(raw)) is None:
                 seen.dead.append(("DiagId is missing", raw))
             else:

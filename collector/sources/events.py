@@ -18,7 +18,7 @@ from collector.api.products.pai_dlc import EVENTS_MAX, GET_JOB_EVENTS, GetJobEve
 from collector.model import StreamKey, Window
 from collector.sources.fields import Fields
 from collector.sources.moments import civil_text, iso_text, read_moment
-from collector.sources.normalise import as_json
+from collector.sources.normalise import as_json, unusable
 from collector.sources.numbered import NumberedCursor
 from collector.sources.page import MARGIN_SECONDS, PageRows
 from collector.sources.tables import EVENTS
@@ -75,9 +75,9 @@ class ServiceEventSource:
         for record in records:
             raw = msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else record
             if isinstance(raw, dict):
-                _place(page, key, window, raw, entity_id=service_name)
+                _place(page, key, window, raw, record, entity_id=service_name)
             else:
-                page.dead.append(("the record is not an object", raw))
+                page.dead.append(unusable(raw))
         return page
 
 
@@ -113,10 +113,10 @@ class JobEventSource:
         for record in records:
             raw = _timed(record) if isinstance(record, str) else record
             if isinstance(raw, dict):
-                _place(page, key, window, raw, entity_id=key.scope_id)
+                _place(page, key, window, raw, record, entity_id=key.scope_id)
             else:
                 reason = "the text has no time" if isinstance(record, str) else "the record is neither text nor object"
-                page.dead.append((reason, record))
+                page.dead.append(unusable(record, reason))
         return page
 
 
@@ -144,14 +144,17 @@ def _timed(text: str) -> dict[str, str] | None:
     return {"Time": time, "Message": found["content"]}
 
 
-def _place(page: PageRows, key: StreamKey, window: Window, raw: dict[str, Any], *, entity_id: str) -> None:
+def _place(
+    page: PageRows, key: StreamKey, window: Window, raw: dict[str, Any], record: object, *, entity_id: str
+) -> None:
+    """Make a row of `raw`, which is the answer's `record` opened."""
     name = "TriggerTime" if raw.get("TriggerTime") not in (None, "") else "Time"
     fields = Fields(raw)
     given = fields.take(name)
     try:
         time, exact = read_moment(given)
     except ValueError as error:
-        page.dead.append((f"{name} is missing" if given is None else f"{name}: {error}", raw))
+        page.dead.append((f"{name} is missing" if given is None else f"{name}: {error}", record))
         return
     if not exact:
         fields.put(name, given)

@@ -5,6 +5,7 @@ One stream a listing and account, for nodes one a cluster.
 
 from __future__ import annotations
 
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from types import MappingProxyType
@@ -12,7 +13,7 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer
+from collector.api.answers import Answer, UnreadableRecord
 from collector.api.operation import Numbers, Operation, Tokens
 from collector.api.products.eas import LIST_RESOURCES, LIST_SERVICES
 from collector.api.products.eflo_controller import LIST_CLUSTER_NODES, LIST_CLUSTERS
@@ -23,6 +24,7 @@ from collector.model import StreamKey
 from collector.sources.attributes import attributes, without_secrets
 from collector.sources.fields import text_of
 from collector.sources.moments import read_moment
+from collector.sources.normalise import unusable
 from collector.sources.numbered import NumberedCursor
 from collector.sources.source import Observed, Seen
 from collector.sources.tables import INVENTORY_STATES
@@ -118,13 +120,19 @@ class InventorySource:
         for record in records:
             raw = msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else record
             if not isinstance(raw, dict):
-                seen.dead.append(("the record is not an object", self._safe(raw)))
+                reason, kept = unusable(raw)
+                seen.dead.append((reason, self._safe(kept)))
                 continue
             missing = [name for name in self._listing.id_fields if raw.get(name) in (None, "")]
             if missing:
                 seen.dead.append((f"{' and '.join(missing)} missing", self._safe(raw)))
                 continue
-            observed = self._observed(key, raw)
+            try:
+                observed = self._observed(key, raw)
+            except RecursionError:
+                ids = {name: raw[name] for name in self._listing.id_fields}
+                seen.dead.append(("nested too deeply", ids))
+                continue
             objects.setdefault(observed.object_id, observed)
         seen.objects = list(objects.values())
         paging = self.operation.paging
@@ -134,7 +142,10 @@ class InventorySource:
         return seen
 
     def _safe(self, raw: object) -> object:
-        # A dead letter is stored as well.
+        # A dead letter is stored as well. In a text that cannot be read no secret can be told from other words.
+        if isinstance(raw, UnreadableRecord):
+            ids = (re.search(rf'"{name}"\s*:\s*"([^"\\]*)"', raw.text) for name in self._listing.id_fields)
+            return {"id": "/".join(found[1] for found in ids if found), "characters": len(raw.text)}
         return without_secrets(raw, self.operation.secret_fields)
 
     def _records(self, answer: Answer) -> list[Any]:

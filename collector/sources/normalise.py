@@ -16,6 +16,7 @@ from typing import Any
 
 import msgspec
 
+from collector.api.answers import UnreadableRecord
 from collector.sources.tables import Row
 
 TIME_MAX = 2**32 - 1
@@ -45,6 +46,11 @@ class Field:
 
     wire: str
     kind: Kind
+
+
+def unusable(record: object, reason: str = "the record is not an object") -> tuple[str, object]:
+    """Return the dead letter of a record that no row can be made of: why, and the record."""
+    return (record.reason, record) if isinstance(record, UnreadableRecord) else (reason, record)
 
 
 def time_seconds(value: object) -> int:

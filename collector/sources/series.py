@@ -13,7 +13,7 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from collector.api.answers import Answer
+from collector.api.answers import Answer, UnreadableRecord
 from collector.api.operation import Operation
 from collector.api.products.pai_dlc import PodMetricPoint
 from collector.api.products.pai_studio import NodeMetricPoint
@@ -21,7 +21,7 @@ from collector.errors import CursorError
 from collector.model import StreamKey, Window
 from collector.sources.fields import text_of
 from collector.sources.moments import iso_text, read_moment
-from collector.sources.normalise import EXTRA_NONE, TIME_MAX, Field, Kind, as_json, values
+from collector.sources.normalise import EXTRA_NONE, TIME_MAX, Field, Kind, as_json, unusable, values
 from collector.sources.page import MARGIN_SECONDS, PageRows
 from collector.sources.tables import METRIC_POINTS, Row
 from collector.units import format_duration
@@ -128,7 +128,7 @@ class _Filling:
         """Take one series of the answer, typed or raw."""
         raw = msgspec.to_builtins(record) if isinstance(record, msgspec.Struct) else record
         if not isinstance(raw, dict):
-            self._dead("the series is not an object", raw)
+            self._dead(*unusable(raw, "the series is not an object"))
             return
         typed = record.metrics if isinstance(record, msgspec.Struct) and hasattr(record, "metrics") else None
         points = raw.get("Metrics") if typed is None else typed
@@ -169,9 +169,9 @@ class _Filling:
 
     def _add_odd(self, series: _Series, point: Any) -> None:
         raw = msgspec.to_builtins(point) if isinstance(point, msgspec.Struct) else point
-        record = {**series.own, "Metrics": [raw]}
+        record = {**series.own, "Metrics": [raw.text if isinstance(raw, UnreadableRecord) else raw]}
         if not isinstance(raw, dict):
-            self._dead("the point is not an object", record, counted=True)
+            self._dead(unusable(raw, "the point is not an object")[0], record, counted=True)
             return
         try:
             time, exact = read_moment(raw.get("Time"))

@@ -10,7 +10,7 @@ import msgspec
 from collector.api.answers import Answer
 from collector.api.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
 from collector.model import StreamKey, Window
-from collector.sources.normalise import EXTRA_NONE, Field, Kind, time_seconds, values
+from collector.sources.normalise import EXTRA_NONE, Field, Kind, time_seconds, unusable, values
 from collector.sources.page import MARGIN_SECONDS, PageRows
 from collector.sources.tables import SYSLOGS, Row
 
@@ -104,12 +104,13 @@ class SyslogSource:
     def _place_odd(self, page: PageRows, key: StreamKey, window: Window, record: Any) -> None:
         raw = _wire(record)
         if not isinstance(raw, dict):
-            page.dead.append(("the record is not an object", raw))
+            page.dead.append(unusable(raw))
             return
         try:
             time = time_seconds(raw.get("Time"))
         except ValueError as error:
-            page.dead.append((f"Time: {error}" if "Time" in raw else "Time is missing", raw))
+            # Typed or raw: the dead letter shows the record as it came.
+            page.dead.append((f"Time: {error}" if "Time" in raw else "Time is missing", record))
             return
         # Time stands in `_FIELDS` of this call only so that a finer unit than seconds is kept in `extra`.
         columns, extra = values(raw, (Field("Time", Kind.TIME), *_FIELDS))

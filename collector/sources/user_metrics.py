@@ -15,7 +15,7 @@ import msgspec
 from collector.api.answers import Answer
 from collector.api.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer, UserViewMetric
 from collector.model import StreamKey, Window
-from collector.sources.normalise import Field, Kind, as_json, values
+from collector.sources.normalise import Field, Kind, as_json, unusable, values
 from collector.sources.numbered import NumberedCursor
 from collector.sources.page import PageRows
 from collector.sources.tables import RESOURCE_GROUP_METRICS, USER_METRICS, Row, Table
@@ -94,7 +94,7 @@ class UserMetricsSource:
         for record in answer.user_metrics or ():
             raw = _wire(record)
             if not isinstance(raw, dict):
-                page.dead.append(("the record is not an object", raw))
+                page.dead.append(unusable(raw))
                 continue
             columns, extra = values(_without_group(raw, key.scope_id), _USER_FIELDS)
             users.setdefault((columns[0], columns[1]), (tick, key.region, key.scope_id, *columns, extra))
@@ -102,7 +102,7 @@ class UserMetricsSource:
         if NumberedCursor.parse(cursor).page_number == 1:
             summary = _wire(answer.summary)
             if summary is not None and not isinstance(summary, dict):
-                page.dead.append(("the Summary is not an object", summary))
+                page.dead.append(unusable(summary, "the Summary is not an object"))
             fields = _without_group(summary, key.scope_id) if isinstance(summary, dict) else {}
             (job_type, *usage), extra = values(fields, _SUMMARY_FIELDS)
             user_count = len({user for user, _ in users})

@@ -64,6 +64,7 @@ COUNTERS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "rows": ("Rows that the store has taken.", ("table",)),
     "ticks_missed": ("Looks that were not made because their time had passed.", ("source",)),
     "dead_letters": ("Records that could not be placed or stored, since the journal was made.", ()),
+    "replaced_bytes": ("Pieces of answers that were not UTF-8 and became U+FFFD, since the journal was made.", ()),
     "quarantined_rows": ("Rows that the journal keeps because the store takes neither them nor a dead letter.", ()),
     "recheck_calls": ("Answers to looks for late records, since the journal was made.", ("operation",)),
     "late_rows": ("Rows that rechecks have found, since the journal was made.", ("operation",)),

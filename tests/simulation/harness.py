@@ -20,12 +20,14 @@ from typing import Any
 from unittest import mock
 
 import structlog
+from msgspec import structs
 
 from collector.errors import StoreUnavailable, UsageError
 from collector.owner.journals import FRESH_SECONDS, JournalState, forget_journal, read_journals
 from collector.pipeline import ship
 from collector.settings import Settings
 from collector.simulator.faults import Fault, FaultKind
+from collector.simulator.oddities import UNREADABLE
 from collector.simulator.server import Simulator
 from collector.simulator.world import LateRows, World
 from collector.sources.tables import TABLES
@@ -470,6 +472,10 @@ def _faults_of(kind: Kind, random: Random) -> tuple[Fault, ...]:
         case Kind.ANSWERS_DENIED:
             short = Fault(kind=FaultKind.EMPTY_PAGE, operation="GetUserViewMetrics", probability=0.3)
             return (Fault(kind=FaultKind.DENIED, signs=random.choice(_SIGNS), probability=0.3), short)
+        case Kind.ODD_RECORDS:
+            odd = Fault(kind=FaultKind.ODD_RECORDS, share=random.choice((0.2, 1.0)), probability=0.5)
+            lost = structs.replace(odd, operation="ListSyslogs", oddities=UNREADABLE, share=0.3)
+            return (odd, lost)
         case Kind.PAGES_REPEAT:
             kinds = (FaultKind.REPEATED_PAGE, FaultKind.EMPTY_PAGES)
             return (Fault(kind=random.choice(kinds), probability=random.choice((0.2, 0.6, 1.0))),)

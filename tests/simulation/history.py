@@ -43,9 +43,10 @@ class Kind(StrEnum):
     ANSWERS_DENIED = "answers that contradict themselves"
     PAGES_REPEAT = "pages that repeat"
     JOURNAL_LOCKED = "journal locked by another program"
+    ODD_RECORDS = "records that strict parsers refuse"
 
 
-DRAWN_BESIDE = (Kind.ANSWERS_DENIED, Kind.PAGES_REPEAT)
+DRAWN_BESIDE = (Kind.ANSWERS_DENIED, Kind.PAGES_REPEAT, Kind.ODD_RECORDS)
 """Kinds that are drawn by themselves, so that the other incidents of a seed stay as they were before these existed."""
 BESIDE_SHARE = 0.4
 """Share of the histories that get one of these for each draw that is left."""

@@ -37,6 +37,8 @@ LATE_SEQUENCE_MIN = 1_000_000
 TOKENS_ENOUGH = 1000
 """More than are sent in any history."""
 
+_ODD = ',"Odd":'
+"""In a record that is set aside because it cannot be read: where the simulator's addition begins."""
 _TIME, _NODE, _MSG = (SYSLOG_COLUMNS.index(name) for name in ("time", "node_id", "msg"))
 _SYSLOGS_SHOWN = ", ".join(
     f"toUnixTimestamp({name})" if name in ("time", "receive_time") else name for name in SYSLOG_COLUMNS
@@ -190,11 +192,15 @@ async def _check_syslogs(
     facts: Facts, store: Any, marks: dict[tuple[str, str], tuple[int, int]], rechecked: dict[str, int]
 ) -> None:
     stored: Counter[Row] = Counter()
+    set_aside: set[Row] = set()
     for row in await store.fetch(f"SELECT {_SYSLOGS_SHOWN} FROM syslogs"):
         stored[_plain(facts, row)] += 1
     for operation, reason, record in await store.fetch("SELECT operation, reason, record FROM dead_letters"):
         if operation == SYSLOGS.operation and reason.startswith("refused by the store"):
             stored[_plain(facts, msgspec.json.decode(record.encode())[: len(SYSLOG_COLUMNS)])] += 1
+        elif operation == SYSLOGS.operation and _ODD in record:
+            wire = msgspec.json.decode(record[: record.index(_ODD)] + "}")
+            set_aside.add(_plain(facts, as_row(wire, wire["NodeId"])))
     delay = max(facts.history.rechecks, default=0)
     now = facts.api.now()
     wanted: Counter[Row] = Counter()
@@ -222,6 +228,7 @@ async def _check_syslogs(
             and (row[_NODE], row[_TIME]) not in facts.unsure
         }
     )
+    wanted = Counter({row: count for row, count in wanted.items() if row not in set_aside})
     if wanted - covered:
         raise Broken(f"P1: lines behind the watermark are not stored: {differences(wanted, wanted & covered)}")
     if covered - possible:

@@ -24,7 +24,7 @@ class PodMetricPoint(msgspec.Struct, rename="pascal", forbid_unknown_fields=True
     value: float
 
 
-class PodSeries(msgspec.Struct, rename="pascal", forbid_unknown_fields=True):
+class PodSeries(msgspec.Struct, rename="pascal", forbid_unknown_fields=True, omit_defaults=True):
     """`PodMetrics[]`: the points of one pod."""
 
     pod_id: str = ""

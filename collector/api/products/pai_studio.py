@@ -56,7 +56,7 @@ class NodeMetricPoint(msgspec.Struct, rename="pascal", forbid_unknown_fields=Tru
     value: str
 
 
-class NodeSeries(msgspec.Struct, forbid_unknown_fields=True):
+class NodeSeries(msgspec.Struct, forbid_unknown_fields=True, omit_defaults=True):
     """`GetNodeMetrics` `NodesMetrics[]`: the points of one node and GPU type."""
 
     node_id: str = msgspec.field(default="", name="NodeID")

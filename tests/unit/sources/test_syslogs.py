@@ -6,6 +6,7 @@ import json
 from random import Random
 from typing import Any
 
+import msgspec
 import pytest
 
 from collector.api.answers import Answer
@@ -112,7 +113,8 @@ def test_a_line_whose_time_cannot_be_stored_is_dead_and_costs_no_neighbour(time:
     """It keeps its record and says why."""
     page = page_of(line(), {**line(), "Time": time}, line())
     assert rows_of(page) == [row(), row()]
-    ((reason, record),) = page.dead
+    ((reason, dead),) = page.dead
+    record = msgspec.to_builtins(dead)
     assert reason.startswith("Time: ")
     assert isinstance(record, dict)
     assert record["Msg"] == "the Msg"

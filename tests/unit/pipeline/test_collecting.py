@@ -1,0 +1,52 @@
+"""What becomes of records that no row can be made of."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import msgspec
+
+from collector.api.client import Reply
+from collector.api.decode import decode_answer
+from collector.api.metering import Attempt
+from collector.api.operation import Operation
+from collector.api.products.eas import DESCRIBE_SERVICE_EVENT
+from collector.api.products.eflo_controller import LIST_SYSLOGS
+from collector.api.products.pai_studio import GET_NODE_METRICS
+from collector.model import StreamKey, Window
+from collector.pipeline.chunking import decode_lines
+from collector.pipeline.collecting import dead_letters
+from collector.sources.events import ServiceEventSource
+from collector.sources.node_metrics import NodeMetricsSource
+from collector.sources.source import WindowSource
+from collector.sources.syslogs import SyslogSource
+
+WINDOW = Window(1_760_000_000, 1_760_000_600)
+
+
+def letters(source: WindowSource, operation: Operation, answer: dict[str, Any]) -> list[Any]:
+    key = StreamKey(operation.name, "cn-hangzhou", "cluster/scope")
+    body = msgspec.json.encode(answer)
+    decoded: Any = decode_answer(operation, body)
+    reply = Reply(decoded, 200, len(body), 0, Attempt(1, operation.name, "", 0, 200, "", 1, 1), body=body)
+    page = source.page(key, WINDOW, None, decoded)
+    (chunk,) = dead_letters(key, operation, page.dead, reply)
+    return [msgspec.json.decode(row[-1]) for row in decode_lines(chunk.body)]
+
+
+def test_a_dead_letter_is_the_record_as_it_came() -> None:
+    """A field that the record lacks is not in it, and one that is empty is, though the record fits its type."""
+    typed = {"Time": "garbage", "Msg": "one", "Ip": ""}
+    raw = {"Time": "garbage", "Msg": "two", "Rack": 7}
+    good = {"Time": "1760000001", "Msg": "three"}
+    assert letters(SyslogSource(), LIST_SYSLOGS, {"Logs": [good, typed, raw]}) == [typed, raw]
+    assert letters(SyslogSource(), LIST_SYSLOGS, {"Logs": [good, typed]}) == [typed]
+    event = {"Time": "garbage", "Message": "one"}
+    assert letters(ServiceEventSource(), DESCRIBE_SERVICE_EVENT, {"Events": [event]}) == [event]
+
+
+def test_a_dead_letter_of_a_point_has_its_series_as_it_came() -> None:
+    """Without a GPU type that the service did not name."""
+    answer = {"NodesMetrics": [{"NodeID": "n1", "Metrics": [{"Time": 1, "Value": "much"}]}]}
+    source = NodeMetricsSource(["CpuUsageRate"], 300)
+    assert letters(source, GET_NODE_METRICS, answer) == [{"NodeID": "n1", "Metrics": [{"Time": 1, "Value": "much"}]}]
