@@ -44,6 +44,7 @@ LINES_PER_SECOND: Final = 63
 """What the simulated nodes log together, about."""
 STEP_SECONDS: Final = 300
 SEGMENT_ROWS: Final = 10_000
+PYTHON_ROWS: Final = 5_000
 REPEATS: Final = 7
 REPEATS_MIN: Final = 3
 REPEATS_MS_MAX: Final = 6_000
@@ -271,7 +272,7 @@ async def insert_cost(store: EmbeddedStore, pool: Pool) -> list[tuple[str, str]]
 
 def python_us(pool: Pool, *, fused: bool) -> float:
     """CPU for each message that the rules take in Python."""
-    messages = [str(row[-1]) for row in pool.rows[:100_000]]
+    messages = [str(row[-1]) for row in pool.rows[:PYTHON_ROWS]]
     classify: Callable[[str], object]
     if fused:
         search = re.compile("|".join(f"(?P<{rule.name}>{rule.pattern})" for rule in RULES.classes)).search

@@ -32,6 +32,7 @@ Condition = Callable[[Any], bool]
 
 _decode = msgspec.json.Decoder(list[Any]).decode
 _COLUMN = re.compile(r"^    (?P<name>\w+) (?P<type>\w+(?:\((?:[^()]|\([^()]*\))*\))?)(?: DEFAULT (?P<default>'\{\}'))?")
+_ADDED = re.compile(r"ADD COLUMN IF NOT EXISTS (?P<name>\w+) (?P<type>\w+(?:\([^()]*\))?)(?P<alias> ALIAS)?")
 _WRAPPED = re.compile(r"LowCardinality\((.+)\)$|SimpleAggregateFunction\(\w+, (.+)\)$")
 
 
@@ -374,6 +375,11 @@ def schema() -> dict[str, dict[str, _Column]]:
     found: dict[str, dict[str, _Column]] = {}
     for migration in load_migrations():
         for statement in migration.statements:
+            if (altered := re.match(r"ALTER TABLE pai\.(\w+)", statement)) is not None:
+                columns = found[altered[1]]
+                for added in _ADDED.finditer(statement):
+                    if not added["alias"]:
+                        columns[added["name"]] = _Column(added["type"], None)
             head = re.match(r"CREATE TABLE IF NOT EXISTS pai\.(\w+)", statement)
             if head is None:
                 continue
