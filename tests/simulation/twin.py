@@ -115,7 +115,7 @@ class Twin:
 
     def _is_there(self, found: dict[str, Any], parameters: dict[str, Any]) -> list[list[Any]]:
         assert parameters["name"] == "migrations"
-        return [[int(self._is_migrated)]]
+        return [["migrations"]] if self._is_migrated else []
 
     def _plain(self, found: dict[str, Any], parameters: dict[str, Any]) -> list[list[Any]]:
         columns, rows = self._chosen(found, parameters)
@@ -169,7 +169,7 @@ _WHERE = r"(?P<where>.+?)"
 _READS: tuple[tuple[re.Pattern[str], Callable[[Twin, dict[str, Any], dict[str, Any]], list[list[Any]]]], ...] = (
     (
         re.compile(
-            r"SELECT count\(\) FROM system\.tables WHERE database = \{database:String\} AND name = \{name:String\}"
+            r"SELECT name FROM system\.tables WHERE database = \{database:String\} AND name = \{name:String\}"
         ),
         Twin._is_there,
     ),
