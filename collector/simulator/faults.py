@@ -44,6 +44,15 @@ the answer wins, and those that only bend it all apply.
     repeated_page       every page is the first one, with a NextToken that is new
     empty_pages         every page has no records and a NextToken that is new
     odd_records         records whose text is odd (`collector.simulator.oddities`) oddities (readable ones), share (1)
+    date_skewed         Date is off                                                skew_seconds (3600), answers (all)
+    date_cached         a cache answered: Date is old, `Age` and `X-Cache` say so  skew_seconds (-7200), answers (all)
+    date_missing        no Date                                                    answers (all)
+    date_garbled        a Date that is no date                                     answers (all)
+    date_odd            Date in another form that HTTP allows, or nearly           form (asctime), answers (all)
+
+The kinds that begin with `date_` are drawn apart from the others, and for answers that refuse a call
+too; the first that fires wins. `answers` says which: those of `calls`, of the clock's `probe` (HEAD),
+or `all`.
 
 `repeated_token` and `expired_token` look only at calls that carry a NextToken, `disorder` only at
 those that do not (a listing stays in the order it began in); other calls are not even counted as
@@ -54,7 +63,7 @@ from __future__ import annotations
 
 import enum
 from collections.abc import Iterable, Sequence
-from typing import Any
+from typing import Any, Literal
 
 import msgspec
 
@@ -104,8 +113,17 @@ class FaultKind(enum.StrEnum):
     REPEATED_PAGE = "repeated_page"
     EMPTY_PAGES = "empty_pages"
     ODD_RECORDS = "odd_records"
+    DATE_SKEWED = "date_skewed"
+    DATE_CACHED = "date_cached"
+    DATE_MISSING = "date_missing"
+    DATE_GARBLED = "date_garbled"
+    DATE_ODD = "date_odd"
 
 
+DATES = frozenset(
+    {FaultKind.DATE_SKEWED, FaultKind.DATE_CACHED, FaultKind.DATE_MISSING, FaultKind.DATE_GARBLED, FaultKind.DATE_ODD}
+)
+"""Kinds that change the headers that tell the time, and nothing else."""
 DELAYS = frozenset({FaultKind.LATENCY, FaultKind.HANG})
 BENDS = frozenset(
     {
@@ -146,6 +164,9 @@ class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=Tru
     oddities: tuple[Oddity, ...] = READABLE
     signs: dict[str, Any] | None = None
     """Fields of a `denied` answer that report its failure."""
+    skew_seconds: float | None = None
+    form: Literal["asctime", "rfc850", "minus_zero"] = "asctime"
+    answers: Literal["all", "calls", "probe"] = "all"
 
     def __post_init__(self) -> None:
         if self.operation is not None and self.operation not in CATALOGUE:
@@ -208,7 +229,7 @@ class FaultPlan:
         bends: list[Fault] = []
         kinds: list[FaultKind] = []
         for place, fault in enumerate(self.faults):
-            if not fault.looks_at(operation, scope_id, has_token=has_token):
+            if fault.kind in DATES or not fault.looks_at(operation, scope_id, has_token=has_token):
                 continue
             self._arrivals[place] += 1
             h = key_of("fault", self._seed, place, self._arrivals[place])
@@ -226,6 +247,21 @@ class FaultPlan:
             self._times[place] += 1
             kinds.append(fault.kind)
         return Fired(delay_seconds, breaks, tuple(bends), tuple(kinds))
+
+    def draw_date(self, operation: str | None, scope_id: str = "") -> Fault | None:
+        """The fault of the headers that tell the time, for the next answer; the clock's probe has no operation."""
+        found: Fault | None = None
+        for place, fault in enumerate(self.faults):
+            if fault.kind not in DATES or fault.answers == ("calls" if operation is None else "probe"):
+                continue
+            if operation is not None and not fault.looks_at(operation, scope_id, has_token=False):
+                continue
+            self._arrivals[place] += 1
+            h = key_of("date", self._seed, place, self._arrivals[place])
+            if found is None and self._fires(place, fault, h):
+                self._times[place] += 1
+                found = fault
+        return found
 
     def drift(self, operation: str, scope_id: str) -> Fault | None:
         """The type drift of a scope, as if it fired on every call; for computing what was served."""

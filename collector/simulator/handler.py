@@ -17,6 +17,7 @@ from collector.simulator import breaking, sending
 from collector.simulator.bending import bent_page, bent_parameters
 from collector.simulator.breaking import Answer
 from collector.simulator.checks import check_parameters
+from collector.simulator.dates import date_headers
 from collector.simulator.faults import FaultKind, FaultPlan
 from collector.simulator.hashing import between, key_of
 from collector.simulator.ledger import Arrival, Ledger
@@ -69,12 +70,14 @@ class CallHandler:
             target = target_of(call)
         except Refusal as refusal:
             request_id = self._request_id(call.path, 0)
-            return _refused(refusal, None, request_id), {"x-acs-request-id": request_id}
+            dates = date_headers(self._now(), self.plan.draw_date(None) if call.method == "HEAD" else None)
+            return _refused(refusal, None, request_id), {"x-acs-request-id": request_id} | dates
         operation = target.operation
         arrival = self._ledger.arrive(operation, self._machine.monotonic())
         self._ledger.stats[operation.name].by_gateway[target.gateway] += 1
         request_id = self._request_id(operation.name, arrival.ordinal)
         headers = {"x-acs-request-id": request_id}
+        date_fault = self.plan.draw_date(operation.name)
         status, rows, sent_bytes = 0, 0, 0
         try:
             try:
@@ -85,7 +88,7 @@ class CallHandler:
                 status, rows, sent_bytes = answer.status, answer.rows, len(answer.body)
             elif answer.transport is not FaultKind.RESET_BEFORE:
                 status, sent_bytes = answer.status, len(answer.body) // 2
-            return answer, headers
+            return answer, headers | date_headers(self._now(), date_fault)
         finally:
             self._ledger.leave(operation, status=status, rows=rows, sent_bytes=sent_bytes)
 

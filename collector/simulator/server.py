@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from email.utils import formatdate
 from types import TracebackType
 from typing import Any, Self
 
@@ -17,6 +16,7 @@ from collector.simulator.backend import Backend
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Credentials
 from collector.simulator.credentials import SIMULATOR_KEY as SIMULATOR_KEY
+from collector.simulator.dates import date_headers
 from collector.simulator.drift import drift_syslog, drift_user, syslog_shape, user_shape
 from collector.simulator.faults import Fault, FaultPlan
 from collector.simulator.handler import CallHandler
@@ -220,8 +220,11 @@ class Simulator:
         return web.Response(status=status, content_type="application/x-protobuf")
 
     async def _tell_time(self, request: web.Request, response: web.StreamResponse) -> None:
-        """Every answer tells the simulator's time and not the machine's."""
-        response.headers["Date"] = formatdate(self.now() // 1, usegmt=True)
+        """Every response has the simulator's time instead of the machine's, or the `Date` that a fault gives it."""
+        if "x-acs-request-id" not in response.headers:
+            response.headers.update(date_headers(self.now()))
+        elif not response.headers["Date"]:
+            del response.headers["Date"]
 
 
 async def serve(world: World, **options: Any) -> Simulator:

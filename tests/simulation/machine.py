@@ -7,14 +7,12 @@ import contextvars
 import hashlib
 from collections import Counter
 from collections.abc import Awaitable, Callable, Mapping, Sequence
-from email.utils import formatdate
 from pathlib import Path
 from random import Random
 from types import TracebackType
 from typing import Any, Self
 from urllib.parse import urlencode, urlsplit
 
-from aiohttp import hdrs
 from multidict import CIMultiDict
 
 from collector.api.gateways import HttpRequest
@@ -90,15 +88,15 @@ class Wire:
                 answer, told = await self._api.handler.answer(call, read)
         except TimeoutError:
             return Exchange(Failure.TIMEOUT, "the simulator took too long")
-        date = {hdrs.DATE: formatdate(self._api.now() // 1, usegmt=True)}
+        sent = CIMultiDict({name: value for name, value in (answer.headers | told).items() if value})
         if answer.transport is not None:
-            return Exchange(_FAILURES[answer.transport], "broken on purpose", answer.status, CIMultiDict(date))
+            return Exchange(_FAILURES[answer.transport], "broken on purpose", answer.status, sent)
         if len(answer.body) > body_bytes_max:
-            return Exchange(Failure.TOO_LARGE, "too large", answer.status, CIMultiDict(date))
+            return Exchange(Failure.TOO_LARGE, "too large", answer.status, sent)
         if answer.headers.get("Content-Encoding") == "br":
-            return Exchange(Failure.UNREADABLE, "Content-Encoding br", answer.status, CIMultiDict(date))
+            return Exchange(Failure.UNREADABLE, "Content-Encoding br", answer.status, sent)
         said = self.rewrite(call.path, answer.body) if answer.status == 200 else answer.body
-        return Exchange(None, "", answer.status, CIMultiDict(answer.headers | told | date), said)
+        return Exchange(None, "", answer.status, sent, said)
 
 
 class Shop:
