@@ -137,6 +137,14 @@ async def _newest(store: Store, keys: Sequence[StreamKey], tables: Iterable[Tabl
         )
         for scope, time in rows:
             newest[scope] = max(newest.get(scope, 0), time)
+    # A row that the store refused is a dead letter. It is not newer than the letter.
+    letters = await store.fetch(
+        "SELECT scope_id, toUnixTimestamp(max(observed_at)) FROM dead_letters"
+        " WHERE region = {region:String} AND scope_id IN {scopes:Array(String)} GROUP BY 1",
+        {"region": keys[0].region, "scopes": [key.scope_id for key in keys]},
+    )
+    for scope, time in letters:
+        newest[scope] = max(newest.get(scope, 0), time)
     return newest
 
 
