@@ -7,6 +7,7 @@ CollectorError
   ApiError                  an answer that is not the data asked for
     TransientError          try again later: 500, 503, timeouts, broken connections
       ThrottledError        too fast: slow down, wait `retry_after_seconds`
+      ClockError            what time it is is in doubt, so nothing can be taken for complete
       InvalidAnswerError    the body is not what the operation answers (HTML, cut off, not UTF-8 ...)
     CredentialsError        the key is refused (401): stop the account, exit 3
     ForbiddenError          this scope is refused (403): stop the scope
@@ -90,7 +91,7 @@ class ApiError(CollectorError):
         facts.append(f"request {self.request_id}" if self.request_id else "")
         known = ", ".join(fact for fact in facts if fact)
         text = super().__str__()
-        return f"{where}: {text}" + (f" ({known})" if known else "")
+        return (f"{where}: {text}" if where else text) + (f" ({known})" if known else "")
 
 
 class TransientError(ApiError):
@@ -99,6 +100,10 @@ class TransientError(ApiError):
 
 class ThrottledError(TransientError):
     """Asked too fast."""
+
+
+class ClockError(TransientError):
+    """What time it is is in doubt, so a range cannot be planned or taken for complete."""
 
 
 class InvalidAnswerError(TransientError):

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import builtins
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from random import Random
 from types import TracebackType
 from typing import Any, Final, Self
@@ -28,7 +28,7 @@ from collector.api.retry import GiveUp, RetryAfter, RetryPolicy, next_attempt
 from collector.api.slots import Slots
 from collector.api.throttle import TokenBucket
 from collector.api.transport import Exchange, Exchanging, Failure, Transport
-from collector.clock import Clock, ServerClock, parse_http_date
+from collector.clock import Clock, Origin, ServerClock, read_date
 from collector.errors import ApiError, CredentialsError, ThrottledError
 
 __all__ = ["ApiClient", "Attempt", "Meter", "NullMeter", "Reply", "RetryPolicy"]
@@ -153,10 +153,10 @@ class ApiClient:
         self.gate.shut()
 
     async def read_clock(self) -> None:
-        """Learn the service's time before anything is asked, without a call that is billed.
+        """Probe the service's time before any call, without one that is billed.
 
-        The gateway's root is asked for its headers, without the key. Where nothing answers, the
-        server's clock stays unsynced, and the first call of an operation sets it.
+        The gateway's root is asked for its headers, without the key, past caches as far as they obey. It weighs least
+        of all that tells the time (`clock.Origin`). Without a response the server's clock stays as it is.
         """
         if self.gate.is_shut:
             return
@@ -164,12 +164,12 @@ class ApiClient:
         async def depart() -> None:
             return None
 
-        exchange = await self._transport.exchange(
-            self._gateway.clock_probe(), depart=depart, body_bytes_max=CLOCK_PROBE_BYTES_MAX
-        )
-        date = parse_http_date(exchange.headers.get("Date"))
-        if date is not None:
-            self._server_clock.observe(date)
+        probe = replace(self._gateway.clock_probe(), headers={"Cache-Control": "no-cache", "Pragma": "no-cache"})
+        exchange = await self._transport.exchange(probe, depart=depart, body_bytes_max=CLOCK_PROBE_BYTES_MAX)
+        told = read_date(exchange.headers)
+        if told is not None:
+            date, age, _ = told
+            self._server_clock.observe(date, Origin.PROBE, age=age)
 
     async def request(self, operation: Operation, scope_id: str, parameters: Mapping[str, Any]) -> Reply:
         """Call `operation` for `scope_id`, repeating it as the policy allows.
@@ -279,11 +279,7 @@ class ApiClient:
     async def _conclude(self, exchange: Exchange, departure: _Departure, *, had_cursor: bool) -> Reply | _Failed:
         """Turn the exchange into a reply, or into an error whose attempt is settled."""
         operation, scope_id = departure.call.operation, departure.call.scope_id
-        date = parse_http_date(exchange.headers.get("Date"))
-        if date is not None:
-            if not self._server_clock.synced:
-                departure.time = date
-            date = self._server_clock.observe(date)
+        date = self._observe_time(exchange, departure)
         result = interpret(
             exchange,
             operation,
@@ -303,11 +299,23 @@ class ApiClient:
             answer=result,
             http_status=exchange.http_status,
             bytes=len(exchange.body),
-            date=self._server_clock.now() if date is None else date,
+            date=date,
             attempt=departure.hand_over(exchange.http_status, count_records(operation, result), len(exchange.body)),
             request_id=result.request_id or exchange.headers.get("x-acs-request-id", ""),
             body=exchange.body,
         )
+
+    def _observe_time(self, exchange: Exchange, departure: _Departure) -> int:
+        """Take the time from a response; returns what it proves."""
+        clock = self._server_clock
+        told = read_date(exchange.headers)
+        if told is None:
+            clock.dateless_answers += exchange.http_status > 0
+            return clock.now()
+        date, age, is_cached = told
+        if not (clock.synced and clock.is_settled):
+            departure.time = date
+        return clock.observe(date, Origin.CACHED if is_cached else Origin.ANSWER, age=age)
 
     def _slow_down(self, error: ThrottledError) -> None:
         bucket = self._buckets[error.operation]

@@ -21,6 +21,9 @@ REPLAY: Final = -3
 REPLAY_PART: Final = -4
 """The same where some of the rows cannot be read any more."""
 
+SET_BACK: Final = -5
+"""The `delay` of a first look whose range is collected again, because the clock was ahead: it moves no watermark."""
+
 OPEN: Final = "open"
 FILLED: Final = "filled"
 DIVIDED: Final = "divided"
@@ -28,6 +31,7 @@ DIVIDED: Final = "divided"
 
 GAP_MISSED: Final = "missed"
 GAP_BUDGET: Final = "budget"
+GAP_CLOCK: Final = "dated by a clock that was ahead"
 REASON_CHARACTERS_MAX: Final = 300
 BUDGET_REACHED_KEY: Final = "budget_reached_at"
 """Under this name the journal keeps when (server time, s) the budget was reached last."""

@@ -59,6 +59,8 @@ class StreamState:
     """Ranges of which the store may hold rows already."""
     open: dict[int, OpenWindow] = field(default_factory=dict)
     """Recheck delay (0 = first look) -> the window that is being read."""
+    generation: int = 0
+    """Of the watermark: raised when it is set back."""
 
     def mode(self, window: Window) -> ShipMode:
         """How the first look at `window` is shipped."""
@@ -81,7 +83,7 @@ class StreamState:
         )
         return StreamState(
             self.id, self.key, self.collected_from, self.sealed_to, self.watermark, self.error, self.error_at,
-            self.rechecks, self.held, {**self.open, page.delay: after},
+            self.rechecks, self.held, {**self.open, page.delay: after}, self.generation,
         )  # fmt: skip
 
 

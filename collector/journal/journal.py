@@ -209,20 +209,25 @@ class Journal(JournalReads):
         held: Iterable[Window],
         rechecks: dict[int, int],
         gaps: Iterable[tuple[Window, str]] = (),
+        generation: int = 0,
+        sealed_to: int | None = None,
     ) -> None:
         """Take over a stream that is new to this journal, with what the store knows of it.
 
-        `held` are the ranges of which the store may have rows: windows there are compared. `gaps` are the open
-        ones that it shows.
+        It is collected from `sealed_to` on, from the watermark if None. `held` are the ranges of which the store may
+        have rows: windows there are compared. `gaps` are the open ones that it shows.
         """
+        begin = watermark if sealed_to is None else sealed_to
 
         def work(db: sqlite3.Connection) -> None:
             cursor = db.execute(
                 "INSERT INTO streams (operation, region, scope_id, collected_from, sealed_to, watermark)"
                 " VALUES (?, ?, ?, ?, ?, ?)",
-                (key.operation, key.region, key.scope_id, collected_from, watermark, watermark),
+                (key.operation, key.region, key.scope_id, collected_from, begin, watermark),
             )
             stream_id = cursor.lastrowid
+            if watermark is not None:
+                db.execute("INSERT INTO generations VALUES (?, ?, ?)", (stream_id, generation, watermark))
             db.executemany("INSERT INTO held VALUES (?, ?, ?)", [(stream_id, w.start, w.end) for w in held])
             db.executemany("INSERT INTO rechecks VALUES (?, ?, ?)", [(stream_id, *item) for item in rechecks.items()])
             assert stream_id is not None
@@ -525,6 +530,8 @@ def _streams(db: sqlite3.Connection, only: int | None = None) -> dict[StreamKey,
         which,
     ):
         states[row[0]] = StreamState(row[0], StreamKey(*row[1:4]), *row[4:])
+    for stream_id, generation in db.execute(f"SELECT stream_id, generation FROM generations WHERE true{one}", which):
+        states[stream_id].generation = generation
     for stream_id, delay, rechecked_to in db.execute(f"SELECT * FROM rechecks WHERE true{one} ORDER BY delay", which):
         states[stream_id].rechecks[delay] = rechecked_to
     for stream_id, start, end in db.execute(f"SELECT stream_id, start, end FROM held WHERE true{one}", which):

@@ -286,13 +286,14 @@ class Outgoing:
 
     # State that the store shows but that only the journal decides: sent as it is now, any number of times
 
-    async def moved_watermarks(self) -> list[tuple[int, StreamKey, int, int]]:
-        """(stream row, key, collected_from, watermark) of streams whose shown watermark is behind."""
+    async def moved_watermarks(self) -> list[tuple[int, StreamKey, int, int, int]]:
+        """(stream row, key, collected_from, watermark, generation) of streams whose shown watermark is another one."""
         return await self._journal.run(
             lambda db: [
-                (row[0], StreamKey(*row[1:4]), row[4], row[5])
+                (row[0], StreamKey(*row[1:4]), row[4], row[5], row[6])
                 for row in db.execute(
-                    "SELECT id, operation, region, scope_id, collected_from, watermark FROM streams"
+                    "SELECT id, operation, region, scope_id, collected_from, watermark, ifnull(generation, 0)"
+                    " FROM streams LEFT JOIN generations ON stream_id = id"
                     " WHERE watermark IS NOT NULL AND collected_from IS NOT NULL"
                     " AND ifnull(watermark_shipped, -1) != watermark"
                 )

@@ -37,7 +37,7 @@ CREATE TABLE IF NOT EXISTS set_apart (
     chunk_id INTEGER                  -- that chunk
 )
 """
-_STREAM_TABLES: Final = ("rechecks", "held", "windows", "observed", "gaps", "backfills")
+_STREAM_TABLES: Final = ("rechecks", "held", "windows", "observed", "gaps", "backfills", "generations")
 
 
 def drop_drained(db: sqlite3.Connection, is_ours: Callable[[StreamKey], bool]) -> tuple[list[StreamKey], int]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT = 5
+FORMAT = 6
 """Version of the file. Older ones are upgraded when opened, newer ones are refused."""
 
 _OBSERVED = """
@@ -32,6 +32,15 @@ CREATE TABLE spend_hours (
 _TERMS = """
 ALTER TABLE reserved ADD COLUMN price_micro_cny INTEGER;
 ALTER TABLE reserved ADD COLUMN free_calls INTEGER;
+"""
+
+_GENERATIONS = """
+-- Of streams whose watermark was set back, or was taken over from the store.
+CREATE TABLE IF NOT EXISTS generations (
+    stream_id INTEGER PRIMARY KEY,
+    generation INTEGER NOT NULL,      -- raised when the watermark is set back; the store shows that of the highest
+    adopted_to INTEGER                -- the watermark that was taken over
+) WITHOUT ROWID;
 """
 
 _BACKFILLS = """
@@ -76,7 +85,7 @@ DELETE FROM segments WHERE table_name != 'api_call_parts';
 """
 )
 
-UPGRADES: dict[int, str] = {1: _OBSERVED, 2: _TERMS + _SPEND_HOURS, 3: _BACKFILLS, 4: _SIZES}
+UPGRADES: dict[int, str] = {1: _OBSERVED, 2: _TERMS + _SPEND_HOURS, 3: _BACKFILLS, 4: _SIZES, 5: _GENERATIONS}
 """For each older format: the statements that lead to the next one."""
 
 DDL = (
@@ -84,6 +93,7 @@ DDL = (
     + _SPEND_HOURS
     + _BACKFILLS
     + _QUARANTINE
+    + _GENERATIONS
     + """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 
@@ -123,7 +133,7 @@ CREATE TABLE windows (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     stream_id INTEGER NOT NULL,
     delay INTEGER NOT NULL,           -- 0: first look, above: the recheck that asked for it; -1: strays, -2: backfill,
-                                      -- -3 and -4: out of another journal, whole or in part
+                                      -- -3 and -4: out of another journal, whole or in part; -5: set back
     start INTEGER NOT NULL,
     end INTEGER NOT NULL,
     mode TEXT NOT NULL,

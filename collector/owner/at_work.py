@@ -72,10 +72,12 @@ class AtWork:
     async def _begin(self) -> None:
         owner = self._owner
         if owner.client is not None:
-            await owner.client.read_clock()
+            await owner.watch().begin()
         if not owner.membership.journal_id:
             await owner.membership.join()
         await owner.start_month()
+        if owner.client is not None:
+            await owner.watch().settle()
         self._stop = asyncio.Event()
         self._tasks = [
             asyncio.create_task(owner.shipper().run(self._stop), name="ship"),

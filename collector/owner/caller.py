@@ -31,6 +31,7 @@ from collector.owner.shards import quotas_of
 from collector.owner.streams import operations_of
 from collector.pipeline.adopt import adopt_spend
 from collector.pipeline.budget import shared_prices
+from collector.pipeline.clock_watch import ClockWatch
 from collector.pipeline.collecting import Collecting
 from collector.pipeline.meter import JournalMeter
 from collector.pipeline.room import Room
@@ -214,9 +215,15 @@ class Caller(Reader):
         """Return the parts that collect. Raises AssertionError without a client."""
         assert self.client is not None, "without a key nothing can be collected"
         return Collecting(
-            self.journal, self.client, self.clock, self.server_clock, self.room, self.bounds,
+            self.journal, self.client, self.clock, self.server_clock, self.room, self.watch(), self.bounds,
             second_bytes_max=self.settings.journal.bytes_max // 2,
         )  # fmt: skip
+
+    def watch(self) -> ClockWatch:
+        """Return what keeps the time right. Raises AssertionError without a client."""
+        assert self.client is not None, "without a key the time cannot be asked for"
+        region = self.settings.api.region
+        return ClockWatch(self.journal, self.client, self.clock, self.server_clock, self.streams, region)
 
     async def conclude(self, operation: Operation, parameters: Mapping[str, object], reply: Reply) -> bool:
         """Settle a call that a person asked for; true when what it showed was new and is journaled."""
@@ -226,8 +233,10 @@ class Caller(Reader):
     async def asking(self) -> AsyncIterator[None]:
         """While the body runs, calls may be made: the server's time and the month's spend are known."""
         if self.client is not None:
-            await self.client.read_clock()
+            await self.watch().begin()
         await self.start_month()
+        if self.client is not None:
+            await self.watch().settle()
         yield
 
     async def start_month(self) -> None:

@@ -7,8 +7,10 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from collector.api.operation import Operation, price_text
+from collector.clock import STEP_SECONDS_MAX, ServerClock
 from collector.errors import ApiError, CollectorError, CredentialsError
 from collector.owner.caller import Caller
+from collector.pipeline.clock_watch import HINT
 from collector.store.base import DATABASE
 from collector.store.migrate import describe_difference
 from collector.store.missing import BEGIN, MissingStore
@@ -46,26 +48,37 @@ async def check_all(owner: Caller) -> list[CheckResult]:
     The calls are metered and billed like any other.
     """
     results = [await check_store(owner), check_memory(owner)]
-    assert owner.client is not None
-    await owner.client.read_clock()
+    watch = owner.watch()
+    await watch.begin()
     # Before the first call of a new journal, or the month that the store has paid for would count as free again.
     await owner.start_month()
-    difference = owner.server_clock.difference_seconds
-    results.append(
-        CheckResult(
-            "clock",
-            True,
-            "no answer to compare with" if not owner.server_clock.synced
-            else f"{abs(difference):.0f} s {'behind' if difference > 0 else 'ahead of'} the server; its time is used"
-            if owner.server_clock.machine_is_off
-            else "agrees with the server's",
-        )
-    )  # fmt: skip
+    await watch.settle()
+    probes = []
     for streams in await owner.streams():
         key = streams.keys(owner.settings.api.region)[0]
         parameters = streams.probe(key, owner.server_clock.now())
-        results.append(await _probe(owner, streams.operation, key.scope_id, parameters))
-    return results
+        probes.append(await _probe(owner, streams.operation, key.scope_id, parameters))
+    # Their responses tell the time better than the probe.
+    await watch.confirm()
+    return [*results, check_clock(owner.server_clock), *probes]
+
+
+def check_clock(clock: ServerClock) -> CheckResult:
+    """What time it is by the service, beside this machine's clock. It fails only if nothing decides between them."""
+    difference = clock.difference_seconds
+    if not clock.is_settled:
+        return CheckResult("clock", False, f"in doubt: {clock.doubt}. {HINT}")
+    if not clock.synced:
+        detail = "no answer to compare with"
+    elif clock.machine_is_off:
+        detail = f"{abs(difference):.0f} s {'behind' if difference > 0 else 'ahead of'} the server; its time is used"
+    else:
+        detail = "agrees with the server's"
+    if clock.dateless_answers and clock.source != "service":
+        detail += f"; the API's answers have no Date that can be read, so the {clock.source}'s time is used"
+    elif clock.doubt and abs(difference) <= STEP_SECONDS_MAX:
+        detail += f"; {clock.doubt}"
+    return CheckResult("clock", True, detail)
 
 
 async def _probe(owner: Caller, operation: Operation, scope_id: str, parameters: Mapping[str, Any]) -> CheckResult:

@@ -29,6 +29,8 @@ async def measured(owner: Owner) -> list[Gauge]:
         Gauge("forecast_month_cny", float(money.forecast_cny)),
         Gauge("store_up", int(owner.shipping_error is None)),
         Gauge("log_lines_dropped", stderr.dropped()),
+        Gauge("clock_offset_seconds", owner.server_clock.difference_seconds),
+        Gauge("clock_in_doubt", int(bool(owner.server_clock.doubt))),
     ]
     for counter, name in (("recheck_calls", "recheck_calls"), ("recheck_rows", "late_rows")):
         values += [

@@ -8,13 +8,14 @@ from datetime import UTC, datetime
 from decimal import Decimal
 from typing import Any
 
-from collector.errors import OwnedElsewhere, UsageError
+from collector.errors import ClockError, OwnedElsewhere, UsageError
 from collector.journal.ledger import billing_month
 from collector.model import StreamKey, Window
 from collector.owner.caller import Caller
 from collector.owner.calls import refusal_to_call
 from collector.owner.instance import Owner
 from collector.pipeline.backfill import Asked, calls_at_least
+from collector.pipeline.clock_watch import HINT
 from collector.pipeline.plan import cost
 from collector.pipeline.streams import WindowStreams
 
@@ -40,8 +41,14 @@ async def resolved(owner: Caller, asked: Range) -> Window:
     if owner.client is None:
         raise refusal_to_call(owner)
     if not owner.server_clock.synced:
-        await owner.client.read_clock()
-    now = owner.server_clock.now()
+        await owner.watch().begin()
+    clock = owner.server_clock
+    if not (clock.synced and clock.is_settled) and (asked.end <= 0 or asked.end > clock.now()):
+        # The range might end too early.
+        await owner.start_month()
+        if doubt := await owner.watch().prove():
+            raise ClockError(f"the range cannot be placed: {doubt}", hint=HINT)
+    now = clock.now()
     start, end = (time if time > 0 else now + time for time in (asked.start, asked.end))
     if start >= end:
         raise UsageError(f"--from {iso(start)} is not before --to {iso(end)}")

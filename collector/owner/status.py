@@ -9,6 +9,7 @@ from datetime import UTC, datetime
 from typing import Any
 
 from collector.api.operations import CATALOGUE
+from collector.clock import STEP_SECONDS_MAX
 from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
 from collector.model import ENDED, StreamKey
@@ -57,12 +58,19 @@ async def status(owner: Reader) -> dict[str, Any]:
     failing = sum(1 for state in states if state.error and state.key in watched)
     words = [_state(state, watched) for state in states]
     told_states = Counter(words)
-    headline, is_well = _headline(owner, facts, len(states) - told_states[ENDED], failing)
+    ahead = sum(1 for state in states if (state.watermark or 0) > now + STEP_SECONDS_MAX and state.key in watched)
+    headline, is_well = _headline(owner, facts, len(states) - told_states[ENDED], failing, ahead)
     return {
         "headline": headline,
         "is_well": is_well,
         "notes": owner.notes,
         "now": _iso(now),
+        "clock": {
+            "source": owner.server_clock.source,
+            "offset_seconds": round(owner.server_clock.difference_seconds, 1),
+            "is_settled": owner.server_clock.is_settled,
+            "doubt": owner.server_clock.doubt or None,
+        },
         "month": month,
         "region": owner.settings.api.region,
         "shard": owner.settings.shard,
@@ -132,7 +140,7 @@ async def _delays(owner: Reader) -> dict[str, Any]:
     return {} if owner.lateness.all is None else {"syslogs": asdict(owner.lateness.all)}
 
 
-def _headline(owner: Reader, facts: ServiceFacts, streams: int, failing: int) -> tuple[str, bool]:
+def _headline(owner: Reader, facts: ServiceFacts, streams: int, failing: int, ahead: int) -> tuple[str, bool]:
     """In one sentence: is all well?"""
     stops = [told(stop) for stop in facts.stops]
     late = [s.source for s in facts.sources if (s.freshness_seconds or 0) > s.freshness_promise_seconds]
@@ -147,6 +155,10 @@ def _headline(owner: Reader, facts: ServiceFacts, streams: int, failing: int) ->
         return f"{failing} of {streams} streams fail.", False
     if late:
         return f"All streams work, but {', '.join(dict.fromkeys(late))} is behind what was promised.", False
+    if ahead:
+        return f"{ahead} of {streams} streams are collected beyond the present time; a clock was or is wrong.", False
+    if owner.service_running is not None and (doubt := owner.server_clock.doubt):
+        return f"The clock is in doubt: {doubt}.", False
     if owner.service_running is not None:
         return f"All is well: {streams} streams are collected.", True
     if isinstance(owner.store, MissingStore):

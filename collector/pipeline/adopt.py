@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
 
+from collector.journal.clock_log import DRIFT_SECONDS_MAX, UNKNOWN_SECONDS
 from collector.journal.entries import KnownObject
 from collector.journal.journal import Journal
 from collector.journal.ledger import billing_month, load_month, month_start
@@ -27,11 +28,12 @@ async def adopt_streams(
     tables: Sequence[Table],
     rechecks: Sequence[int],
     interval_max: int = 0,
+    settle: int = 0,
 ) -> None:
     """Enter the streams of one source that the journal does not know, and bring its recheck delays up to date.
 
-    `tables` are those that the source fills, `rechecks` its delays in seconds, and `interval_max` what may lie
-    between two looks.
+    `tables` are those that the source fills, `rechecks` its delays in seconds, `interval_max` what may lie between two
+    looks, and `settle` how far a watermark stays behind now.
     """
     known = await journal.streams()
     new = [key for key in keys if key not in known]
@@ -46,7 +48,11 @@ async def adopt_streams(
     newest = await _newest(store, new, tables)
     gaps = await stored_gaps(store, new)
     for key in new:
-        collected_from, watermark = marks.get(key.scope_id, (None, None))
+        collected_from, watermark, generation, written_at = marks.get(key.scope_id, (None, None, 0, 0))
+        sealed_to = watermark
+        if collected_from is not None and watermark is not None and watermark + settle > written_at + DRIFT_SECONDS_MAX:
+            # Its writer's clock showed less: the service's dates may have been ahead, nobody knows since when.
+            sealed_to = max(collected_from, watermark - UNKNOWN_SECONDS)
         held = [Window(0, newest[key.scope_id] + 1)] if key.scope_id in newest else []
         await journal.adopt(
             key,
@@ -55,6 +61,8 @@ async def adopt_streams(
             held=held,
             rechecks={delay: _rechecked_to(collected_from, watermark, delay, interval_max) for delay in rechecks},
             gaps=gaps.get(key.scope_id, ()),
+            generation=generation,
+            sealed_to=sealed_to,
         )
 
 
@@ -70,8 +78,10 @@ async def adopt_states(journal: Journal, store: Store, source: StateSource, keys
         return
     marks = await _watermarks(store, new)
     for key in new:
-        collected_from, watermark = marks.get(key.scope_id, (None, None))
-        await journal.adopt(key, collected_from=collected_from, watermark=watermark, held=(), rechecks={})
+        collected_from, watermark, generation, _ = marks.get(key.scope_id, (None, None, 0, 0))
+        await journal.adopt(
+            key, collected_from=collected_from, watermark=watermark, held=(), rechecks={}, generation=generation
+        )
         if watermark is None:
             continue
         stream_id = (await journal.streams())[key].id
@@ -102,13 +112,15 @@ def _rechecked_to(collected_from: int | None, watermark: int | None, delay: int,
     return max(collected_from, watermark - delay - gather_seconds(delay, interval_max))
 
 
-async def _watermarks(store: Store, keys: Sequence[StreamKey]) -> dict[str, tuple[int, int]]:
+async def _watermarks(store: Store, keys: Sequence[StreamKey]) -> dict[str, tuple[int, int, int, int]]:
+    """(collected_from, watermark, generation, when it was written by the writer's clock) by scope."""
     rows = await store.fetch(
-        "SELECT scope_id, toUnixTimestamp(collected_from), toUnixTimestamp(watermark) FROM watermarks"
+        "SELECT scope_id, toUnixTimestamp(collected_from), toUnixTimestamp(watermark), generation,"
+        " toUnixTimestamp(updated_at) FROM watermarks"
         " WHERE operation = {operation:String} AND region = {region:String} AND scope_id IN {scopes:Array(String)}",
         {"operation": keys[0].operation, "region": keys[0].region, "scopes": [key.scope_id for key in keys]},
     )
-    return {scope: (collected_from, watermark) for scope, collected_from, watermark in rows}
+    return {scope: (start, end, generation, written_at) for scope, start, end, generation, written_at in rows}
 
 
 async def stored_gaps(store: Store, keys: Sequence[StreamKey]) -> dict[str, list[tuple[Window, str]]]:

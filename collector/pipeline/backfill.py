@@ -54,7 +54,7 @@ class Polite:
 def politely(collecting: Collecting, buckets: Mapping[str, TokenBucket]) -> Collecting:
     """The same parts, with a client that stands back, and window lengths of their own."""
     client = Polite(collecting.client, buckets, collecting.clock)
-    return replace(collecting, client=cast(ApiClient, client), span_max={})
+    return replace(collecting, client=cast(ApiClient, client), span_max={}, stale={})
 
 
 @dataclass(frozen=True, slots=True)

@@ -106,7 +106,7 @@ class _Looking:
             rows, objects = self._compare(seen, reply.date, window.start, state.key.region)
             self._learn(objects)
             if is_last and source.lists_all and not is_incomplete:
-                gone = [known for known in self._known.values() if known.is_present and known.seen_at < window.start]
+                gone = [known for known in self._known.values() if known.is_present and known.seen_at != window.start]
                 rows += [_gone_row(known, reply.date, state.key.region) for known in gone]
                 objects += [replace(known, is_present=False, listed=None) for known in gone]
                 self._learn(objects)

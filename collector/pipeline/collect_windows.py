@@ -10,10 +10,12 @@ from typing import Final, NoReturn
 import structlog
 
 from collector.api.client import Reply
-from collector.errors import CursorError, CursorLoopError
+from collector.clock import STEP_SECONDS_MAX
+from collector.errors import ClockError, CursorError, CursorLoopError
 from collector.journal.entries import Chunk, OpenWindow, PageCommit, Rewrite, Seal, StreamState
 from collector.model import Window
 from collector.pipeline.chunking import chunks, cut_at, merge_readings, stray_chunks
+from collector.pipeline.clock_watch import HINT
 from collector.pipeline.collecting import (
     CODE_NOT_USED,
     GAP_CHANGED,
@@ -40,6 +42,9 @@ ROWS_MAX: Final = 49_000
 
 PAGES_OF_A_SECOND_MAX: Final = 10_000
 """A window of one second cannot be made smaller; beyond this it is an error."""
+
+STALE_ANSWERS_MAX: Final = 4
+"""Answers in a row that are dated before the window may end. Then the stream fails, rather than to seem collected."""
 
 CURSOR_LOOP_ATTEMPTS_MAX: Final = 3
 CODE_CURSOR_LOOP: Final = "cursor_loop"
@@ -160,6 +165,7 @@ class _WindowReader:
             log.info("list_changed_while_paging", stream=str(state.key), reading=(here.reading if here else 0) + 1)
             state = await journal.restart_window(state.id, state.open[planned.delay].id)
         if ending.seal is not None:
+            self._at.stale.pop(state.id, None)
             self._widen(state, here, page, size)
         self._at.on_page(state, page.record_count)
         return state, ending.seal is not None
@@ -260,9 +266,26 @@ class _WindowReader:
             log.warning(
                 "server_clock_stepped_back", stream=str(state.key), window_end=window.end, server_date=date,
             )  # fmt: skip
+            self._count_stale(state, window, date)
         if here is None:
             return state
         return await self._at.journal.drop_window(state.id, here.id)
+
+    def _count_stale(self, state: StreamState, window: Window, date: int) -> None:
+        """Count an answer that proves less than is due. Raises ClockError if it is one of too many."""
+        seconds = self._at.server_clock.now() - date
+        if seconds <= STEP_SECONDS_MAX:
+            # The time was corrected meanwhile, and the window is not due yet.
+            self._at.stale.pop(state.id, None)
+            return
+        count = self._at.stale[state.id] = self._at.stale.get(state.id, 0) + 1
+        if count >= STALE_ANSWERS_MAX:
+            del self._at.stale[state.id]
+            raise ClockError(
+                f"the service's answers are dated {seconds} s before the present time, so nothing after "
+                f"{date - self._settle} can be taken for complete",
+                operation=self._source.operation.name, scope_id=state.key.scope_id, hint=HINT,
+            )  # fmt: skip
 
     def _widen(self, state: StreamState, here: OpenWindow | None, page: PageRows, size: int) -> None:
         """After a storm windows grow again, but not so fast that the next one is dropped too."""

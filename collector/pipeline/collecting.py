@@ -18,6 +18,7 @@ from collector.journal.journal import Journal
 from collector.memory import MemoryBounds
 from collector.model import StreamKey
 from collector.pipeline.chunking import dead_letter_chunks
+from collector.pipeline.clock_watch import ClockWatch
 from collector.pipeline.room import Room
 from collector.sources.page import PageRows
 
@@ -48,6 +49,7 @@ class Collecting:
     clock: Clock
     server_clock: ServerClock
     room: Room
+    watch: ClockWatch
     bounds: MemoryBounds
     second_bytes_max: int
     """Rows of a window of one second, which cannot be made smaller: beyond it the rest of the second is a gap."""
@@ -55,6 +57,8 @@ class Collecting:
     """Told after each committed page, with the stream as it is then and the records of the page."""
     span_max: dict[int, int] = field(default_factory=dict)
     """Stream row -> seconds that its next window may span, where one did not fit."""
+    stale: dict[int, int] = field(default_factory=dict)
+    """Stream row -> answers in a row that were dated too early to seal anything that is due."""
 
 
 def counters(page: PageRows, reply: Reply) -> tuple[tuple[str, int], ...]:

@@ -9,6 +9,7 @@ from decimal import Decimal
 
 import structlog
 
+from collector.clock import STEP_SECONDS_MAX
 from collector.errors import ApiError, BudgetReached, CredentialsError, ForbiddenError
 from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
@@ -21,6 +22,9 @@ from collector.pipeline.streams import Streams, catch_up
 from collector.store.base import Store
 
 log = structlog.get_logger(__name__)
+
+PLANS_MAX = 3
+"""How often a run plans what is due, where the time turns out to be another one."""
 
 Stage = Callable[[], Awaitable[Sequence[Streams]]]
 """Names the streams of one part of a run, when the parts before it are done."""
@@ -52,6 +56,8 @@ class RunReport:
     """Calls made, by operation."""
     cost_cny: Decimal = Decimal(0)
     """What they cost after the free tier."""
+    clock: str = ""
+    """Why what time it is is in doubt, so that nothing is known to be caught up; empty where it is not."""
 
     @property
     def streams(self) -> int:
@@ -85,13 +91,17 @@ class OnceRunner:
         self._client = collecting.client
         # Or each stream would wait for its own deadline while the service is away.
         self._client.gate.patience_seconds = PATIENCE_SECONDS
+        self._clock = collecting.clock
         self._server_clock = collecting.server_clock
+        self._watch = collecting.watch
         self._collecting = replace(collecting, on_page=self.note)
         self._shipper = shipper
         self._workers_max = workers_max
         self._stages = stages
         self._membership = membership
         self.report = RunReport()
+        self._keys: dict[str, set[StreamKey]] = {}
+        """Source -> its streams."""
         self._due: dict[int, tuple[Streams, int, int]] = {}
         """Stream row -> its source, the time up to which it is collected, and what is left of it."""
 
@@ -113,18 +123,15 @@ class OnceRunner:
         A stream that fails does not stop the others; a refused key does. Raises StoreUnavailable
         when rows cannot be shipped: they stay in the journal.
         """
-        await self._client.read_clock()
-        if self._server_clock.machine_is_off:
-            log.warning("clock_difference_noticed", difference_seconds=round(self._server_clock.difference_seconds, 1))
-        # Fixed here: a run that chased the clock would never end.
-        now = self._server_clock.date if self._server_clock.date is not None else self._server_clock.now()
+        await self._watch.begin()
         await self._membership.join()
-        await adopt_spend(self._journal, self._store, self._region, now)
-        month = billing_month(now)
+        await adopt_spend(self._journal, self._store, self._region, self._server_clock.now())
+        await self._watch.settle()
+        month = billing_month(self._server_clock.now())
         spent_before = await self._journal.spend(month)
         stop = asyncio.Event()
         shipping = asyncio.create_task(self._shipper.run(stop), name="ship")
-        collecting = asyncio.create_task(self._collect(now), name="collect")
+        collecting = asyncio.create_task(self._collect_all(), name="collect")
         telling = asyncio.create_task(self._membership.stay(), name="heartbeat")
         try:
             await asyncio.wait({shipping, collecting, telling}, return_when=asyncio.FIRST_COMPLETED)
@@ -149,6 +156,22 @@ class OnceRunner:
             self.report.calls[operation] = calls - calls_before
             self.report.cost_cny += cost - cost_before
 
+    async def _collect_all(self) -> None:
+        """Collect what is due, again where the time turns out to be another one than it was planned by."""
+        for _ in range(PLANS_MAX):
+            # Fixed here: a run that chased the clock would never end.
+            now = self._server_clock.now()
+            if self._server_clock.date is not None:
+                now = min(now, self._server_clock.date)
+            begun = self._clock.monotonic()
+            await self._collect(now)
+            self.report.clock = await self._watch.confirm()
+            passed = self._clock.monotonic() - begun
+            if self.report.credentials is not None or self.report.budget is not None:
+                return
+            if abs(self._server_clock.now() - passed - now) <= STEP_SECONDS_MAX:
+                return
+
     async def _collect(self, now: int) -> None:
         for stage in self._stages:
             work = await self._plan(await stage(), now)
@@ -162,16 +185,33 @@ class OnceRunner:
         for source in sources:
             keys = await self._membership.claim(source.keys(self._region))
             await source.adopt(self._journal, self._store, keys)
-            states = await self._journal.streams()
-            due = {states[key].id: source.due(states[key], now) for key in keys}
+            known = await self._journal.streams()
+            states = [state for key in keys if (state := await self._corrected(known[key], source)) is not None]
+            due = {state.id: source.due(state, now) for state in states}
             self._due |= {stream_id: (source, now, left) for stream_id, left in due.items()}
             progress = self.report.sources.setdefault(source.name, Progress())
             progress.total += sum(due.values())
-            progress.streams += len(keys)
+            self._keys.setdefault(source.name, set()).update(keys)
+            progress.streams = len(self._keys[source.name])
             progress.tables = tuple(dict.fromkeys((*progress.tables, *(table.name for table in source.tables))))
-            work += [(source, states[key]) for key in keys]
+            work += [(source, state) for state in states]
         # A stable sort: what cannot be asked for later goes first.
         return sorted(work, key=lambda stream: stream[0].can_be_asked_later)
+
+    async def _corrected(self, state: StreamState, source: Streams) -> StreamState | None:
+        """The stream as it is to be collected; None if it cannot be planned because of the clock."""
+        try:
+            return await self._watch.corrected(state, source)
+        except BudgetReached as error:
+            self.report.budget = error
+        except ApiError as error:
+            await self._note_failure(state, error)
+        return None
+
+    async def _note_failure(self, state: StreamState, error: ApiError) -> None:
+        log.error("stream_failed", stream=str(state.key), error=str(error))
+        self.report.failures[state.key] = error
+        await self._journal.set_error(state.id, str(error), self._server_clock.now())
 
     async def _worker(self, queue: Iterator[tuple[Streams, StreamState]], now: int) -> None:
         for source, state in queue:
@@ -186,6 +226,7 @@ class OnceRunner:
             except BudgetReached as error:
                 self.report.budget = error
             except ApiError as error:
-                log.error("stream_failed", stream=str(state.key), error=str(error))
-                self.report.failures[state.key] = error
-                await self._journal.set_error(state.id, str(error), self._server_clock.now())
+                await self._note_failure(state, error)
+            else:
+                # It may have failed by an earlier plan.
+                self.report.failures.pop(state.key, None)

@@ -16,7 +16,7 @@ from typing import Any, Final
 
 import structlog
 
-from collector.clock import wait_for
+from collector.clock import CLOCK_DIFFERENCE_SECONDS_MAX, Signal, wait_for
 from collector.errors import (
     ApiError,
     BudgetReached,
@@ -53,6 +53,8 @@ CLAIM_SECONDS: Final = 30.0
 """Streams that another process may still hold are asked for again this often."""
 STORE_RETRY_SECONDS: Final = 5.0
 CLOCK_RETRY_SECONDS: Final = 30.0
+CLOCK_NOTE_SECONDS: Final = 600.0
+"""The journal remembers this often what time it is."""
 SHIP_SHARE: Final = 0.4
 """Part of the grace period that is kept for shipping."""
 IN_FLIGHT_LOOK_SECONDS: Final = 0.02
@@ -111,6 +113,7 @@ class Service:
         self._client = collecting.client
         self._clock = collecting.clock
         self._server_clock = collecting.server_clock
+        self._watch = collecting.watch
         self._collecting = replace(collecting, on_page=self._note)
         self._shipper = shipper(self._moved)
         self._find = find
@@ -149,10 +152,10 @@ class Service:
 
     async def start(self) -> None:
         """Learn the time and the streams. Raises StoreUnavailable and JournalError."""
-        await self._client.read_clock()
-        self._say_difference()
+        await self._watch.begin()
         await self._membership.join()
         await self._begin()
+        await self._watch.settle()
         await self._plan()
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -168,8 +171,7 @@ class Service:
             self._spawn(self._dispatch(lane), self._tasks)
         self._spawn(self._follow(), self._tasks)
         self._spawn(self._membership.stay(), self._tasks)
-        if not self._server_clock.synced:
-            self._spawn(self._learn_time(), self._tasks)
+        self._spawn(self._watch_time(), self._tasks)
         stopping = asyncio.ensure_future(stop.wait())
         try:
             ends: list[asyncio.Future[Any]] = [stopping, self._fault]
@@ -180,25 +182,39 @@ class Service:
         if self._fault.done():
             raise self._fault.result()
 
-    async def _learn_time(self) -> None:
-        """Ask for the service's time until it is known, where nobody told it at the start.
+    async def _watch_time(self) -> None:
+        """Keep the time right, and poll again whatever was planned by another time.
 
-        By a machine's clock that is behind, streams seem to be ahead of now: none is due, so no answer would ever
-        tell the time.
+        By a clock that is behind, streams seem to be ahead of now: none is due, so no response would tell the time.
+        Until the time is settled it is asked for, ever more rarely.
         """
-        while not self._server_clock.synced:
-            await self._clock.sleep(CLOCK_RETRY_SECONDS)
+        pause = CLOCK_RETRY_SECONDS
+        while True:
+            before, count = self._server_clock.now() - self._clock.monotonic(), self._server_clock.changed.count
+            was_synced = self._server_clock.synced
+            is_known = was_synced and self._server_clock.is_settled
+            changed = asyncio.Event()
+            waiting = asyncio.create_task(_relay(self._server_clock.changed, count, changed))
+            await wait_for(changed, self._clock, CLOCK_NOTE_SECONDS if is_known else pause)
+            waiting.cancel()
             if not self._server_clock.synced:
                 await self._client.read_clock()
-        if self._server_clock.machine_is_off:
-            self._say_difference()
-            for lane in self._lanes.values():
-                lane.queue.hasten(list(lane.slots.values()))
-            self._replan.set()
+            elif not self._server_clock.is_settled:
+                await self._confirm_time()
+                pause = min(2 * pause, RETRY_SECONDS_MAX)
+            was_ahead = await self._watch.note()
+            step = self._server_clock.now() - self._clock.monotonic() - before
+            has_learned = not was_synced and abs(step) > CLOCK_DIFFERENCE_SECONDS_MAX
+            if was_ahead or has_learned or self._server_clock.changed.count > count:
+                for lane in self._lanes.values():
+                    lane.queue.hasten(list(lane.slots.values()))
+                self._replan.set()
 
-    def _say_difference(self) -> None:
-        if self._server_clock.machine_is_off:
-            log.warning("clock_difference_noticed", difference_seconds=round(self._server_clock.difference_seconds, 1))
+    async def _confirm_time(self) -> None:
+        try:
+            await self._watch.confirm()
+        except (Stopping, StoreUnavailable) as error:
+            log.info("clock_not_told", error=str(error))
 
     async def _end(self, shipping: asyncio.Future[None], ship_stop: asyncio.Event) -> None:
         deadline = self._clock.monotonic() + self.grace_seconds
@@ -309,7 +325,7 @@ class Service:
         slot = Slot(streams, state, streams.cadence.interval, phase_of(state.key, streams.spread))
         now = self._server_clock.now()
         slot.due_at = self._clock.monotonic()
-        if state.sealed_to is not None:
+        if state.sealed_to is not None and not self._watch.is_due(state):
             # Where it would be, had this process been there all the time.
             slot.due_at += next_time(state.sealed_to + streams.settle, slot.interval, slot.phase) - now
         slot.is_refused = False
@@ -381,6 +397,8 @@ class Service:
         if slot.is_regular:
             self._count_missed(lane, slot)
         try:
+            if self._watch.is_due(before):
+                before = slot.state = await self._watch.corrected(before, slot.streams)
             after = await slot.streams.collect(self._collecting, before, self._server_clock.now(), slot.interval)
             self._looked(lane, slot, before, after)
         except Stopping:
@@ -578,6 +596,11 @@ def _is_of_the_end(error: BaseException) -> bool:
     if isinstance(error, BaseExceptionGroup):
         return all(_is_of_the_end(inner) for inner in error.exceptions)
     return isinstance(error, Stopping | JournalUnavailable)
+
+
+async def _relay(signal: Signal, count: int, event: asyncio.Event) -> None:
+    await signal.after(count)
+    event.set()
 
 
 async def _cancelled(tasks: set[Any]) -> None:

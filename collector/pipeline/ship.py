@@ -266,7 +266,8 @@ class Shipper:
         now = self._server_clock.now()
         # Parts of the meter have nothing to be compared by: their token is trusted for as long as it takes.
         is_comparable = bool(TABLES[segment.table].identity)
-        if is_comparable and segment.sent_at is not None and now - segment.sent_at > TOKEN_TRUST_SECONDS:
+        # A time that lies ahead was read while the clock was wrong, and says nothing.
+        if is_comparable and segment.sent_at is not None and abs(now - segment.sent_at) > TOKEN_TRUST_SECONDS:
             log.warning("segment_too_old_to_send_again", segment=segment.id, table=segment.table)
             await self._outgoing.distrust(segment.root_id)
             return
@@ -398,10 +399,11 @@ class Shipper:
         moved = await self._outgoing.moved_watermarks()
         if moved:
             rows = [
-                (key.operation, key.region, key.scope_id, collected_from, watermark, updated_at)
-                for _, key, collected_from, watermark in moved
+                (key.operation, key.region, key.scope_id, collected_from, watermark, updated_at, generation)
+                for _, key, collected_from, watermark, generation in moved
             ]
-            await self._store.insert("watermark_states", WATERMARK_COLUMNS, lines(rows), token=str(uuid.uuid4()))
+            columns = (*WATERMARK_COLUMNS, "generation")
+            await self._store.insert("watermark_states", columns, lines(rows), token=str(uuid.uuid4()))
             await self._outgoing.watermarks_shipped([(row[0], row[2], row[3]) for row in moved])
         await ship_gaps(self._outgoing, self._store, self._clock)
 

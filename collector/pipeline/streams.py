@@ -76,6 +76,18 @@ class Streams(Protocol):
     def spread(self) -> int:
         """Streams are looked at spread over so many seconds."""
 
+    @property
+    def lookback(self) -> int:
+        """Seconds before now at which a new stream begins."""
+
+    @property
+    def tick(self) -> int:
+        """Seconds between two polls of what shows only the present; 0 for windows of event time."""
+
+    @property
+    def has_gaps(self) -> bool:
+        """Whether a tick without a poll is a gap."""
+
     def due(self, state: StreamState, now: int) -> int:
         """What a stream has to collect at server time `now`: seconds of event time, or looks."""
 
@@ -109,6 +121,8 @@ class WindowStreams:
     """One stream a scope, in windows of event time."""
 
     can_be_asked_later = True
+    tick = 0
+    has_gaps = False
 
     def __init__(
         self,
@@ -136,7 +150,7 @@ class WindowStreams:
         self.cadence = Cadence(interval, interval_max or interval)
         self.spread = interval
         self.calls_per_look = source.pages_of_window
-        self._initial_lookback = initial_lookback
+        self.lookback = initial_lookback
         self._rechecks = tuple(rechecks)
         self._ends = ends or {}
 
@@ -150,7 +164,7 @@ class WindowStreams:
         return [StreamKey(self.operation.name, region, scope_id) for scope_id in self._scope_ids]
 
     async def adopt(self, journal: Journal, store: Store, keys: Sequence[StreamKey]) -> None:
-        await adopt_streams(journal, store, keys, self.tables, self._rechecks, self.cadence.interval_max)
+        await adopt_streams(journal, store, keys, self.tables, self._rechecks, self.cadence.interval_max, self.settle)
 
     def due(self, state: StreamState, now: int) -> int:
         return seconds_due(state, self._horizon(state), now)
@@ -178,11 +192,11 @@ class WindowStreams:
         if planned is None:
             return None
         after = await collect_window(collecting, self.source, state, planned, self._settle_of(state))
-        # Nothing of it could be sealed yet, and asking at once would bring the same, unless the answer has shown
-        # that it is earlier than was thought (by more than the second that a Date is cut to).
+        # Nothing of it could be sealed yet, and asking again would bring the same, unless the answer has shown that it
+        # is earlier than was thought (by more than the second that a Date is cut to), or was older than the present.
         is_earlier = collecting.server_clock.now() < reached - 1
-        is_unchanged = after == state and span_max(collecting, state) == span and not is_earlier
-        return None if is_unchanged else after
+        is_unchanged = after == state and span_max(collecting, state) == span
+        return None if is_unchanged and not is_earlier and state.id not in collecting.stale else after
 
     async def fill(self, collecting: Collecting, state: StreamState, piece: Piece) -> StreamState:
         """Read the next window of a piece of a backfill; the stream is unchanged where nothing could be sealed yet.
@@ -197,11 +211,14 @@ class WindowStreams:
 
     def _horizon(self, state: StreamState, span: int = SPAN_SECONDS_MAX, interval: int = 0) -> Horizon:
         until = self._ends.get(state.key.scope_id)
-        return Horizon(self._settle_of(state), self._initial_lookback, span, until, interval)
+        return Horizon(self._settle_of(state), self.lookback, span, until, interval)
 
 
 class _Looks:
     """What streams have in common that are looked at once in each tick."""
+
+    lookback = 0
+    has_gaps = False
 
     def __init__(self, interval: int) -> None:
         self.cadence = Cadence(interval, interval)
@@ -209,6 +226,7 @@ class _Looks:
         # Up to so long after its tick a stream is looked at.
         self.settle = self.spread
         self.calls_per_look = 1
+        self.tick = interval
         self._interval = interval
 
     def due(self, state: StreamState, now: int) -> int:
@@ -226,6 +244,7 @@ class SnapshotStreams(_Looks):
     """One stream a resource group, a snapshot each tick."""
 
     can_be_asked_later = False
+    has_gaps = True
 
     def __init__(self, name: str, source: UserMetricsSource, group_ids: Sequence[str], *, interval: int) -> None:
         self.name = name

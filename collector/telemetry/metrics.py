@@ -56,6 +56,11 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
         ("source", "fraction"),
     ),
     "settle_seconds": ("How far behind now windows end, of the stream that stays back furthest.", ("source",)),
+    "clock_offset_seconds": ("The service's time less this machine's clock, at the last answer that was believed.", ()),
+    "clock_in_doubt": (
+        "1 while the service's answers and this machine's clock differ by more than a minute, or answers do.",
+        (),
+    ),
     "build_info": ("1, with the version.", ("version",)),
 }
 """Name -> what it says, and its labels."""

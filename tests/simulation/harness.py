@@ -269,6 +269,8 @@ class Run:
         begun = self.loop.now
         while True:
             await self._pass(self.loop.now + LOOK_SECONDS)
+            if self.history.is_ever_ahead:
+                await promises.check_wellness(self.facts, self.machines)
             behind = await promises.behind(self.facts, self.shop, self.machines, until)
             if not behind:
                 return
@@ -278,6 +280,8 @@ class Run:
     # What goes wrong
 
     async def _happen(self, incident: Incident) -> None:
+        if self.history.is_ever_ahead:
+            await promises.check_wellness(self.facts, self.machines)
         kind = incident.kind
         index = incident.machine % len(self.machines)
         machine = self.machines[index]
@@ -459,6 +463,25 @@ class Run:
 
 def _faults_of(kind: Kind, random: Random) -> tuple[Fault, ...]:
     match kind:
+        case Kind.DATES_AHEAD:
+            seconds = random.choice((90.0, 600.0, 3600.0))
+            return (Fault(kind=FaultKind.DATE_SKEWED, skew_seconds=seconds),)
+        case Kind.DATES_MIXED:
+            seconds = random.choice((-7200.0, -90.0, 90.0, 3600.0))
+            return (Fault(kind=FaultKind.DATE_SKEWED, skew_seconds=seconds, probability=0.5),)
+        case Kind.DATES_STALE:
+            stale = random.choice((FaultKind.DATE_SKEWED, FaultKind.DATE_CACHED))
+            share = random.choice((0.3, 1.0))
+            return (
+                Fault(kind=stale, skew_seconds=-7200.0, answers="probe"),
+                Fault(kind=stale, skew_seconds=-600.0, answers="calls", probability=share),
+            )
+        case Kind.DATES_ODD:
+            form = random.choice(("asctime", "rfc850", "minus_zero"))
+            return (
+                Fault(kind=random.choice((FaultKind.DATE_MISSING, FaultKind.DATE_GARBLED)), probability=0.5),
+                Fault(kind=FaultKind.DATE_ODD, form=form),  # type: ignore[arg-type]
+            )
         case Kind.API_SLOW:
             return (Fault(kind=FaultKind.LATENCY, probability=0.7, seconds_max=random.choice((1.0, 10.0, 45.0))),)
         case Kind.CURSOR_EXPIRED:

@@ -44,6 +44,10 @@ class Kind(StrEnum):
     PAGES_REPEAT = "pages that repeat"
     JOURNAL_LOCKED = "journal locked by another program"
     ODD_RECORDS = "records that strict parsers refuse"
+    DATES_AHEAD = "dates ahead for a while"
+    DATES_MIXED = "dates that disagree"
+    DATES_STALE = "stale cached dates"
+    DATES_ODD = "dates odd or missing"
 
 
 DRAWN_BESIDE = (Kind.ANSWERS_DENIED, Kind.PAGES_REPEAT, Kind.ODD_RECORDS)
@@ -56,6 +60,10 @@ CRASHES = frozenset(
         Kind.CRASH_AFTER_INSERT, Kind.TORN_TAIL, Kind.CRASH_AT_START, Kind.JOURNAL_LOST, Kind.OLD_JOURNAL,
     }
 )  # fmt: skip
+
+
+DATES = frozenset({Kind.DATES_AHEAD, Kind.DATES_MIXED, Kind.DATES_STALE, Kind.DATES_ODD})
+"""What goes wrong with the headers that tell the time. Drawn apart, so that the others stay what they were."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,6 +113,16 @@ class History:
         return replace(self, incidents=tuple(one for one in self.incidents if one.number in numbers))
 
     @property
+    def is_ever_ahead(self) -> bool:
+        """Whether answers may have been dated in the future, so that streams are set back."""
+        return any(one.kind in (Kind.DATES_AHEAD, Kind.DATES_MIXED) for one in self.incidents)
+
+    @property
+    def is_misdated(self) -> bool:
+        """Whether answers may have been dated otherwise than when they were given."""
+        return any(one.kind in DATES and one.kind is not Kind.DATES_ODD for one in self.incidents)
+
+    @property
     def has_shards(self) -> bool:
         return any(one.kind is Kind.SHARDS for one in self.incidents)
 
@@ -116,12 +134,16 @@ SHARDED_SHARE = 0.12
 """Of the histories, so many have several processes."""
 
 
+DATES_SHARE = 0.2
+"""Of the histories, so many have dates that are wrong."""
+
+
 def draw(seed: int) -> History:
     """The history of a seed."""
     random = Random(seed)
     minutes = random.choice((2, 3, 5, 8))
     has_shards = random.random() < SHARDED_SHARE
-    kinds = [kind for kind in Kind if kind is not Kind.SHARDS and kind not in DRAWN_BESIDE]
+    kinds = [kind for kind in Kind if kind is not Kind.SHARDS and kind not in DRAWN_BESIDE and kind not in DATES]
     if has_shards:
         # Journals that are lost are a person's affair there: the history of the shards holds it.
         kinds = [kind for kind in kinds if kind not in (Kind.JOURNAL_LOST, Kind.OLD_JOURNAL)]
@@ -136,6 +158,7 @@ def draw(seed: int) -> History:
         for number, (kind, at) in enumerate(zip(random.sample(drawn, len(drawn)), times, strict=True), start=1)
     )
     incidents += _beside(seed, minutes, len(incidents))
+    incidents += _draw_dates(seed, minutes, len(incidents))
     return History(
         seed=seed,
         begins=random.choice(BEGINNINGS) - random.randrange(minutes * 60),
@@ -161,6 +184,19 @@ def _beside(seed: int, minutes: int, count: int) -> tuple[Incident, ...]:
         kind, at, number = random.choice(DRAWN_BESIDE), random.uniform(0, minutes * 60), count + len(found) + 1
         found.append(Incident(number, kind, at, _lasts(kind, random), _hits(kind, random), random.randrange(2)))
     return tuple(found)
+
+
+def _draw_dates(seed: int, minutes: int, count: int) -> tuple[Incident, ...]:
+    random = Random(f"dates {seed}")
+    if random.random() >= DATES_SHARE:
+        return ()
+    return tuple(
+        Incident(
+            count + number, random.choice(sorted(DATES)), random.uniform(0, minutes * 60),
+            random.choice((5.0, random.uniform(60, 240), random.uniform(200, 600))), random.randint(1, 4), 0,
+        )
+        for number in range(1, random.randint(1, 2) + 1)
+    )  # fmt: skip
 
 
 def _lasts(kind: Kind, random: Random) -> float:

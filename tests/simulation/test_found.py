@@ -65,3 +65,30 @@ async def test_a_start_without_its_store_says_so(tmp_path: Path) -> None:
     wanted = configuration(tmp_path, "http://127.0.0.1:1", store={"url": "http://127.0.0.1:1/pai"})
     with pytest.raises(StoreUnavailable):
         await Owner.open(wanted, threaded=False)
+
+
+def test_a_refused_row_is_one_dead_letter_though_the_journal_is_lost() -> None:
+    """It is in no table, but the new journal has to compare its range all the same."""
+    one = replace(
+        history(), seed=21, begins=1_759_999_961, minutes=3, page_size=6, users_page_size=50, settle=60, rechecks=(),
+        flush_seconds=15.0, lines_per_second=0.06, tokens_max=1,
+        incidents=(
+            Incident(1, Kind.OLD_JOURNAL, 38.88258262090251, 112.26948516306793, 4, 0),
+            Incident(3, Kind.POISON, 142.67400447604436, 59.86586648781237, 4, 0),
+        ),
+    )  # fmt: skip
+    assert not played(one).broken
+
+
+def test_what_another_process_sealed_while_dates_were_ahead_is_collected_again() -> None:
+    """The stream is taken over with a watermark that its writer's own clock had not reached."""
+    one = replace(
+        history(), seed=153, begins=1_761_926_221, minutes=10, nodes=2, page_size=12, users_page_size=50, interval=90,
+        settle=25, rechecks=(), flush_seconds=15.0, tokens_max=1000,
+        incidents=(
+            Incident(1, Kind.SHARDS, 189.6080596034446, 0.0, 3, 0),
+            Incident(5, Kind.SHARDS, 585.3547472845798, 0.0, 2, 0),
+            Incident(6, Kind.DATES_AHEAD, 409.74365756669727, 376.4482919155264, 2, 0),
+        ),
+    )  # fmt: skip
+    assert not played(one).broken

@@ -173,6 +173,8 @@ _READS: tuple[tuple[re.Pattern[str], Callable[[Twin, dict[str, Any], dict[str, A
         ),
         Twin._is_there,
     ),
+    # How late records arrive is learned, and nothing here depends on it.
+    (re.compile(r"SELECT if\(grouping\(node_id\).+"), lambda twin, found, parameters: []),
     (re.compile(r"SELECT version, name, checksum FROM pai\.migrations ORDER BY version"), Twin._migrations),
     (
         re.compile(
@@ -277,9 +279,14 @@ def _watermarks(twin: Twin) -> Relation:
     rows = _merged(
         twin.tables["watermark_states"],
         3,
-        lambda group: (min(r[3] for r in group), max(r[4] for r in group), max(r[5] for r in group)),
+        lambda group: (
+            min(r[3] for r in group),
+            max((r[6], r[4]) for r in group)[1],
+            max(r[5] for r in group),
+            max(r[6] for r in group),
+        ),
     )
-    return ("operation", "region", "scope_id", "collected_from", "watermark", "updated_at"), rows
+    return ("operation", "region", "scope_id", "collected_from", "watermark", "updated_at", "generation"), rows
 
 
 def _gaps(twin: Twin) -> Relation:

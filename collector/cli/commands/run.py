@@ -22,6 +22,7 @@ from collector.owner.instance import Owner
 from collector.owner.socket import listening
 from collector.owner.streams import needs
 from collector.owner.waiting import wait_for_journal
+from collector.pipeline.clock_watch import HINT
 from collector.pipeline.run import OnceRunner, RunReport
 from collector.service.serving import serve
 from collector.settings import Settings
@@ -88,7 +89,7 @@ async def collect_once(settings: Settings, key: ApiKey, only: list[str], reporte
         return ExitStatus.CREDENTIALS
     if report.budget is not None:
         return ExitStatus.BUDGET
-    return ExitStatus.FAILED if report.failures else ExitStatus.DONE
+    return ExitStatus.FAILED if report.failures or report.clock else ExitStatus.DONE
 
 
 def _say_idle(settings: Settings, report: RunReport, names: list[str]) -> None:
@@ -98,6 +99,11 @@ def _say_idle(settings: Settings, report: RunReport, names: list[str]) -> None:
             log.info(
                 "source_skipped", source=name, reason=f"it needs {needs(name)}" if enabled else "it is switched off"
             )
+
+
+def _progress(report: RunReport) -> str:
+    collected = f"{report.streams - len(report.failures)} of {report.streams}"
+    return f"{collected} collected; nothing is known to be caught up" if report.clock else f"{collected} caught up"
 
 
 def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_json: bool) -> None:
@@ -115,6 +121,7 @@ def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_js
             "cost_cny": float(report.cost_cny),
             "budget_reached": str(report.budget) if report.budget else None,
             "failures": failures,
+            "clock": report.clock or None,
         }
         print_json(told)
         return
@@ -124,12 +131,15 @@ def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_js
         "",
         ["collected", ""],
         [
-            ("streams", f"{report.streams - len(failures)} of {report.streams} caught up"),
+            ("streams", _progress(report)),
             ("rows stored", stored),
             ("calls", calls),
             ("cost", f"{report.cost_cny} CNY after the free tier"),
         ],
     )
+    if report.clock:
+        reporter.line(f"the clock is in doubt: {report.clock}", word="failed")
+        reporter.line(HINT, word="hint")
     if report.budget is not None:
         reporter.line(str(report.budget), word="failed")
         reporter.line(report.budget.hint, word="hint")

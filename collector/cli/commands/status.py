@@ -45,6 +45,8 @@ async def _ask(settings: Settings) -> dict[str, Any]:
 
 def _show(told: dict[str, Any]) -> None:
     print_line(told["headline"])
+    if doubt := told["clock"]["doubt"]:
+        print_line(f"Clock: {doubt}; it is taken to be {told['now']}.")
     if told["stops"]:
         print_table(
             "Stopped",

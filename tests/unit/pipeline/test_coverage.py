@@ -112,7 +112,7 @@ async def test_a_stream_begins_earlier_only_with_the_whole_piece(journal: Journa
     await read(journal, 500, 700, rows=0)
     assert (await stream(journal)).collected_from == 500
     assert await gaps_of(journal) == [(700, 1000, "not collected")]
-    assert [row[2:] for row in await Outgoing(journal).moved_watermarks()] == [(500, 2000)]
+    assert [row[2:4] for row in await Outgoing(journal).moved_watermarks()] == [(500, 2000)]
     await begin(journal, 800, 900)
     await read(journal, 800, 900, rows=0)
     assert await gaps_of(journal) == [(700, 800, "not collected"), (900, 1000, "not collected")]
@@ -126,7 +126,7 @@ async def test_what_is_shown_meanwhile_does_not_hide_that_a_stream_has_grown(jou
     await begin(journal, 500, 1000)
     await read(journal, 500, 1000, rows=0)
     await Outgoing(journal).watermarks_shipped([(state.id, 1000, 2000)])
-    assert [row[2:] for row in await Outgoing(journal).moved_watermarks()] == [(500, 2000)]
+    assert [row[2:4] for row in await Outgoing(journal).moved_watermarks()] == [(500, 2000)]
 
 
 async def test_what_the_answers_left_out_stays_a_gap(journal: Journal) -> None:
