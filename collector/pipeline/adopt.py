@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from decimal import Decimal
+from typing import Any
 
 from collector.journal.clock_log import DRIFT_SECONDS_MAX, UNKNOWN_SECONDS
 from collector.journal.entries import KnownObject
@@ -44,11 +45,12 @@ async def adopt_streams(
             await journal.set_rechecks(state.id, begin)
     if not new:
         return
-    marks = await _watermarks(store, new)
+    marks, versions = await _watermarks(store, new), await _versions(store, new)
     newest = await _newest(store, new, tables)
     gaps = await stored_gaps(store, new)
     for key in new:
-        collected_from, watermark, generation, written_at = marks.get(key.scope_id, (None, None, 0, 0))
+        collected_from, watermark = marks.get(key.scope_id, (None, None))
+        generation, written_at = versions.get(key.scope_id, (0, 0))
         sealed_to = watermark
         if collected_from is not None and watermark is not None and watermark + settle > written_at + DRIFT_SECONDS_MAX:
             # Its writer's clock showed less: the service's dates may have been ahead, nobody knows since when.
@@ -76,9 +78,10 @@ async def adopt_states(journal: Journal, store: Store, source: StateSource, keys
     new = [key for key in keys if key not in known]
     if not new:
         return
-    marks = await _watermarks(store, new)
+    marks, versions = await _watermarks(store, new), await _versions(store, new)
     for key in new:
-        collected_from, watermark, generation, _ = marks.get(key.scope_id, (None, None, 0, 0))
+        collected_from, watermark = marks.get(key.scope_id, (None, None))
+        generation, _ = versions.get(key.scope_id, (0, 0))
         await journal.adopt(
             key, collected_from=collected_from, watermark=watermark, held=(), rechecks={}, generation=generation
         )
@@ -112,15 +115,24 @@ def _rechecked_to(collected_from: int | None, watermark: int | None, delay: int,
     return max(collected_from, watermark - delay - gather_seconds(delay, interval_max))
 
 
-async def _watermarks(store: Store, keys: Sequence[StreamKey]) -> dict[str, tuple[int, int, int, int]]:
-    """(collected_from, watermark, generation, when it was written by the writer's clock) by scope."""
-    rows = await store.fetch(
-        "SELECT scope_id, toUnixTimestamp(collected_from), toUnixTimestamp(watermark), generation,"
-        " toUnixTimestamp(updated_at) FROM watermarks"
+async def _watermarks(store: Store, keys: Sequence[StreamKey]) -> dict[str, tuple[int, int]]:
+    """(collected_from, watermark) by scope."""
+    rows = await _shown(store, keys, "toUnixTimestamp(collected_from), toUnixTimestamp(watermark)")
+    return {scope: (collected_from, watermark) for scope, collected_from, watermark in rows}
+
+
+async def _versions(store: Store, keys: Sequence[StreamKey]) -> dict[str, tuple[int, int]]:
+    """(generation of the watermark, when it was written by the writer's clock) by scope."""
+    rows = await _shown(store, keys, "generation, toUnixTimestamp(updated_at)")
+    return {scope: (generation, written_at) for scope, generation, written_at in rows}
+
+
+async def _shown(store: Store, keys: Sequence[StreamKey], columns: str) -> list[list[Any]]:
+    return await store.fetch(
+        f"SELECT scope_id, {columns} FROM watermarks"
         " WHERE operation = {operation:String} AND region = {region:String} AND scope_id IN {scopes:Array(String)}",
         {"operation": keys[0].operation, "region": keys[0].region, "scopes": [key.scope_id for key in keys]},
     )
-    return {scope: (start, end, generation, written_at) for scope, start, end, generation, written_at in rows}
 
 
 async def stored_gaps(store: Store, keys: Sequence[StreamKey]) -> dict[str, list[tuple[Window, str]]]:

@@ -26,7 +26,7 @@ from tests.support import LOOKBACK, NOW, SETTLE, differences, fetch, settings, s
 
 HOUR = 3600
 SLOW = pytest.mark.slow("wrong dates")
-ALL_GAPS = {"start": None, "end": None, "source": None, "scopes": []}
+ALL_GAPS: dict[str, object] = {"start": None, "end": None, "source": None, "scopes": []}
 
 
 class MachineClock(SystemClock):
@@ -40,7 +40,7 @@ class MachineClock(SystemClock):
 
 
 def skewed(seconds: float, answers: str = "all", **options: object) -> Fault:
-    return Fault(kind=FaultKind.DATE_SKEWED, skew_seconds=seconds, answers=answers, **options)  # type: ignore[arg-type]
+    return Fault(kind=FaultKind.DATE_SKEWED, skew_seconds=seconds, answers=answers, **options)
 
 
 def configured(folder: Path, api: Simulator, **sections: dict[str, object]) -> Settings:
@@ -226,7 +226,7 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 async def test_a_date_without_a_zone_is_utc_on_every_machine(tmp_path: Path, zone: str, form: str) -> None:
     """All forms that HTTP allows, and the zone that is none."""
     world = World(11, 1, 0)
-    fault = Fault(kind=FaultKind.DATE_ODD, form=form)  # type: ignore[arg-type]
+    fault = Fault(kind=FaultKind.DATE_ODD, form=form)
     async with simulator(world, faults=[fault]) as api:
         configuration = configured(tmp_path, api)
         # A machine whose clock is no help.

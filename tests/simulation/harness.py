@@ -480,7 +480,7 @@ def _faults_of(kind: Kind, random: Random) -> tuple[Fault, ...]:
             form = random.choice(("asctime", "rfc850", "minus_zero"))
             return (
                 Fault(kind=random.choice((FaultKind.DATE_MISSING, FaultKind.DATE_GARBLED)), probability=0.5),
-                Fault(kind=FaultKind.DATE_ODD, form=form),  # type: ignore[arg-type]
+                Fault(kind=FaultKind.DATE_ODD, form=form),
             )
         case Kind.API_SLOW:
             return (Fault(kind=FaultKind.LATENCY, probability=0.7, seconds_max=random.choice((1.0, 10.0, 45.0))),)
