@@ -11,7 +11,7 @@ import pytest
 
 from collector.settings import load
 from collector.simulator.process import simulator_process
-from tests.support import fetch
+from tests.support import fetch, ship
 from tests.support.warm_commands import run_command
 
 ROOT = Path(__file__).parents[2]
@@ -56,6 +56,8 @@ async def test_every_capability_works_as_the_table_says(tmp_path: Path, gateway:
                 ((cluster, node), *_) = await fetch(configuration, "SELECT cluster_id, node_id FROM nodes")
                 words = words.replace("CLUSTER", cluster).replace("NODE", node)
             await command(tmp_path, shlex.split(words))
+            # Without a service, what a command records is shipped by the next process that owns the store.
+            await ship(configuration)
             source = {"node_metrics": "node_metrics", "job_metrics": "job_metrics"}.get(words.rpartition(" ")[2])
             where = f" WHERE source = '{source}'" if source else ""
             ((count,),) = await fetch(configuration, f"SELECT count() FROM {table}{where}")

@@ -27,7 +27,7 @@ from collector.simulator.clock import SimulatorClock
 from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SIMULATOR_KEY
 from collector.simulator.world import World
 from tests.integration.test_commands import Ended, command, ended, environment, started
-from tests.support import simulator
+from tests.support import ship, simulator
 
 KEY = "sk-canary-71fe03c9aa5540"
 TOKEN = "canary-token-a91c55d07b3e42"
@@ -487,12 +487,6 @@ async def test_no_secret_is_in_any_log_or_file(config: Path, service: Service) -
     files = [file for file in config.parent.rglob("*") if file.is_file()]
     assert len(files) > 5
     assert [file for file in files if TOKEN.encode() in (held := file.read_bytes()) or KEY.encode() in held] == []
-
-
-async def ship(settings: Settings) -> None:
-    """Bring to the store what waits in the journal, as the next process that collects does."""
-    async with await Owner.open(settings) as owner:
-        await owner.shipper().drain()
 
 
 # Through another owner

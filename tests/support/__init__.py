@@ -10,6 +10,7 @@ from tests.support.collecting import (
     fetch,
     run_once,
     settings,
+    ship,
     simulator,
     stored_syslogs,
 )
@@ -30,6 +31,7 @@ __all__ = [
     "fetch",
     "run_once",
     "settings",
+    "ship",
     "simulator",
     "stored_columns",
     "stored_syslogs",

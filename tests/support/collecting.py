@@ -65,6 +65,12 @@ async def run_once(configuration: Settings, *, key: str = SIMULATOR_KEY) -> RunR
         return await owner.once().run()
 
 
+async def ship(configuration: Settings) -> None:
+    """Bring to the store what waits in the journal, as the next process that collects does."""
+    async with await Owner.open(configuration) as owner:
+        await owner.shipper().drain()
+
+
 async def fetch(configuration: Settings, sql: str, parameters: Mapping[str, object] | None = None) -> list[list[Any]]:
     """Rows of one query of the store, opened for it."""
     async with await Owner.open(configuration) as owner:
