@@ -51,5 +51,9 @@ class Window:
     def seconds(self) -> int:
         return self.end - self.start
 
+    def hull(self, other: Window) -> Window:
+        """Return the smallest window that contains both."""
+        return Window(min(self.start, other.start), max(self.end, other.end))
+
     def overlaps(self, other: Window) -> bool:
         return self.start < other.end and other.start < self.end

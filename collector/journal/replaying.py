@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sqlite3
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 from decimal import Decimal
 
@@ -28,7 +28,7 @@ _REPLAYED = "replayed/"
 
 
 def take_rows(
-    db: sqlite3.Connection, stream_id: int, window: Window | None, chunks: Sequence[Chunk], *, is_whole: bool,
+    db: sqlite3.Connection, stream_id: int, window: Window | None, chunks: Iterable[Chunk], *, is_whole: bool,
     covers: Window | None, monotonic: float,
 ) -> list[int]:  # fmt: skip
     """Enter rows of one window, or of none, to be compared; returns their chunks.
@@ -44,10 +44,16 @@ def take_rows(
     return put_sealed(db, stream_id, REPLAY if is_whole else REPLAY_PART, window, chunks, monotonic)
 
 
-def chunks_left(db: sqlite3.Connection, ids: Sequence[int]) -> int:
-    """How many of these chunks are not acknowledged."""
-    row = db.execute("SELECT count() FROM chunks WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),))
-    return int(row.fetchone()[0])
+def work_left(db: sqlite3.Connection, ids: Sequence[int]) -> tuple[int, int]:
+    """Return how many of these chunks are not acknowledged, and how many segments of all tables.
+
+    Chunks that are sent in parts are acknowledged with the last part: until then only the segments show progress.
+    """
+    (chunks,) = db.execute(
+        "SELECT count() FROM chunks WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
+    ).fetchone()
+    (segments,) = db.execute("SELECT count() FROM segments").fetchone()
+    return int(chunks), int(segments)
 
 
 def end_replay(db: sqlite3.Connection, stream_id: int, covered: Sequence[Window], *, can_be_asked_later: bool) -> None:

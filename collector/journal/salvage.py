@@ -45,6 +45,7 @@ class Sealed:
     """Whether they are all rows of their window that were not acknowledged, as far as the file tells."""
     chunk_ids: tuple[int, ...]
     rows: int
+    bytes: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +102,9 @@ def salvage(path: Path) -> Salvage:
                 for row in _by_id(db, "streams", "id, operation, region, scope_id", lost)}  # fmt: skip
         windows = {row["id"]: (Window(row["start"], row["end"]), row["delay"] not in IN_PART)
                    for row in _by_id(db, "windows", "id, delay, start, end", lost)}  # fmt: skip
-        chunks = list(_by_id(db, "chunks", "id, window_id, stream_id, table_name, rows, seal_number, segment_id", lost))
+        chunks = list(
+            _by_id(db, "chunks", "id, window_id, stream_id, table_name, rows, bytes, seal_number, segment_id", lost)
+        )
         # Of a window whose last page is missing, whoever has the stream asks again.
         sealed = sorted((row for row in chunks if row["seal_number"] is not None), key=_order)
         found.sealed = _sealed([row for row in sealed if row["table_name"] != API_CALLS.name], keys, windows)
@@ -165,7 +168,7 @@ def _sealed(
         sealed.append(
             Sealed(
                 keys.get(group[0]["stream_id"]), window, is_whole, tuple(row["id"] for row in group),
-                sum(row["rows"] for row in group),
+                sum(row["rows"] for row in group), sum(row["bytes"] for row in group),
             )
         )  # fmt: skip
     return sealed
@@ -202,14 +205,10 @@ def read_chunk(db: sqlite3.Connection, chunk_id: int) -> Chunk | None:
     return Chunk(table, partition, rows, body, ShipMode.COMPARE) if table in TABLES else None
 
 
-def times_of(chunks: Sequence[Chunk]) -> Window | None:
-    """The range of event time that rows span; None where they have none."""
-    times = [
-        int(msgspec.json.decode(line)[index])
-        for chunk in chunks
-        if (index := TABLES[chunk.table].time_index) is not None
-        for line in chunk.body.splitlines()
-    ]
+def times_of(chunk: Chunk) -> Window | None:
+    """Return the range of event time that rows span, None if they have no time."""
+    index = TABLES[chunk.table].time_index
+    times = [] if index is None else [int(msgspec.json.decode(line)[index]) for line in chunk.body.splitlines()]
     return Window(min(times), max(times) + 1) if times else None
 
 

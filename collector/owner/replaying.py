@@ -16,7 +16,7 @@ from collector.errors import JournalCorrupt, StoreUnavailable, UsageError
 from collector.journal.entries import Chunk, StreamState
 from collector.journal.inspect import REPLAYED, set_aside_of
 from collector.journal.reading import reading
-from collector.journal.replaying import chunks_left, end_replay, take_calls, take_rows
+from collector.journal.replaying import end_replay, take_calls, take_rows, work_left
 from collector.journal.salvage import Salvage, Sealed, key_of, read_chunk, salvage, times_of
 from collector.model import BLOCK_ROWS_MAX, StreamKey, Window
 from collector.owner.at_work import STORE_SECONDS_MAX, TOLD_SECONDS
@@ -35,7 +35,8 @@ class _Read:
 
     key: StreamKey
     window: Window | None
-    chunks: tuple[Chunk, ...]
+    chunk_ids: tuple[int, ...]
+    rows: int
     is_whole: bool
 
 
@@ -126,9 +127,9 @@ async def _rows(owner: Owner, found: Salvage, report: _Report) -> AsyncGenerator
     streams = {each.operation.name: each for each in await owner.streams()}
     before = await owner.journal.counters()
     done = 0
-    for batch in _batches(found.sealed):
+    for batch in _batches(found.sealed, owner.bounds.segment):
         read = await asyncio.to_thread(_read, found, batch)
-        report.rows_damaged += sum(one.rows for one in batch) - sum(c.rows for one in read for c in one.chunks)
+        report.rows_damaged += sum(one.rows for one in batch) - sum(one.rows for one in read)
         mine = await _known(owner, {one.key for one in read}, streams, report)
         with owner.at_work.backfilling(mine):
             ids: list[int] = []
@@ -140,11 +141,11 @@ async def _rows(owner: Owner, found: Salvage, report: _Report) -> AsyncGenerator
                 if covers is not None:
                     covered.setdefault(one.key, []).append(covers)
                 work = partial(
-                    take_rows, stream_id=mine[one.key].id, window=one.window, chunks=one.chunks,
+                    take_rows, stream_id=mine[one.key].id, window=one.window, chunks=_chunks(found.path, one.chunk_ids),
                     is_whole=one.is_whole, covers=covers, monotonic=owner.clock.monotonic(),
                 )  # fmt: skip
                 ids += await owner.journal.seal(work)
-                report.rows += sum(chunk.rows for chunk in one.chunks)
+                report.rows += one.rows
             async for waiting in _acknowledged(owner, ids):
                 yield done + sum(one.rows for one in batch) * (len(ids) - waiting) // max(1, len(ids))
             for key, windows in covered.items():
@@ -159,30 +160,53 @@ async def _rows(owner: Owner, found: Salvage, report: _Report) -> AsyncGenerator
     )
 
 
-def _batches(sealed: Sequence[Sealed]) -> Iterable[list[Sealed]]:
+def _batches(sealed: Sequence[Sealed], bytes_max: int) -> Iterable[list[Sealed]]:
     batch: list[Sealed] = []
-    rows = 0
+    rows = size = 0
     for one in sealed:
-        if batch and rows + one.rows > BLOCK_ROWS_MAX:
+        if batch and (rows + one.rows > BLOCK_ROWS_MAX or size + one.bytes > bytes_max):
             yield batch
-            batch, rows = [], 0
+            batch, rows, size = [], 0, 0
         batch.append(one)
         rows += one.rows
+        size += one.bytes
     if batch:
         yield batch
 
 
 def _read(found: Salvage, batch: Sequence[Sealed]) -> list[_Read]:
+    """Find out what can be read of windows. One chunk is in memory at a time."""
     read = []
     with reading(found.path) as db:
         for one in batch:
-            chunks = tuple(chunk for chunk_id in one.chunk_ids if (chunk := read_chunk(db, chunk_id)) is not None)
+            ids: list[int] = []
+            rows = 0
+            key, window = one.key, one.window
+            spanned: Window | None = None
+            for chunk_id in one.chunk_ids:
+                chunk = read_chunk(db, chunk_id)
+                if chunk is None:
+                    continue
+                ids.append(chunk_id)
+                rows += chunk.rows
+                key = key or key_of(chunk)
+                if window is None and (times := times_of(chunk)) is not None:
+                    spanned = times if spanned is None else spanned.hull(times)
             # Where places of the file are lost, chunks of the window may have been in them.
-            is_whole = one.is_whole and len(chunks) == len(one.chunk_ids) and not found.places_lost
-            if chunks:
-                key, window = one.key or key_of(chunks[0]), one.window or times_of(chunks)
-                read.append(_Read(key, window, chunks, is_whole))
+            is_whole = one.is_whole and len(ids) == len(one.chunk_ids) and not found.places_lost
+            if key is not None and ids:
+                read.append(_Read(key, window or spanned, tuple(ids), rows, is_whole))
     return read
+
+
+def _chunks(path: Path, chunk_ids: Sequence[int]) -> Iterator[Chunk]:
+    """Yield chunks that were found readable before."""
+    with reading(path) as db:
+        for chunk_id in chunk_ids:
+            chunk = read_chunk(db, chunk_id)
+            if chunk is None:
+                raise JournalCorrupt(f"chunk {chunk_id} of {path} could be read a moment ago and cannot any more")
+            yield chunk
 
 
 async def _known(
@@ -226,13 +250,13 @@ def _covers(one: _Read, streams: Streams, found: Salvage) -> Window | None:
 
 
 async def _acknowledged(owner: Owner, ids: Sequence[int]) -> AsyncGenerator[int, None]:
-    """Wait until the store has all of these chunks; yields how many still wait."""
+    """Wait until the store has all of these chunks; yield how many still wait."""
     until = owner.clock.monotonic() + STORE_SECONDS_MAX
-    before = len(ids)
-    while waiting := await owner.journal.run(partial(chunks_left, ids=ids)):
-        yield waiting
-        if waiting < before:
-            before, until = waiting, owner.clock.monotonic() + STORE_SECONDS_MAX
+    before = (len(ids), 0)
+    while (left := await owner.journal.run(partial(work_left, ids=ids)))[0]:
+        yield left[0]
+        if left != before:
+            before, until = left, owner.clock.monotonic() + STORE_SECONDS_MAX
         elif owner.clock.monotonic() >= until:
             why = owner.shipping_error or "it does not say why"
             raise StoreUnavailable(

@@ -13,7 +13,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any, Final
 
-from collector.errors import ApiError, CursorError, StoreError
+from collector.errors import ApiError, CursorError, StoreError, StoreTooLarge
 from collector.journal.entries import StreamState
 from collector.model import StreamKey, Window
 from collector.pipeline.collecting import READINGS_MAX, Collecting
@@ -116,9 +116,21 @@ class Verifier:
     async def _compare(
         self, source: WindowSource, state: StreamState, window: Window, rows: _Rows, unsure: _Rows
     ) -> AsyncIterator[Finding]:
+        try:
+            held = {table: await _stored(self._store, table, state.key, window) for table in source.tables}
+        except StoreTooLarge:
+            if window.seconds == 1:
+                raise
+            middle = window.start + window.seconds // 2
+            first, rest = _split(rows, middle)
+            unsure_first, unsure_rest = _split(unsure, middle)
+            async for finding in self._compare(source, state, Window(window.start, middle), first, unsure_first):
+                yield finding
+            async for finding in self._compare(source, state, Window(middle, window.end), rest, unsure_rest):
+                yield finding
+            return
         self.verified.seconds += window.seconds
-        for table in source.tables:
-            stored = await _stored(self._store, table, state.key, window)
+        for table, stored in held.items():
             answered = rows.get(table, [])
             self.verified.records += len(answered)
             self.verified.stored += len(stored)
@@ -168,7 +180,7 @@ class _Reader:
         cursor: str | None = None
         last: int | None = None
         judged_to = window.start
-        in_order, held = True, 0
+        in_order, held, size = True, 0, 0
         watch = PageWatch()
         digests: set[bytes] = set()
         while True:
@@ -192,22 +204,27 @@ class _Reader:
                 raise _failure(source, state, "the records come in no order, and what they belong to is judged already")
             taken = _take(page, rows, unsure, sure=reply.date - max(state.rechecks, default=0) >= window.end)
             held += taken
+            size += reply.bytes
             known = page.times if last is None else [last, *page.times]
             in_order = in_order and bool(page.times or not taken) and all(a <= b for a, b in pairwise(known))
             last = max(known, default=None)
             cursor = following
-            if (page.is_full or (held > ROWS_MAX and not in_order)) and window.seconds > 1:
+            is_large = held > ROWS_MAX or size > self._at.bounds.fetch
+            if (page.is_full or (is_large and not in_order)) and window.seconds > 1:
                 yield None, {}, {}
                 return
+            if size > self._at.bounds.pages:
+                raise _failure(source, state, f"more than {self._at.bounds.pages:,} bytes in one second")
             if page.has_changed or page.is_short or cursor in used:
                 raise _Again(_failure(source, state, "the list changes while it is paged"))
             if cursor is None:
                 yield window.end, rows, unsure
                 return
             used.add(cursor)
-            if in_order and last is not None and held >= JUDGED_ROWS and last > judged_to:
+            is_enough = held >= JUDGED_ROWS or size >= self._at.bounds.fetch // 2
+            if in_order and last is not None and is_enough and last > judged_to:
                 ready, rows = _split(rows, last)
-                held, judged_to = sum(map(len, rows.values())), last
+                held, size, judged_to = sum(map(len, rows.values())), 0, last
                 yield last, ready, {}
 
 
