@@ -12,6 +12,7 @@ from typing import Final
 
 from collector.errors import UsageError
 from collector.journal.packing import packed
+from collector.memory import bounds_of, memory_limit
 from collector.model import BLOCK_ROWS_MAX
 from collector.store.base import DATABASE, QueryLimits, Store
 from collector.store.cluster import LOCAL_SUFFIX
@@ -146,13 +147,14 @@ async def _export_table(store: Store, table: StoredTable, folder: Path, on_file:
 
 async def _cut(pieces: AsyncIterator[bytes]) -> AsyncIterator[tuple[int, bytes]]:
     """Lines in portions that an insert takes as one block."""
+    bytes_max = min(FILE_BYTES_MAX, bounds_of(memory_limit()).segment)
     lines: list[bytes] = []
     size = 0
     rest = b""
     async for piece in pieces:
         *whole, rest = (rest + piece).split(b"\n")
         for line in whole:
-            if lines and (len(lines) == BLOCK_ROWS_MAX or size + len(line) + 1 > FILE_BYTES_MAX):
+            if lines and (len(lines) == BLOCK_ROWS_MAX or size + len(line) + 1 > bytes_max):
                 yield len(lines), b"\n".join([*lines, b""])
                 lines, size = [], 0
             lines.append(line)

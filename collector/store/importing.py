@@ -9,7 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 from collector.clock import Clock
-from collector.errors import StoreError, StoreUnavailable, UsageError
+from collector.errors import StoreError, StoreTooLarge, StoreUnavailable, UsageError
 from collector.journal.packing import unpacked
 from collector.store.base import DATABASE, Store
 from collector.store.exporting import partition_rows
@@ -29,6 +29,7 @@ from collector.store.migrate import TABLE as MIGRATIONS
 
 ATTEMPTS_MAX = 5
 BACKOFF_SECONDS = 0.5
+_DIVIDED = "divided"
 
 OnFile = Callable[[FileEntry], None]
 
@@ -102,9 +103,31 @@ async def _import_partition(
     for file in partition.files:
         if file in left:
             body = read_file(folder, file)
-            await _insert(store, table, body, token(manifest, file), clock)
+            await _insert_divided(store, table, body, token(manifest, file), progress, clock)
             progress.finish(file)
         on_file(file)
+
+
+async def _insert_divided(
+    store: Store, table: TableEntry, body: bytes, token: str, progress: Progress, clock: Clock
+) -> None:
+    """Insert a body, in halves of halves where the store refuses it for its size.
+
+    That it was divided is remembered before its halves are sent, so that a repeat sends the same halves under the
+    same tokens. Raises StoreTooLarge for a single row.
+    """
+    if token not in progress.divided:
+        try:
+            await _insert(store, table, body, token, clock)
+        except StoreTooLarge:
+            if body.count(b"\n") == 1:
+                raise
+            progress.divide(token)
+        else:
+            return
+    lines = body.splitlines(keepends=True)
+    for number, half in enumerate((lines[: len(lines) // 2], lines[len(lines) // 2 :])):
+        await _insert_divided(store, table, b"".join(half), f"{token}/{number}", progress, clock)
 
 
 async def _insert(store: Store, table: TableEntry, body: bytes, token: str, clock: Clock) -> None:
@@ -112,6 +135,8 @@ async def _insert(store: Store, table: TableEntry, body: bytes, token: str, cloc
     for _ in range(ATTEMPTS_MAX - 1):
         try:
             await store.insert(table.name, table.columns, body, token=token)
+        except StoreTooLarge:
+            raise
         except StoreUnavailable:
             await clock.sleep(backoff)
             backoff *= 2
@@ -172,13 +197,17 @@ class Progress:
         self.path = folder / f"imported-{target}.jsonl"
         self.begun: dict[str, int] = {}
         """When the first file of a partition was sent, seconds since the epoch."""
+        self.divided: set[str] = set()
+        """Tokens of what was too large to be inserted as a whole."""
         self.done: set[str] = set()
         content = self.path.read_text() if self.path.exists() else ""
         for line in content.splitlines(keepends=True):
             # The last one may be cut off; its file is then sent once more, and known by its token.
             if line.endswith("\n"):
                 what, *when = json.loads(line)
-                if when:
+                if when == [_DIVIDED]:
+                    self.divided.add(what)
+                elif when:
                     self.begun[what] = when[0]
                 else:
                     self.done.add(what)
@@ -189,6 +218,11 @@ class Progress:
         """Before its first file is sent."""
         self._add([partition, now])
         self.begun[partition] = now
+
+    def divide(self, token: str) -> None:
+        """Before halves of what was refused for its size are sent."""
+        self._add([token, _DIVIDED])
+        self.divided.add(token)
 
     def finish(self, file: FileEntry) -> None:
         """Once the store has it."""

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from collector.clock import SystemClock
-from collector.errors import UsageError
+from collector.errors import StoreTooLarge, UsageError
 from collector.owner.instance import Owner
 from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
@@ -39,6 +39,7 @@ from tests.support import (
 from tests.support.server_process import ENVIRON, PASSWORD, open_server, url
 from tests.support.sql_server import SqlServer, sql_server
 from tests.support.store_template import migrated_store
+from tests.support.virtual_clock import ManualClock
 
 DAYS = 40
 ROWS_A_DAY = 50
@@ -195,6 +196,39 @@ async def command(folder: Path, until_lines: int | None = None) -> int | None:
             break
         await asyncio.wait([ended], timeout=0.005)
     return await ended
+
+
+class Small:
+    """A store that refuses inserts for their size, and may end in the middle of one."""
+
+    def __init__(self, store: Store, bytes_max: int, inserts_max: int) -> None:
+        self._store = store
+        self._bytes_max = bytes_max
+        self._inserts_left = inserts_max
+
+    async def insert(self, table: str, columns: Any, body: bytes, *, token: str) -> None:
+        if len(body) > self._bytes_max:
+            raise StoreTooLarge("too large", is_certain=True)
+        if not self._inserts_left:
+            raise UsageError("interrupted")
+        self._inserts_left -= 1
+        await self._store.insert(table, columns, body, token=token)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._store, name)
+
+
+async def test_a_file_that_is_too_large_is_imported_in_parts(tmp_path: Path) -> None:
+    """Also where that was interrupted, and where the store then has room for the whole: every row is there once."""
+    async with embedded(tmp_path / "from") as store:
+        await fill(store)
+        manifest = await export_history(store, await stored_tables(store), tmp_path / "files")
+    clock = ManualClock()
+    async with embedded(tmp_path / "to") as store:
+        with pytest.raises(UsageError, match="interrupted"):
+            await import_history(Small(store, 2000, 7), tmp_path / "files", manifest, clock)
+        await import_history(store, tmp_path / "files", manifest, clock)
+        assert (await store.fetch("SELECT count() FROM syslogs"))[0][0] == DAYS * ROWS_A_DAY
 
 
 async def test_a_damaged_file_is_named_and_nothing_of_it_is_stored(tmp_path: Path) -> None:
