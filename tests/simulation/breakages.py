@@ -126,6 +126,22 @@ def acknowledged_first() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def first_part_for_all() -> Iterator[None]:
+    """A window that is sent in parts leaves the journal with the first of them."""
+    from collector.journal import outgoing
+
+    acknowledge = outgoing._acknowledge
+
+    def broken(db: Any, segment_id: str, parent_id: str | None) -> list[tuple[int, int]]:
+        if parent_id is not None:
+            db.execute("DELETE FROM segments WHERE parent_id = ? AND id != ?", (parent_id, segment_id))
+        return acknowledge(db, segment_id, parent_id)
+
+    with mock.patch.object(outgoing, "_acknowledge", broken):
+        yield
+
+
 BREAKAGES: dict[str, Callable[[], Any]] = {
     "journal transaction": two_commits,
     "token": new_token,
@@ -133,6 +149,7 @@ BREAKAGES: dict[str, Callable[[], Any]] = {
     "window bounds": window_bounds,
     "recheck difference": no_difference,
     "acknowledgement order": acknowledged_first,
+    "parts of a window": first_part_for_all,
 }
 
 

@@ -13,7 +13,7 @@ import zlib
 from collections import Counter, deque
 from collections.abc import Awaitable, Callable, Iterator, MutableMapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from random import Random
 from typing import Any
@@ -23,13 +23,15 @@ import structlog
 from msgspec import structs
 
 from collector.errors import StoreUnavailable, UsageError
+from collector.memory import MIB, MemoryBounds, MemoryLimit, bounds_of
+from collector.owner import reader
 from collector.owner.journals import FRESH_SECONDS, JournalState, forget_journal, read_journals
 from collector.pipeline import ship
 from collector.settings import Settings
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.oddities import UNREADABLE
 from collector.simulator.server import Simulator
-from collector.simulator.world import LateRows, World
+from collector.simulator.world import LateRows, LongLines, World
 from collector.sources.tables import TABLES
 from collector.store.embedded import EmbeddedStore
 from tests.simulation import promises
@@ -111,6 +113,12 @@ class Run:
             history.seed, history.nodes, history.groups, lines_per_second=history.lines_per_second, bursts=False,
             users_per_group=3 + history.seed % 5,
         )  # fmt: skip
+        for stretch in history.long_lines:
+            start = history.begins + stretch.at
+            node_id = self.world.node_ids[stretch.node]
+            self.world.add_long(
+                LongLines(node_id, start, start + stretch.seconds, stretch.per_second, stretch.bytes, stretch.is_equal)
+            )
         self.api = Simulator(
             self.world, key=KEY, quotas=QUOTAS, now=self.now, clock=VirtualClock(loop, history.begins),
             seed=history.seed, latency_seconds=(0.005, 0.02), page_size=history.page_size,
@@ -135,6 +143,7 @@ class Run:
         self._slow: dict[int, float] = {}
         self._full: set[int] = set()
         self._locked: set[int] = set()
+        self._small: dict[int, int] = {}
         if any(one.kind is Kind.POISON for one in history.incidents):
             modulus = self.random.choice((7, 30))
             self.shop.refuses = lambda table, line: table == "syslogs" and zlib.crc32(line) % modulus == 0
@@ -316,6 +325,9 @@ class Run:
         elif kind is Kind.JOURNAL_LOCKED:
             self._locked.add(incident.number)
             over = self._give_back(self._locked.discard, incident.number)
+        elif kind is Kind.TOO_LARGE:
+            self._small[incident.number] = random.choice((1_500, 4_000, 12_000))
+            over = self._give_back(self._small.pop, incident.number)
         elif kind is Kind.LATE_ROWS:
             self._add_late(incident, random)
         elif kind is Kind.ANSWER_CHANGED:
@@ -347,6 +359,7 @@ class Run:
     def _apply(self) -> None:
         self.api.faults = [fault for faults in self._faults.values() for fault in faults]
         self.shop.is_away = bool(self._away)
+        self.shop.bytes_max = min(self._small.values(), default=0)
         self.shop.seconds = max(self._slow.values(), default=0.0)
         for machine in self.machines:
             machine.fill_disk(bool(self._full))
@@ -547,6 +560,8 @@ def one_world(history: History, log: Log) -> Iterator[None]:
         with (
             mock.patch("uuid.uuid4", new_id),
             mock.patch.object(ship, "TOKEN_TRUST_SECONDS", trust),
+            mock.patch.object(ship, "SIZE_BYTES_MIN", 1_000),
+            mock.patch.object(reader, "bounds_of", return_value=_bounds(history)),
             # The loops of tables that nothing is collected for would only look into the journal.
             mock.patch.object(ship, "TABLES", {name: TABLES[name] for name in FILLED}),
             wired(),
@@ -554,6 +569,13 @@ def one_world(history: History, log: Log) -> Iterator[None]:
             yield
     finally:
         structlog.configure(**before)
+
+
+def _bounds(history: History) -> MemoryBounds:
+    """The same on every machine."""
+    bounds = bounds_of(MemoryLimit(4096 * MIB, "simulated"))
+    size = history.segment_bytes
+    return replace(bounds, segment=size, window=size, shipping=2 * size) if size else bounds
 
 
 def play(history: History, folder: Path, store: EmbeddedStore | Twin | None = None) -> Outcome:

@@ -39,6 +39,7 @@ class Kind(StrEnum):
     QUOTA_CUT = "quota cut"
     KEY_REVOKED = "credentials expire"
     CLOCK_STEP = "clock step"
+    TOO_LARGE = "segments too large for the store"
     KEY_REFUSED_ONCE = "good key refused once"
     ANSWERS_DENIED = "answers that contradict themselves"
     PAGES_REPEAT = "pages that repeat"
@@ -84,6 +85,19 @@ class Incident:
 
 
 @dataclass(frozen=True, slots=True)
+class LongStretch:
+    """Some seconds in which a node logs more and longer lines."""
+
+    node: int
+    at: int
+    """Seconds from the start."""
+    seconds: int
+    per_second: int
+    bytes: int
+    is_equal: bool
+
+
+@dataclass(frozen=True, slots=True)
 class History:
     """Everything that a seed decides."""
 
@@ -103,6 +117,9 @@ class History:
     tokens_max: int
     """Tokens that the store remembers."""
     incidents: tuple[Incident, ...]
+    segment_bytes: int = 0
+    """Largest segment and window of the program, in bytes; 0: as much as the machine's memory allows."""
+    long_lines: tuple[LongStretch, ...] = ()
 
     @property
     def seconds(self) -> float:
@@ -130,6 +147,8 @@ class History:
 INCIDENTS_MAX = 6
 BEGINNINGS = (1_760_000_000, 1_759_968_000, 1_761_955_200, 1_761_926_400)
 """Some time before: a plain morning, midnight UTC, a new month in UTC, a new billing month (UTC+8)."""
+SIZED_SHARE = 0.65
+"""Of the histories, so many have lines of ordinary length only, and a store that takes any segment."""
 SHARDED_SHARE = 0.12
 """Of the histories, so many have several processes."""
 
@@ -143,7 +162,9 @@ def draw(seed: int) -> History:
     random = Random(seed)
     minutes = random.choice((2, 3, 5, 8))
     has_shards = random.random() < SHARDED_SHARE
-    kinds = [kind for kind in Kind if kind is not Kind.SHARDS and kind not in DRAWN_BESIDE and kind not in DATES]
+    # Sizes are drawn by themselves too.
+    beside = (Kind.SHARDS, Kind.TOO_LARGE, *DRAWN_BESIDE, *DATES)
+    kinds = [kind for kind in Kind if kind not in beside]
     if has_shards:
         # Journals that are lost are a person's affair there: the history of the shards holds it.
         kinds = [kind for kind in kinds if kind not in (Kind.JOURNAL_LOST, Kind.OLD_JOURNAL)]
@@ -159,21 +180,50 @@ def draw(seed: int) -> History:
     )
     incidents += _beside(seed, minutes, len(incidents))
     incidents += _draw_dates(seed, minutes, len(incidents))
-    return History(
-        seed=seed,
-        begins=random.choice(BEGINNINGS) - random.randrange(minutes * 60),
-        minutes=minutes,
-        nodes=random.choice((1, 1, 2, 3)),
-        groups=random.choice((1, 1, 2)),
-        page_size=random.choice((6, 12, 40)),
-        users_page_size=random.choice((4, 50)),
-        interval=random.choice((40, 60, 90)),
-        settle=random.choice((25, 40, 60)),
-        rechecks=random.choice(((), (90,), (60, 180), (150,))),
-        flush_seconds=random.choice((5.0, 15.0, 45.0)),
-        lines_per_second=random.choice((0.02, 0.06, 0.15)),
-        tokens_max=random.choice((1, 3, 1000)) if not has_shards else 1000,
-        incidents=incidents,
+    return _with_sizes(
+        History(
+            seed=seed,
+            begins=random.choice(BEGINNINGS) - random.randrange(minutes * 60),
+            minutes=minutes,
+            nodes=random.choice((1, 1, 2, 3)),
+            groups=random.choice((1, 1, 2)),
+            page_size=random.choice((6, 12, 40)),
+            users_page_size=random.choice((4, 50)),
+            interval=random.choice((40, 60, 90)),
+            settle=random.choice((25, 40, 60)),
+            rechecks=random.choice(((), (90,), (60, 180), (150,))),
+            flush_seconds=random.choice((5.0, 15.0, 45.0)),
+            lines_per_second=random.choice((0.02, 0.06, 0.15)),
+            tokens_max=random.choice((1, 3, 1000)) if not has_shards else 1000,
+            incidents=incidents,
+        )
+    )
+
+
+def _with_sizes(history: History) -> History:
+    """Long lines, small bounds and a store with little memory, in some of the histories."""
+    random = Random(f"sizes {history.seed}")
+    if random.random() < SIZED_SHARE:
+        return history
+    seconds = int(history.seconds)
+    stretches = tuple(
+        LongStretch(
+            random.randrange(history.nodes), random.randrange(-100, seconds), random.choice((1, 3, 20)),
+            random.choice((1, 8, 25)), random.choice((200, 900, 1500)), random.random() < 0.3,
+        )
+        for _ in range(random.randint(1, 3))
+    )  # fmt: skip
+    # Several pages of equal lines in a row are taken for a list that does not end.
+    stretches = tuple(
+        replace(one, per_second=min(one.per_second, 2 * history.page_size)) if one.is_equal else one
+        for one in stretches
+    )
+    incidents = history.incidents
+    if random.random() < 0.6:
+        at, lasts = random.uniform(0, seconds), random.choice((20.0, 200.0, 600.0))
+        incidents += (Incident(len(incidents) + 1, Kind.TOO_LARGE, at, lasts, random.randint(1, 4), 0),)
+    return replace(
+        history, incidents=incidents, long_lines=stretches, segment_bytes=random.choice((0, 0, 3_000, 8_000, 30_000))
     )
 
 

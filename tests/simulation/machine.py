@@ -17,7 +17,7 @@ from multidict import CIMultiDict
 
 from collector.api.gateways import HttpRequest
 from collector.api.transport import Exchange, Failure
-from collector.errors import JournalUnavailable, StoreRefused, StoreUnavailable
+from collector.errors import JournalUnavailable, StoreRefused, StoreTooLarge, StoreUnavailable
 from collector.journal.entries import StreamState
 from collector.model import StreamKey
 from collector.owner.instance import Owner, bring_up_to_date
@@ -109,6 +109,8 @@ class Shop:
         """What an answer takes."""
         self.refuses: Callable[[str, bytes], bool] = lambda table, line: False
         """Rows that it will never take."""
+        self.bytes_max = 0
+        """Larger inserts find no memory; 0: all find some."""
         self.lost_answers = 0
         """So many of the next inserts are carried out and not acknowledged."""
         self.double_inserts = 0
@@ -132,6 +134,9 @@ class Shop:
         power = POWER.get()
         if power is not None:
             power.inserting()
+        if self.bytes_max and len(body) > self.bytes_max and body.count(b"\n") > 1:
+            # A single row always fits, or what is stored would depend on when it came.
+            raise StoreTooLarge(f"insert into {table}: memory limit exceeded", is_certain=len(body) % 2 == 0)
         if any(self.refuses(table, line) for line in body.splitlines()):
             raise StoreRefused(f"insert into {table}: a row that it never takes")
         self.inserts += 1
