@@ -225,6 +225,8 @@ class Outgoing:
                 "UPDATE chunks SET segment_id = NULL, part_id = NULL, mode = ? WHERE segment_id = ?",
                 (ShipMode.COMPARE, root),
             )
+            # Their rows will be refused again.
+            db.execute("DELETE FROM chunks WHERE part_id = ? AND segment_id IS NULL", (root,))
             db.execute("DELETE FROM segments WHERE id = ? OR parent_id = ?", (root, root))
 
         await self._journal.seal(work)
@@ -248,9 +250,13 @@ class Outgoing:
         """
 
         def work(db: sqlite3.Connection) -> None:
-            stream_id, number = _place(db, segment, letter)
-            put_chunk(db, letter, monotonic, stream_id=stream_id, seal_number=number)
-            add_to_counter(db, "dead_letters", 1)
+            stream_id = _stream_of(db, segment, letter)
+            if stream_id is None:
+                put_chunk(db, letter, monotonic, seal_number=next_number(db, "seal_number"))
+                add_to_counter(db, "dead_letters", 1)
+            else:
+                chunk_id = put_chunk(db, letter, monotonic, stream_id=stream_id)
+                db.execute("UPDATE chunks SET part_id = ? WHERE id = ?", (segment.root_id, chunk_id))
             _acknowledge(db, segment.id, segment.parent_id)
 
         await self._journal.seal(work)
@@ -466,15 +472,40 @@ def _missing_lines(db: sqlite3.Connection, compared: Sequence[Compared]) -> Iter
             begin += chunk.rows
 
 
-def _place(db: sqlite3.Connection, segment: Segment, letter: Chunk) -> tuple[int | None, int]:
-    """Stream and seal number of the first rows in a refused segment that are of the letter's stream."""
+def _stream_of(db: sqlite3.Connection, segment: Segment, letter: Chunk) -> int | None:
+    """Return the stream of a refused row, None if the journal does not know it."""
     row = msgspec.json.decode(letter.body)
-    place = db.execute(
-        "SELECT s.id, min(c.seal_number) FROM chunks c JOIN streams s ON s.id = c.stream_id"
-        " WHERE c.segment_id = ? AND s.operation = ? AND s.region = ? AND s.scope_id = ? GROUP BY s.id",
-        (segment.parent_id or segment.id, *row[1:4]),
+    stream = db.execute(
+        "SELECT s.id FROM chunks c JOIN streams s ON s.id = c.stream_id"
+        " WHERE c.segment_id = ? AND s.operation = ? AND s.region = ? AND s.scope_id = ? LIMIT 1",
+        (segment.root_id, *row[1:4]),
     ).fetchone()
-    return (None, next_number(db, "seal_number")) if place is None else (place[0], place[1])
+    return None if stream is None else int(stream[0])
+
+
+def _release_letters(db: sqlite3.Connection, root: str) -> None:
+    """Have the dead letters of a segment shipped, each stream's together and in the place of its refused rows.
+
+    Letters of equal lines are equal too, and can only be counted together.
+    """
+    letters = db.execute(
+        "SELECT stream_id, count() FROM chunks WHERE part_id = ? AND segment_id IS NULL GROUP BY 1", (root,)
+    ).fetchall()
+    for stream_id, count in letters:
+        (number,) = db.execute(
+            "SELECT min(seal_number) FROM chunks WHERE segment_id = ? AND stream_id = ?", (root, stream_id)
+        ).fetchone()
+        window_id = db.execute(
+            "INSERT INTO windows (stream_id, delay, start, end, mode, cursors_used, pages, reading, in_order,"
+            " seal_number) VALUES (?, ?, 0, 1, ?, x'', 1, 0, 1, ?)",
+            (stream_id, STRAY, ShipMode.COMPARE, number),
+        ).lastrowid
+        db.execute(
+            "UPDATE chunks SET window_id = ?, seal_number = ?, part_id = NULL"
+            " WHERE part_id = ? AND segment_id IS NULL AND stream_id = ?",
+            (window_id, number, root, stream_id),
+        )
+        add_to_counter(db, "dead_letters", count)
 
 
 def _put_segment(
@@ -563,6 +594,7 @@ def _acknowledge(db: sqlite3.Connection, segment_id: str, parent_id: str | None)
         if db.execute("SELECT 1 FROM segments WHERE parent_id = ?", (parent_id,)).fetchone():
             return []
         db.execute("DELETE FROM segments WHERE id = ?", (parent_id,))
+    _release_letters(db, root)
     rows = db.execute("DELETE FROM chunks WHERE segment_id = ? RETURNING stream_id", (root,)).fetchall()
     moved = []
     for stream_id in {row[0] for row in rows if row[0] is not None}:

@@ -176,6 +176,8 @@ def _take_apart_segments(db: sqlite3.Connection, stream_id: int) -> None:
             "UPDATE chunks SET segment_id = NULL, part_id = NULL, mode = ? WHERE segment_id = ?",
             (ShipMode.COMPARE, segment_id),
         )
+        # Dead letters that wait for their segment: the rows will be refused again.
+        db.execute("DELETE FROM chunks WHERE part_id = ? AND segment_id IS NULL", (segment_id,))
         db.execute("DELETE FROM segments WHERE id = ? OR parent_id = ?", (segment_id, segment_id))
 
 

@@ -34,10 +34,13 @@ LARGE = MemoryLimit(4096 * MIB, "test")
 class Picky(Unreliable):
     """The real store behind what refuses inserts for their size."""
 
-    def __init__(self, store: EmbeddedStore, bytes_max: int, *, also_letters: bool = True) -> None:
+    def __init__(
+        self, store: EmbeddedStore, bytes_max: int, *, also_letters: bool = True, refused_line_bytes: int = 1 << 40
+    ) -> None:
         super().__init__(store)
         self._bytes_max = bytes_max
         self._also_letters = also_letters
+        self._refused_line_bytes = refused_line_bytes
         self.sizes: list[int] = []
 
     async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
@@ -47,6 +50,8 @@ class Picky(Unreliable):
             self.sizes.append(len(body))
             if len(body) > self._bytes_max:
                 raise StoreTooLarge(f"insert into {table}: HTTP status 413: too large", is_certain=True)
+            if any(len(line) > self._refused_line_bytes for line in body.splitlines()):
+                raise StoreRefused(f"insert into {table}: it never takes this")
         await super().insert(table, columns, body, token=token)
 
 
@@ -134,6 +139,8 @@ async def test_a_segment_that_the_engine_has_no_memory_for_is_divided(tmp_path: 
         with structlog.testing.capture_logs() as logs:
             assert not (await owner.once().run()).failures
         assert [entry for entry in logs if entry["event"] == "segment_too_large"]
+    # Read with more memory than there was for writing.
+    async with opened(tmp_path, "http://127.0.0.1:1", world, LARGE) as owner:
         await assert_whole(owner, world)
 
 
@@ -150,6 +157,20 @@ async def test_a_row_that_fits_nowhere_is_a_dead_letter_and_its_neighbours_are_s
         assert size == 64 << 10
         truth = [record for node_id in world.node_ids for record in world.truth(node_id, NOW - LOOKBACK, END)]
         assert (await store.fetch("SELECT count() FROM syslogs"))[0][0] == len(truth) - 1
+        assert all(state.watermark == END for state in (await owner.journal.streams()).values())
+
+
+async def test_equal_rows_that_are_refused_are_as_many_dead_letters(tmp_path: Path) -> None:
+    """Also where their window was compared before: letters of equal lines are counted together."""
+    world = account(long_lines(END - 10, 1, 12, 2_000, is_equal=True))
+    async with simulator(world) as api, opened(tmp_path, api.base_url, world, LARGE) as owner:
+        store = owner.store
+        owner.store = Picky(store, 20_000, refused_line_bytes=2_000)
+        assert not (await owner.once().run()).failures
+        assert await store.fetch("SELECT count(), uniqExact(record) FROM dead_letters") == [[12, 1]]
+        truth = [record for node_id in world.node_ids for record in world.truth(node_id, NOW - LOOKBACK, END)]
+        assert (await store.fetch("SELECT count() FROM syslogs"))[0][0] == len(truth) - 12
+        assert (await owner.journal.counters())["dead_letters"] == 12
         assert all(state.watermark == END for state in (await owner.journal.streams()).values())
 
 

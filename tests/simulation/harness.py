@@ -115,7 +115,7 @@ class Run:
         )  # fmt: skip
         for stretch in history.long_lines:
             start = history.begins + stretch.at
-            node_id = self.world.node_ids[stretch.node]
+            node_id = self.world.node_ids[stretch.node % history.nodes]
             self.world.add_long(
                 LongLines(node_id, start, start + stretch.seconds, stretch.per_second, stretch.bytes, stretch.is_equal)
             )

@@ -18,6 +18,7 @@ def history(*incidents: tuple[Kind, float, float]) -> History:
     """One node, one group, a few minutes, and these incidents: kind, second, how long."""
     return replace(
         draw(5), minutes=4, nodes=1, groups=1, interval=40, flush_seconds=5.0, lines_per_second=0.15, rechecks=(90,),
+        long_lines=(), segment_bytes=0,
         incidents=tuple(
             Incident(number, kind, at, seconds, 1, 0) for number, (kind, at, seconds) in enumerate(incidents, start=1)
         ),
