@@ -80,7 +80,10 @@ def page_digest(source: WindowSource, answer: Answer, page: PageRows) -> bytes:
     Taken of the times and of some records, because it is taken of every page. Pages of one second may be equal.
     """
     times, records = page.times, _records(source, answer)
-    if source.pages_of_window or not records or not times or (times[0] == times[-1] and min(times) == max(times)):
+    if source.pages_of_window or not records or not times:
+        return b""
+    # Records that are no rows of the window are of the seconds beside it, where it begins or ends.
+    if len(times) == page.record_count and times[0] == times[-1] and min(times) == max(times):
         return b""
     some = [len(records), sum(times), times[0], times[-1], records[0], records[len(records) // 2], records[-1]]
     return hashlib.blake2b(_encode(some), digest_size=DIGEST_BYTES, person=b"page").digest()

@@ -213,18 +213,24 @@ def _with_sizes(history: History) -> History:
         )
         for _ in range(random.randint(1, 3))
     )  # fmt: skip
-    # Several pages of equal lines in a row are taken for a list that does not end.
-    stretches = tuple(
-        replace(one, per_second=min(one.per_second, 2 * history.page_size)) if one.is_equal else one
-        for one in stretches
-    )
     incidents = history.incidents
+    stretches = tuple(
+        replace(one, per_second=min(one.per_second, _lines_max(history, is_equal=one.is_equal))) for one in stretches
+    )
     if random.random() < 0.6:
         at, lasts = random.uniform(0, seconds), random.choice((20.0, 200.0, 600.0))
         incidents += (Incident(len(incidents) + 1, Kind.TOO_LARGE, at, lasts, random.randint(1, 4), 0),)
     return replace(
         history, incidents=incidents, long_lines=stretches, segment_bytes=random.choice((0, 0, 3_000, 8_000, 30_000))
     )
+
+
+def _lines_max(history: History, *, is_equal: bool) -> int:
+    """Lines a second that can be told from a list that does not end, and from a page that came twice."""
+    if any(one.kind is Kind.PAGES_REPEAT for one in history.incidents):
+        # A page of one second alone may come twice with good reason: three stretches together must not fill one.
+        return max(1, history.page_size // 4)
+    return 2 * history.page_size if is_equal else 1_000
 
 
 def _beside(seed: int, minutes: int, count: int) -> tuple[Incident, ...]:

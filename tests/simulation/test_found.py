@@ -9,7 +9,7 @@ import pytest
 
 from collector.errors import StoreUnavailable
 from collector.owner.instance import Owner
-from tests.simulation.history import History, Incident, Kind, draw
+from tests.simulation.history import History, Incident, Kind, LongStretch, draw
 from tests.simulation.shrink import played
 from tests.support import NOW, configuration
 
@@ -59,6 +59,16 @@ def test_a_clock_that_is_behind_is_found_out_though_nothing_is_due() -> None:
     one = replace(draw(3451).only((3, 6, 7)), minutes=8, nodes=1, groups=1, rechecks=())
     assert [each.kind for each in one.incidents] == [Kind.CLOCK_STEP, Kind.API_AWAY, Kind.SHARDS]
     assert not played(one).broken
+
+
+def test_a_page_that_repeats_at_the_edge_of_its_window_is_stored_once() -> None:
+    """Of its records only those of one second belong to the window, which begins in a busy one."""
+    edge = replace(
+        draw(1138).only((6,)), minutes=1, nodes=1, groups=1, rechecks=(), segment_bytes=3_000,
+        long_lines=(LongStretch(0, -46, 20, 8, 900, is_equal=False),),
+    )  # fmt: skip
+    assert [each.kind for each in edge.incidents] == [Kind.PAGES_REPEAT]
+    assert not played(edge).broken
 
 
 async def test_a_start_without_its_store_says_so(tmp_path: Path) -> None:
