@@ -30,6 +30,8 @@ STEP_CONFIRM_SECONDS: Final = 60.0
 """... over at least this long."""
 AGREEING_MIN: Final = 2
 """Answers of the API that have to agree with one another where the machine's clock contradicts them."""
+DATELESS_MIN: Final = 3
+"""Answers of the API without a date, and none with one, that show that the service does not tell the time."""
 DISAGREED_SECONDS: Final = 600.0
 """The clock is in doubt for this long after answers that disagree."""
 
@@ -202,8 +204,9 @@ class ServerClock:
 
     It is fed with the `Date` of every response. A `Date` has whole seconds, so `now` is never ahead of the server by
     more than the time a response took to travel, and behind by at most a second plus that. Before the first response
-    it is the machine's clock. While responses and machine disagree and nothing has decided between them, it is the
-    earlier of both: no window ends after a time that the service may not have reached. `revise` has the rules.
+    it is the machine's clock. While that disagrees with the responses, or before the first one with the account of an
+    earlier run, and nothing has decided between them, it is the earlier of both: no window ends after a time that the
+    service may not have reached. `revise` has the rules.
     """
 
     def __init__(self, clock: Clock) -> None:
@@ -236,14 +239,21 @@ class ServerClock:
 
     @property
     def is_settled(self) -> bool:
-        """False while responses and machine disagree by more than a minute, and nothing has decided between them."""
-        return self._estimate is None or self._estimate.is_settled
+        """False while clocks disagree by more than a minute, and nothing has decided between them."""
+        if self._estimate is None:
+            return self._recalled_now is None or _is_near(self._recalled_now, self._clock.wall())
+        return self._estimate.is_settled
+
+    @property
+    def _recalled_now(self) -> float | None:
+        """What time it is by the account of an earlier run."""
+        return None if self._recalled is None else self._recalled + self._clock.monotonic()
 
     @property
     def is_proven(self) -> bool:
         """Whether an answer of the API has settled the time, or has shown that the service does not tell it."""
         if self._estimate is None or self._estimate.origin <= Origin.PROBE:
-            return self.is_settled and self.dateless_answers > 0
+            return self.is_settled and self.dateless_answers >= DATELESS_MIN
         return self._estimate.is_settled
 
     @property
@@ -257,6 +267,9 @@ class ServerClock:
     def doubt(self) -> str:
         """Why the time is in doubt, for people; empty when it is not."""
         seconds = round(self.difference_seconds)
+        if not self.is_settled and self._estimate is None and self._recalled_now is not None:
+            seconds = round(self._recalled_now - self._clock.wall())
+            return f"this machine's clock is {_off(seconds)} by the last run's account, and no response tells the time"
         if not self.is_settled:
             told = "a probe says" if self.source == "probe" else "the service says"
             return f"{told} that this machine's clock is {_off(seconds)}, and nothing confirms it"
@@ -269,7 +282,9 @@ class ServerClock:
     def now(self) -> int:
         """Whole seconds since the epoch, as the server counts them."""
         if self._estimate is None:
-            return int(self._clock.wall())
+            wall = self._clock.wall()
+            recalled = self._recalled_now
+            return int(wall if recalled is None or _is_near(recalled, wall) else min(recalled, wall))
         carried = self._estimate.at(self._clock.monotonic())
         return carried if self._estimate.is_settled else min(carried, int(self._clock.wall()))
 

@@ -186,8 +186,8 @@ def set_back(
     is_known = all(one.base is not None for one in suspects)
     base = min(now - UNKNOWN_SECONDS if one.base is None else one.base for one in suspects)
     (adopted_to,) = db.execute("SELECT adopted_to FROM generations WHERE stream_id = ?", (stream_id,)).fetchone()
-    if is_known and adopted_to is not None and adopted_to > base - settle:
-        # Another process sealed it while the clock was ahead, and since when is not known here.
+    if is_known and adopted_to is not None and adopted_to > base - UNKNOWN_SECONDS:
+        # Another process sealed it shortly before, perhaps with the same dates, and since when is not known here.
         is_known, base = False, base - UNKNOWN_SECONDS
     # A stream that began in the suspect period would have begun here. One that is older did so before.
     begun = max(0, (base if is_known else now) - lookback)

@@ -196,6 +196,20 @@ async def test_a_stream_ahead_of_a_time_in_doubt_is_not_caught_up(
         await assert_stored(configuration, world)
 
 
+async def test_one_answer_without_a_date_sets_no_stream_back(tmp_path: Path) -> None:
+    """On a machine that is a day behind: the last run's account contradicts it, and the next answer has a date."""
+    world = World(11, 2, 0)
+    async with simulator(world) as api:
+        configuration = configured(tmp_path, api)
+        await collect(configuration)
+        api.faults = (Fault(kind=FaultKind.DATE_MISSING, arrivals=(1, 2)),)
+        report = await collect(configuration, NOW - 86_400)
+        assert not report.failures
+        await assert_stored(configuration, world)
+        async with await Owner.open(configuration) as owner:
+            assert {state.generation for state in (await owner.journal.streams()).values()} == {0}
+
+
 async def test_answers_that_are_all_old_are_not_the_present(tmp_path: Path) -> None:
     """Probe and machine agree that the answers are two hours old: what they prove is stored, and the run fails."""
     world = World(11, 2, 0)

@@ -8,7 +8,17 @@ from collections.abc import Iterator
 import pytest
 from multidict import CIMultiDict
 
-from collector.clock import AGREEING_MIN, Estimate, Observation, Origin, ServerClock, parse_http_date, read_date, revise
+from collector.clock import (
+    AGREEING_MIN,
+    DATELESS_MIN,
+    Estimate,
+    Observation,
+    Origin,
+    ServerClock,
+    parse_http_date,
+    read_date,
+    revise,
+)
 
 START = 1_760_000_000
 HOUR = 3600
@@ -185,3 +195,25 @@ def test_a_sleep_of_the_machine_is_no_disagreement() -> None:
     machine.offset = 8 * HOUR
     assert clock.observe(START + 8 * HOUR) == START + 8 * HOUR
     assert clock.doubt == ""
+
+
+@pytest.mark.parametrize("machine", [-DAY, DAY])
+def test_a_machine_that_contradicts_the_last_run_is_in_doubt(machine: int) -> None:
+    """Without any date nothing decides, and now is the earlier of both."""
+    clock = ServerClock(Machine(offset=machine))
+    clock.recall(START)
+    assert clock.now() == START + min(0, machine)
+    assert not clock.is_settled
+    assert "last run" in clock.doubt
+    clock.dateless_answers = DATELESS_MIN
+    assert not clock.is_proven
+    clock.observe(START)
+    assert (clock.now(), clock.is_settled) == (START, True)
+
+
+def test_a_service_without_dates_leaves_the_machines_clock() -> None:
+    """Some answers have to show that it never tells the time."""
+    clock = ServerClock(Machine())
+    assert not clock.is_proven
+    clock.dateless_answers = DATELESS_MIN
+    assert (clock.is_settled, clock.is_proven, clock.source) == (True, True, "machine")
