@@ -17,6 +17,7 @@ from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
+from collector.store.opening import open_store
 from tests.support.store_template import copy_template
 from tests.support.truth import stored_columns
 from tests.support.unreliable_store import Unreliable
@@ -73,8 +74,11 @@ async def ship(configuration: Settings) -> None:
 
 async def fetch(configuration: Settings, sql: str, parameters: Mapping[str, object] | None = None) -> list[list[Any]]:
     """Rows of one query of the store, opened for it."""
-    async with await Owner.open(configuration) as owner:
-        return await owner.store.fetch(sql, parameters)
+    store = await open_store(configuration)
+    try:
+        return await store.fetch(sql, parameters)
+    finally:
+        await store.close()
 
 
 async def stored_syslogs(configuration: Settings, region: str = "cn-hangzhou") -> Counter[tuple[Any, ...]]:

@@ -18,6 +18,7 @@ from collector.sources.tables import TABLES
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import fault_rules
 from collector.store.named import NamedQuery, named_queries, named_query
+from tests.support.effort import one_in
 
 END = 1_760_011_200
 """2025-10-09T12:00:00Z: the end of every range, unless a query looks at the present."""
@@ -884,6 +885,7 @@ async def test_an_empty_store_gives_no_rows_and_no_error(store: EmbeddedStore) -
         assert [row for row in rows if row[0] not in TABLES_OF_A_NEW_STORE] == [], query.name
 
 
+@pytest.mark.slow("orders of rows")
 async def test_an_answer_does_not_depend_on_how_the_rows_came(store: EmbeddedStore) -> None:
     """The same names in two regions, the rows in one order and then in the other: nothing moves, nothing differs."""
     cases = [case for family in FAMILIES for case in await cases_of(store, family)]
@@ -927,7 +929,8 @@ def all_of(query: NamedQuery) -> dict[str, str]:
     return required(query) | (UNTIL if "until" in names else {}) | ({"lines_min": "9"} if "lines_min" in names else {})
 
 
-async def test_every_query_runs_in_every_format_and_pasted_elsewhere(store: EmbeddedStore) -> None:
+@pytest.mark.parametrize("format", one_in(len(ENGINE_FORMATS), ENGINE_FORMATS.values(), "formats of named queries"))
+async def test_every_query_runs_in_every_format_and_pasted_elsewhere(store: EmbeddedStore, format: str) -> None:
     """The readers' gate takes it with bound values and with the values in it, and both say the same."""
     for number, family in enumerate((faults, of_usage, series, money)):
         for place, case in enumerate(await cases_of(store, family)):
@@ -935,11 +938,10 @@ async def test_every_query_runs_in_every_format_and_pasted_elsewhere(store: Embe
 
     for query in named_queries():
         given = all_of(query)
-        for format in ENGINE_FORMATS.values():
-            bound = await asked(store, query.sql, query.bind(given), format)
-            pasted = await asked(store, query.standing_alone(given), {}, format)
-            if query.name not in ("freshness", "silent_nodes"):
-                assert pasted == bound, (query.name, format)
+        bound = await asked(store, query.sql, query.bind(given), format)
+        pasted = await asked(store, query.standing_alone(given), {}, format)
+        if query.name not in ("freshness", "silent_nodes"):
+            assert pasted == bound, query.name
         if query.name not in ("freshness", "silent_nodes", "job_faults", "resource_logs"):
             assert bound, query.name
 
