@@ -128,6 +128,7 @@ async def test_a_covered_range_is_asked_again_and_what_came_late_is_added(tmp_pa
         assert not differences(truth, await stored_syslogs(configuration))
 
 
+@pytest.mark.slow("interrupted backfills")
 async def test_what_was_paid_for_is_not_bought_again(tmp_path: Path) -> None:
     """Interrupted again and again, a backfill takes the calls of one that is not, and those that were in flight."""
     world = World(22, 2, 1, bursts=False, lines_per_second=0.2)
