@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import fcntl
 import os
+import shutil
 from collections import Counter
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
@@ -23,6 +24,9 @@ from tests.support.virtual_clock import ManualClock
 EXAMPLES_FAST, EXAMPLES_DEEP = 40, 400
 """Of each property, without an option and with one."""
 BUILD = Path(__file__).parents[1] / "build"
+MEMORY = Path("/dev/shm")
+MEMORY_BYTES_MIN = 4 << 30
+"""Free in memory, for the temporary folders of tests to lie there."""
 OTHER_KIND = "other slow tests"
 
 LeftOut = Counter[str]
@@ -51,6 +55,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN:
+        # Stores and journals wait for the disk at every commit. Where the folder lies, --basetemp still decides.
+        os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))
     config.stash[LEFT_OUT] = Counter()
     hypothesis.settings.register_profile("fast", max_examples=EXAMPLES_FAST, deadline=None, derandomize=True)
     hypothesis.settings.register_profile("deep", max_examples=EXAMPLES_DEEP, deadline=None, print_blob=True)

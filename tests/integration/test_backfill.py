@@ -44,7 +44,7 @@ BEGIN = NOW - LOOKBACK
 
 
 def a_world(nodes: int = 2) -> World:
-    return World(21, nodes, 1, bursts=False)
+    return World(21, nodes, 1, density=0.5, bursts=False)
 
 
 def configured(folder: Path, running: Simulator, world: World, **sections: object) -> Settings:

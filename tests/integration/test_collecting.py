@@ -31,7 +31,7 @@ WORLD_SEED = 11
 
 
 def a_world(nodes: int = 6, **options: object) -> World:
-    return World(WORLD_SEED, nodes, 2, **options)
+    return World(WORLD_SEED, nodes, 2, **{"density": 0.4, **options})
 
 
 def targets(world: World) -> dict[str, object]:

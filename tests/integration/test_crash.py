@@ -20,7 +20,7 @@ from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from tests.support import LOOKBACK, NOW, SETTLE, differences, fetch, stored_syslogs, true_syslogs
 
-KILLS = (5, 30)
+KILLS = (3, 30)
 NODES = 16
 SEED = 31
 RUNS_MAX_A_KILL = 3

@@ -19,6 +19,7 @@ from collector.simulator.world import World
 from collector.store.base import Store
 from contrib.grafana import build
 from tests.support import NOW, settings, simulator
+from tests.support.effort import one_in
 from tests.support.grafana import FOLDER, LOGS, TIME_SERIES, View, dashboards, expand, panels
 
 NODES = 12
@@ -115,7 +116,7 @@ def check_columns(panel: dict[str, Any], columns: list[tuple[str, str]]) -> None
 
 
 @pytest.mark.asyncio(loop_scope="module")
-@pytest.mark.parametrize(("board", "variable"), labelled(VARIABLES))
+@pytest.mark.parametrize(("board", "variable"), one_in(3, labelled(VARIABLES), "variables of dashboards"))
 async def test_a_variable_offers_values_and_a_choice_holds(store: Store, board: str, variable: dict[str, Any]) -> None:
     """Its values are texts, and with one of them chosen each query of the board runs, those that use it on less."""
     columns, rows = await answer(store, expand(variable["query"], ALL))

@@ -56,7 +56,11 @@ async def runs(folder: Path, recheck: list[str], late: int, begin: int, end: int
 
 
 @pytest.mark.parametrize(
-    ("late", "begin", "end"), [(300, 880, 400), (1_000, 600, SETTLE)], ids=["behind the watermark", "after it"]
+    ("late", "begin", "end"),
+    [
+        pytest.param(300, 880, 400, id="behind the watermark"),
+        pytest.param(1_000, 600, SETTLE, id="after it", marks=pytest.mark.slow("late rows")),
+    ],
 )
 async def test_late_rows_are_stored_once_by_the_next_recheck(tmp_path: Path, late: int, begin: int, end: int) -> None:
     """Every one of them, for at most twice the calls of the same runs without rechecks, which lose them all."""

@@ -167,6 +167,7 @@ async def test_sigterm_under_load_ends_well_and_costs_nothing_later(tmp_path: Pa
     await assert_exact(path)
 
 
+@pytest.mark.slow("services as processes")
 async def test_a_second_signal_ends_at_once_and_loses_nothing(tmp_path: Path) -> None:
     """Requests that hang are not waited for; their calls are metered as unknown, and their pages asked again."""
     async with simulated("--latency", "0.1", "0.3") as api:

@@ -20,9 +20,8 @@ from tests.support.virtual_clock import ManualClock
 NODES = 50
 
 
-@pytest.mark.parametrize(
-    ("limit", "lines_per_second"), [pytest.param(100, 0.8, marks=pytest.mark.slow("quotas")), (10, 0.04)]
-)
+@pytest.mark.slow("quotas")
+@pytest.mark.parametrize(("limit", "lines_per_second"), [(100, 0.8), (10, 0.04)])
 async def test_no_sliding_second_ever_holds_more_than_the_limit(
     tmp_path: Path, limit: int, lines_per_second: float
 ) -> None:

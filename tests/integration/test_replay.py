@@ -76,6 +76,7 @@ async def ticks(configuration: Settings) -> list[list[int]]:
     )
 
 
+@pytest.mark.slow("histories of replayed journals")
 async def test_what_a_damaged_journal_still_holds_comes_back(tmp_path: Path) -> None:
     """Snapshots that nobody can ask again, log lines once, every call; only what was damaged is asked again."""
     world, clock = a_world(), SimulatorClock.frozen(NOW)

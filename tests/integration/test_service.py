@@ -104,6 +104,7 @@ async def test_a_refused_key_costs_two_calls_and_is_tried_again_later(tmp_path: 
         assert age(run) >= 300
 
 
+@pytest.mark.slow("hours of service")
 async def test_an_unknown_node_stops_alone(tmp_path: Path) -> None:
     """A scope that the service does not know is asked rarely; the others are collected as ever."""
     world = a_world()
@@ -244,6 +245,7 @@ async def test_targets_that_change_are_followed_without_a_restart(tmp_path: Path
         assert stays.failures == 0
 
 
+@pytest.mark.slow("hours of service")
 async def test_a_node_that_is_not_watched_any_more_does_not_fail_for_ever(tmp_path: Path) -> None:
     """What was wrong with a target that was taken out of the configuration is over, also in what is told later."""
     world = a_world()

@@ -165,6 +165,7 @@ async def test_streams_wait_for_a_journal_that_still_holds_rows_of_them(machines
     await machines.assert_exact(end)
 
 
+@pytest.mark.slow("histories of shards")
 async def test_a_journal_that_was_given_up_and_comes_back_is_compared(machines: Machines) -> None:
     """What it held is stored meanwhile by another process: nothing is stored again, no snapshot is lost."""
     await machines.killed_before_shipping("a")
@@ -240,6 +241,7 @@ async def test_a_journal_given_up_while_it_is_at_work_ends_its_process(machines:
     await machines.assert_exact(end)
 
 
+@pytest.mark.slow("histories of shards")
 async def test_a_shard_learns_from_the_store_what_another_one_discovers(machines: Machines) -> None:
     """One process looks at each list; all of them watch what it shows."""
     for _ in range(3):

@@ -142,6 +142,7 @@ async def test_it_says_that_the_store_is_missing_and_ends_in_good_order(tmp_path
         assert not differences(truth, await stored_syslogs(load(path, {})))
 
 
+@pytest.mark.slow("services as processes")
 async def test_a_journal_that_knows_nothing_is_no_beginning(tmp_path: Path, server: ServerProcess) -> None:
     """Without a store there is nothing that could be gone on with: the first start fails, and says why."""
     await server.kill()

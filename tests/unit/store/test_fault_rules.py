@@ -207,6 +207,7 @@ async def test_a_users_rule_classifies_new_lines_at_once(store: EmbeddedStore, t
     assert comment.endswith("empty when none: fan, " + ", ".join(CLASSES))
 
 
+@pytest.mark.slow("reclassified stores")
 async def test_rules_that_are_taken_back_are_gone(store: EmbeddedStore, tmp_path: Path) -> None:
     """Without the user's file tables and meanings are as before it, however often it comes and goes."""
     configured = users_file(tmp_path, "[[rule]]\nclass='fan'\npatterns=['fan']\n[[rule]]\nclass='oom'\npatterns=[]\n")
@@ -307,6 +308,7 @@ async def test_the_device_of_a_line_has_one_form(store: EmbeddedStore) -> None:
     assert [device for _, _, _, device, _ in found] == list(lines.values())
 
 
+@pytest.mark.slow("reclassified stores")
 async def test_a_users_ignore_silences_lines_of_our_rules(store: EmbeddedStore, tmp_path: Path) -> None:
     """An [[ignore]] of the user's goes before everything, and its examples are tried."""
     text = "[[ignore]]\npatterns=['Xid .*: 43,']\nexamples=['NVRM: Xid (PCI:0000:3b:00): 43, pid=1, x']\n"

@@ -842,6 +842,7 @@ async def test_a_query_answers_what_was_worked_out_by_hand(
         await emptied(store, case)
 
 
+@pytest.mark.slow("borders of named queries")
 @pytest.mark.parametrize("family", FAMILIES, ids=lambda family: family.__name__)
 async def test_filters_limits_and_borders_hold(store: EmbeddedStore, family: Callable[[int], list[Case]]) -> None:
     """A name that nobody has finds nothing, `rows` cuts, and a range has its first second and not its last."""
