@@ -9,6 +9,7 @@ CollectorError
       ThrottledError        too fast: slow down, wait `retry_after_seconds`
       ClockError            what time it is is in doubt, so nothing can be taken for complete
       InvalidAnswerError    the body is not what the operation answers (HTML, cut off, not UTF-8 ...)
+    AnswerTooLargeError     ask for less: a shorter range, a smaller page
     CredentialsError        the key is refused (401): stop the account, exit 3
     ForbiddenError          this scope is refused (403): stop the scope
     NotFoundError           this scope does not exist (404): stop the scope
@@ -108,6 +109,10 @@ class ClockError(TransientError):
 
 class InvalidAnswerError(TransientError):
     """The body is not an answer of this operation."""
+
+
+class AnswerTooLargeError(ApiError):
+    """The body is larger than the operation's answers may be; only a request for less can be answered."""
 
 
 class CredentialsError(ApiError):

@@ -49,7 +49,6 @@ class Reason(enum.StrEnum):
     HTML = "html"
     TRUNCATED = "truncated"
     NOT_UTF8 = "not_utf8"
-    TOO_LARGE = "too_large"
     NOT_AN_OBJECT = "not_an_object"
     NOT_AN_ANSWER = "not_an_answer"
     EMPTY = "empty"
@@ -61,7 +60,6 @@ _TEXTS: Final[Mapping[Reason, str]] = {
     Reason.HTML: "the body is a web page or other markup, not JSON",
     Reason.TRUNCATED: "the body ends too early",
     Reason.NOT_UTF8: "the body is not UTF-8",
-    Reason.TOO_LARGE: "the body is larger than the operation's answers may be",
     Reason.NOT_AN_OBJECT: "the body is JSON but not an object",
     Reason.NOT_AN_ANSWER: "the body is an object but not an answer of this operation",
     Reason.EMPTY: "the answer has no body",

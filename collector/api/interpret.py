@@ -13,7 +13,7 @@ from collector.api.operation import Operation
 from collector.api.reactions import react
 from collector.api.retry import retry_after_seconds
 from collector.api.transport import Exchange, Failure
-from collector.errors import ApiError, TransientError
+from collector.errors import AnswerTooLargeError, ApiError, TransientError
 
 MESSAGE_CHARACTERS_MAX: Final = 500
 """So much of a service's words goes into an error."""
@@ -21,6 +21,10 @@ MESSAGE_CHARACTERS_MAX: Final = 500
 _CONNECTION_HINT: Final = (
     "The call is repeated by itself. If it stays, check the network and api.base_url; a service that "
     "answers slowly needs a longer api.timeout."
+)
+_TOO_LARGE_HINT: Final = (
+    "Sources ask again for less by themselves: a shorter range, or smaller pages; what is too large for all that is "
+    "in `pai-collector gaps`. A call on request needs a shorter range or a smaller page size."
 )
 _FAILURES: Final = {
     Failure.NO_CONNECTION: (CODE_CONNECTION, "no connection to the service"),
@@ -31,7 +35,6 @@ _FAILURES: Final = {
 }
 _REASONS: Final = {
     Failure.TRUNCATED: Reason.TRUNCATED,
-    Failure.TOO_LARGE: Reason.TOO_LARGE,
     Failure.UNREADABLE: Reason.CODING,
 }
 
@@ -114,6 +117,16 @@ def _without_message(exchange: Exchange, redact: Callable[[str], str]) -> str:
 
 def _failure(exchange: Exchange, operation: str, scope_id: str) -> ApiError:
     assert exchange.failure is not None
+    if exchange.failure is Failure.TOO_LARGE:
+        return AnswerTooLargeError(
+            f"the answer has {exchange.detail}" if exchange.detail else "the answer is too large",
+            operation=operation,
+            scope_id=scope_id,
+            http_status=exchange.http_status,
+            code=exchange.failure.value,
+            request_id=_one_line(_header_request_id(exchange)),
+            hint=_TOO_LARGE_HINT,
+        )
     if exchange.failure in _REASONS:
         return _undecodable(_REASONS[exchange.failure], exchange, operation, scope_id)
     code, text = _FAILURES[exchange.failure]

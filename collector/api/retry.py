@@ -9,7 +9,6 @@ from dataclasses import dataclass
 from random import Random
 from typing import Final
 
-from collector.api.decode import Reason, UndecodableAnswerError
 from collector.api.reactions import StaleSignatureError
 from collector.clock import parse_http_date
 from collector.errors import ApiError, ThrottledError, TransientError
@@ -69,7 +68,7 @@ def next_attempt(
     `signed_anew` when an earlier attempt of this call failed by a stale signature.
     A wait that the service demands beats the backoff; both stay before the deadline.
     """
-    if not isinstance(error, TransientError) or _comes_back_the_same(error):
+    if not isinstance(error, TransientError):
         return GiveUp(GiveUpReason.PERMANENT)
     if isinstance(error, StaleSignatureError) and signed_anew:
         return GiveUp(GiveUpReason.PERMANENT)
@@ -97,11 +96,6 @@ def retry_after_seconds(headers: Mapping[str, str], server_now: int) -> float | 
         demands.append(float(date - server_now))
     longest = max(demands)
     return min(longest, RETRY_AFTER_SECONDS_MAX) if longest > 0 else None
-
-
-def _comes_back_the_same(error: TransientError) -> bool:
-    # An answer that is too large would be paid for, carried and refused again and again.
-    return isinstance(error, UndecodableAnswerError) and error.reason is Reason.TOO_LARGE
 
 
 def _backoff_seconds(attempt: int, policy: RetryPolicy) -> float:

@@ -8,6 +8,7 @@ from typing import Any
 
 import structlog
 
+from collector.errors import AnswerTooLargeError
 from collector.journal.coverage import GAP_MISSED
 from collector.journal.entries import Chunk, OpenWindow, PageCommit, Rewrite, Seal, StreamState
 from collector.model import ShipMode, Window
@@ -16,10 +17,13 @@ from collector.pipeline.collecting import (
     CODE_NOT_USED,
     GAP_CHANGED,
     GAP_PARTIAL,
+    GAP_TOO_LARGE,
     READINGS_MAX,
     Collecting,
     counters,
     dead_letters,
+    sized,
+    smaller_page,
 )
 from collector.pipeline.windows import FIRST_LOOK, missed_ticks, snapshot_window, tick_of
 from collector.sources.normalise import lines
@@ -40,7 +44,7 @@ async def collect_snapshot(
     """
     here = state.open.get(FIRST_LOOK)
     if here is not None and here.window.start != tick_of(now, interval):
-        state = await _seal_partial(collecting, state, here, interval)
+        state = await _seal_partial(collecting, state, here, here.window, interval)
         here = None
     if here is None and state.sealed_to is not None and state.sealed_to > tick_of(now, interval):
         return state
@@ -58,13 +62,17 @@ async def _next_page(
     here = state.open.get(FIRST_LOOK)
     cursor = here.cursor if here else None
     window = here.window if here else snapshot_window(tick_of(at.server_clock.now(), interval))
+    source = sized(source, at.page_sizes.get(state.id))
     async with at.room.held(source.operation.answer_bytes_max, repeatable=False):
         parameters = source.parameters(state.key, window, cursor)
-        reply = await at.client.request(source.operation, state.key.scope_id, parameters)
+        try:
+            reply = await at.client.request(source.operation, state.key.scope_id, parameters)
+        except AnswerTooLargeError:
+            return await _ask_for_less(at, state, source, here, window, interval, int(parameters["PageSize"]))
         tick = tick_of(reply.date, interval)
         if here is not None and tick != here.window.start:
             await at.journal.settle(replace(reply.attempt, code=CODE_NOT_USED))
-            return await _seal_partial(at, state, here, interval), True
+            return await _seal_partial(at, state, here, here.window, interval), True
         if here is None:
             window = snapshot_window(tick)
             if state.sealed_to is not None and state.sealed_to > tick:
@@ -108,15 +116,41 @@ async def _next_page(
     return state, commit.seal is not None
 
 
-async def _seal_partial(at: Collecting, state: StreamState, here: OpenWindow, interval: int) -> StreamState:
-    """A tick is over before its last page: what was read is stored, and the tick is a gap."""
-    tick = here.window.start
-    gaps = _gaps(state, tick, interval, GAP_PARTIAL)
-    log.warning("snapshot_cut_off", stream=str(state.key), tick=tick, pages=here.pages)
+async def _ask_for_less(
+    at: Collecting,
+    state: StreamState,
+    source: UserMetricsSource,
+    here: OpenWindow | None,
+    window: Window,
+    interval: int,
+    page_size: int,
+) -> tuple[StreamState, bool]:
+    """Begin again with smaller pages after an answer that was too large; if there are none, the tick is a gap."""
+    smaller = smaller_page(source.operation, page_size)
+    log.info("answer_too_large", stream=str(state.key), page_size=page_size)
+    if smaller is None:
+        return await _seal_partial(at, state, here, window, interval, GAP_TOO_LARGE), True
+    at.page_sizes[state.id] = smaller
+    return (state if here is None else await at.journal.restart_window(state.id, here.id)), False
+
+
+async def _seal_partial(
+    at: Collecting,
+    state: StreamState,
+    here: OpenWindow | None,
+    window: Window,
+    interval: int,
+    reason: str = GAP_PARTIAL,
+) -> StreamState:
+    """Store what was read of a tick that cannot be read to its end, and enter the tick as a gap."""
+    tick = window.start
+    gaps = _gaps(state, tick, interval, reason)
+    log.warning("snapshot_cut_off", stream=str(state.key), tick=tick, pages=here.pages if here else 0)
     commit = PageCommit(
-        stream_id=state.id, delay=FIRST_LOOK, window=here.window, mode=here.mode, open_id=here.id, chunks=(),
+        stream_id=state.id, delay=FIRST_LOOK, window=window, mode=state.mode(window),
+        open_id=here.id if here else None, chunks=(),
         strays=(), cursor=None, cursor_used=b"", last_time=None, in_order=True, attempt=None,
-        seal=Seal(here.window.end, tick, _whole_of_user_metrics, gaps),
+        seal=Seal(window.end, tick, _whole_of_user_metrics, gaps),
     )  # fmt: skip
     return await at.journal.commit_page(state, commit, at.clock.monotonic())
 

@@ -15,11 +15,11 @@ import structlog
 
 from collector.api.answers import Answer
 from collector.api.client import Reply
-from collector.errors import CursorError, InvalidAnswerError, NotFoundError
-from collector.journal.entries import KnownObject, PageCommit, Seal, StreamState
+from collector.errors import AnswerTooLargeError, ApiError, CursorError, InvalidAnswerError, NotFoundError
+from collector.journal.entries import KnownObject, OpenWindow, PageCommit, Seal, StreamState
 from collector.model import ShipMode, Window
 from collector.pipeline.chunking import chunks
-from collector.pipeline.collecting import GAP_PARTIAL, READINGS_MAX, Collecting, dead_letters
+from collector.pipeline.collecting import GAP_PARTIAL, READINGS_MAX, Collecting, dead_letters, sized, smaller_page
 from collector.pipeline.repeats import PageWatch
 from collector.pipeline.windows import FIRST_LOOK, snapshot_window, tick_of
 from collector.sources.normalise import as_json
@@ -75,7 +75,7 @@ class _Looking:
         return self._source if hasattr(self._source, "detail_operation") else None  # type: ignore[return-value]
 
     async def next_page(self, state: StreamState) -> tuple[StreamState, bool]:
-        at, source = self._at, self._source
+        at, source = self._at, sized(self._source, self._at.page_sizes.get(state.id))
         here = state.open.get(FIRST_LOOK)
         cursor = here.cursor if here else None
         async with at.room.held(source.operation.answer_bytes_max, repeatable=True):
@@ -92,6 +92,8 @@ class _Looking:
                     raise
                 log.info("cursor_died", stream=str(state.key), pages=here.pages, code=error.code)
                 return await at.journal.restart_window(state.id, here.id), False
+            except AnswerTooLargeError as error:
+                return await self._ask_for_less(state, source, here, error)
             seen = source.page(state.key, cursor, reply.answer)
             following = source.next_cursor(cursor, reply.answer)
             fault = self._watch.fault(each.object_id for each in seen.objects) if following is not None else ""
@@ -141,6 +143,19 @@ class _Looking:
         at.on_page(state, len(seen.objects))
         return state, is_last
 
+    async def _ask_for_less(
+        self, state: StreamState, source: StateSource, here: OpenWindow | None, error: AnswerTooLargeError
+    ) -> tuple[StreamState, bool]:
+        """Begin the list again with smaller pages; raises `error` if they cannot be smaller."""
+        smaller = smaller_page(source.operation, source.page_size)
+        log.info("answer_too_large", stream=str(state.key), page_size=source.page_size)
+        if smaller is None:
+            if here is not None:
+                await self._at.journal.drop_window(state.id, here.id)
+            raise error
+        self._at.page_sizes[state.id] = smaller
+        return (state if here is None else await self._at.journal.restart_window(state.id, here.id)), False
+
     def _gaps(self, seen: Seen, tick: int) -> tuple[tuple[Window, str], ...]:
         return ((Window(tick, tick + self._interval), GAP_PARTIAL),) if seen.is_short else ()
 
@@ -167,7 +182,7 @@ class _Looking:
         Raises InvalidAnswerError if the answer about one cannot be read, when all others were asked for.
         """
         source = self._detailed
-        unreadable: InvalidAnswerError | None = None
+        unreadable: ApiError | None = None
         for object_id, listed in list(self._closer.items()):
             assert source is not None
             async with self._at.room.held(source.detail_operation.answer_bytes_max, repeatable=True):
@@ -178,7 +193,7 @@ class _Looking:
                 except NotFoundError:
                     # It ended between the two calls; the next list tells.
                     continue
-                except InvalidAnswerError as error:
+                except (AnswerTooLargeError, InvalidAnswerError) as error:
                     unreadable = unreadable or error
                     continue
                 try:

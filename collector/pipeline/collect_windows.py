@@ -11,7 +11,7 @@ import structlog
 
 from collector.api.client import Reply
 from collector.clock import STEP_SECONDS_MAX
-from collector.errors import ClockError, CursorError, CursorLoopError
+from collector.errors import AnswerTooLargeError, ClockError, CursorError, CursorLoopError
 from collector.journal.entries import Chunk, OpenWindow, PageCommit, Rewrite, Seal, StreamState
 from collector.model import Window
 from collector.pipeline.chunking import chunks, cut_at, merge_readings, stray_chunks
@@ -21,7 +21,9 @@ from collector.pipeline.collecting import (
     GAP_CHANGED,
     GAP_CUT_OFF,
     GAP_PARTIAL,
+    GAP_TOO_LARGE,
     READINGS_MAX,
+    SECONDS_TOO_LARGE_MAX,
     Collecting,
     counters,
     dead_letters,
@@ -116,6 +118,8 @@ class _WindowReader:
                     raise
                 log.info("cursor_died", stream=str(state.key), pages=here.pages, code=error.code)
                 return await journal.restart_window(state.id, here.id), False
+            except AnswerTooLargeError as error:
+                return await self._ask_for_less(state, window, here, error), True
             page = source.page(state.key, window, cursor, reply.answer)
             digest = page_digest(source, reply.answer, page)
             if digest and digest in _digests(here.cursors_used if here else b""):
@@ -166,7 +170,8 @@ class _WindowReader:
             state = await journal.restart_window(state.id, state.open[planned.delay].id)
         if ending.seal is not None:
             self._at.stale.pop(state.id, None)
-            self._widen(state, here, page, size)
+            self._at.seconds_too_large.pop(state.id, None)
+            self._widen(state, here, page, max(size, reply.bytes))
         self._at.on_page(state, page.record_count)
         return state, ending.seal is not None
 
@@ -256,6 +261,40 @@ class _WindowReader:
         if here is not None:
             await self._at.journal.drop_window(state.id, here.id)
         raise loop_error(self._source.operation.name, state.key.scope_id, fault)
+
+    async def _ask_for_less(
+        self, state: StreamState, window: Window, here: OpenWindow | None, error: AnswerTooLargeError
+    ) -> StreamState:
+        """Seal what was read of a window whose next page is too large, or drop it for a shorter one.
+
+        One second cannot be made shorter: it is a gap. Raises `error` after too many of them in a row.
+        """
+        self._at.span_max[state.id] = max(1, window.seconds // 2)
+        log.info("answer_too_large", stream=str(state.key), window_seconds=window.seconds)
+        last_time = here.last_time if here is not None and here.in_order else None
+        reading = here.reading if here else 0
+        date = self._at.server_clock.now()
+        if last_time is not None and window.start < (end := min(last_time, date - self._settle)):
+            return await self._seal_as_it_is(state, window, here, Seal(end, date, _rewrite(reading, end)))
+        if window.seconds == 1:
+            seconds = self._at.seconds_too_large.get(state.id, 0) + 1
+            if seconds > SECONDS_TOO_LARGE_MAX:
+                raise error
+            self._at.seconds_too_large[state.id] = seconds
+            seal = Seal(window.end, date, _rewrite(reading, None), ((window, GAP_TOO_LARGE),))
+            return await self._seal_as_it_is(state, window, here, seal)
+        return state if here is None else await self._at.journal.drop_window(state.id, here.id)
+
+    async def _seal_as_it_is(
+        self, state: StreamState, window: Window, here: OpenWindow | None, seal: Seal
+    ) -> StreamState:
+        """Seal a window with the pages that were read of it."""
+        commit = PageCommit(
+            stream_id=state.id, delay=self._planned.delay, window=window, mode=self._planned.mode,
+            open_id=here.id if here else None, chunks=(), strays=(), cursor=None, cursor_used=b"",
+            last_time=here.last_time if here else None, in_order=True, attempt=None, seal=seal,
+        )  # fmt: skip
+        return await self._at.journal.commit_page(state, commit, self._at.clock.monotonic())
 
     async def _give_up(self, state: StreamState, window: Window, here: OpenWindow | None, date: int) -> StreamState:
         """Drop a window that cannot be sealed; its range is planned again, smaller where it was too full."""

@@ -4,14 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable, Sequence
 from contextlib import suppress
+from copy import copy
 from dataclasses import dataclass, field
-from typing import Final
+from typing import Final, TypeVar
 
 import msgspec
 
 from collector.api.client import ApiClient, Reply
 from collector.api.decode import UndecodableAnswerError, read_object
-from collector.api.operation import Operation
+from collector.api.operation import Numbers, Operation, Tokens
 from collector.clock import Clock, ServerClock
 from collector.journal.entries import Chunk, StreamState
 from collector.journal.journal import Journal
@@ -21,6 +22,8 @@ from collector.pipeline.chunking import dead_letter_chunks
 from collector.pipeline.clock_watch import ClockWatch
 from collector.pipeline.room import Room
 from collector.sources.page import PageRows
+from collector.sources.source import StateSource
+from collector.sources.user_metrics import UserMetricsSource
 
 READINGS_MAX: Final = 3
 """A window, snapshot or list that changes while it is paged is read again from its start at most this often."""
@@ -34,6 +37,13 @@ CODE_NOT_USED: Final = "not_used"
 GAP_CHANGED: Final = "changed while paging"
 GAP_CUT_OFF: Final = "cut off"
 GAP_PARTIAL: Final = "partial"
+GAP_TOO_LARGE: Final = "answer too large"
+
+PAGE_SIZE_MIN: Final = 10
+"""Records a page at least, where smaller pages are asked for because an answer was too large."""
+SECONDS_TOO_LARGE_MAX: Final = 30
+"""Windows of one second in a row that become gaps because their answers are too large. Beyond it the stream fails:
+each costs a call, and an answer that is too large whatever is asked for needs a person."""
 
 
 @dataclass(slots=True)
@@ -59,6 +69,10 @@ class Collecting:
     """Stream row -> seconds that its next window may span, where one did not fit."""
     stale: dict[int, int] = field(default_factory=dict)
     """Stream row -> answers in a row that were dated too early to seal anything that is due."""
+    page_sizes: dict[int, int] = field(default_factory=dict)
+    """Stream row -> records a page of its lists, if an answer was too large."""
+    seconds_too_large: dict[int, int] = field(default_factory=dict)
+    """Stream row -> windows of one second in a row whose answers were too large."""
 
 
 def counters(page: PageRows, reply: Reply) -> tuple[tuple[str, int], ...]:
@@ -79,3 +93,24 @@ def dead_letters(key: StreamKey, operation: Operation, dead: Sequence[tuple[str,
             records = answer[operation.wire_records_field or ""]
             raws |= zip(map(id, getattr(reply.answer, operation.records_field)), records, strict=True)
     return dead_letter_chunks(key, ((reason, raws.get(id(record), record)) for reason, record in dead), reply.date)
+
+
+S = TypeVar("S", UserMetricsSource, StateSource)
+
+
+def sized(source: S, page_size: int | None) -> S:
+    """Return the source, or one that asks for pages of `page_size` records."""
+    if page_size is None:
+        return source
+    smaller = copy(source)
+    smaller.page_size = page_size
+    return smaller
+
+
+def smaller_page(operation: Operation, page_size: int) -> int | None:
+    """Return half a page's records, None if pages cannot be smaller."""
+    if not isinstance(operation.paging, Numbers | Tokens):
+        return None
+    parameter = operation.parameter(operation.paging.size)
+    least = max(PAGE_SIZE_MIN, (parameter.least if parameter else None) or 1)
+    return max(least, page_size // 2) if page_size > least else None

@@ -13,7 +13,7 @@ from itertools import pairwise
 from random import Random
 from typing import Any, Final
 
-from collector.errors import ApiError, CursorError, StoreError, StoreTooLarge
+from collector.errors import AnswerTooLargeError, ApiError, CursorError, StoreError, StoreTooLarge
 from collector.journal.entries import StreamState
 from collector.model import StreamKey, Window
 from collector.pipeline.collecting import READINGS_MAX, Collecting
@@ -191,6 +191,11 @@ class _Reader:
                 if cursor is None:
                     raise
                 raise _Again(error) from None
+            except AnswerTooLargeError:
+                if window.seconds == 1:
+                    raise
+                yield None, {}, {}
+                return
             await self._at.journal.settle(reply.attempt)
             self._verified.calls += 1
             page = source.page(state.key, window, cursor, reply.answer)

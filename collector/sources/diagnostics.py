@@ -57,10 +57,11 @@ class DiagnosticsSource:
     tables = (DIAGNOSTIC_STATES,)
     lists_all = False
     """Nothing says how long a task stays in the list."""
+    page_size = _PAGE_SIZE
 
     def parameters(self, key: StreamKey, cursor: str | None) -> dict[str, Any]:
         """Parameters of the page at `cursor`."""
-        asked: dict[str, Any] = {"MaxResults": _PAGE_SIZE}
+        asked: dict[str, Any] = {"MaxResults": self.page_size}
         return asked if cursor is None else asked | {"NextToken": cursor}
 
     def next_cursor(self, cursor: str | None, answer: Answer) -> str | None:

@@ -86,15 +86,17 @@ class InventorySource:
         self._listing = LISTINGS[kind]
         self.operation = self._listing.operation
         self.lists_all = self._listing.lists_all
+        self.page_size = _PAGE_SIZE
 
     def parameters(self, key: StreamKey, cursor: str | None) -> dict[str, Any]:
         """Parameters of the page at `cursor`."""
         scope = {self.operation.scope: key.scope_id} if self.operation.scope else {}
         match self.operation.paging:
             case Tokens(size):
-                return {**scope, size: _PAGE_SIZE} | ({} if cursor is None else {"NextToken": cursor})
+                return {**scope, size: self.page_size} | ({} if cursor is None else {"NextToken": cursor})
             case Numbers(number, size):
-                return {**scope, number: NumberedCursor.parse(cursor).page_number, size: _PAGE_SIZE}
+                here = NumberedCursor.parse(cursor)
+                return {**scope, number: here.page_number, size: here.page_size or self.page_size}
             case _:
                 return dict(scope)
 
@@ -103,7 +105,8 @@ class InventorySource:
         paging = self.operation.paging
         if isinstance(paging, Numbers):
             total = getattr(answer, paging.total)
-            there = NumberedCursor.parse(cursor).after(self._keys(answer), total, _PAGE_SIZE)
+            here = NumberedCursor.parse(cursor)
+            there = here.after(self._keys(answer), total, here.page_size or self.page_size)
             return None if there is None else str(there)
         return getattr(answer, "next_token", None) or None
 

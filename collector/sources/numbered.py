@@ -23,6 +23,8 @@ class NumberedCursor:
     total_changed: bool = False
     pages: tuple[str, ...] = ()
     """Digests of the last pages, each of what identifies its records."""
+    page_size: int = 0
+    """Records a page of this list: its numbers mean nothing with another. 0 before the first page."""
 
     @classmethod
     def parse(cls, text: str | None) -> NumberedCursor:
@@ -61,6 +63,7 @@ class NumberedCursor:
             total=total if self.total is None else self.total,
             total_changed=self.has_changed(total),
             pages=(*self.pages, _digest(keys))[-PAGES_REMEMBERED:],
+            page_size=page_size,
         )
         if not keys or self.is_repeat(keys):
             return None

@@ -23,6 +23,7 @@ class ResourceLogSource:
     operation = DESCRIBE_RESOURCE_LOG
     tables = (RESOURCE_LOG_STATES,)
     lists_all = False
+    page_size = 1
 
     def parameters(self, key: StreamKey, cursor: str | None) -> dict[str, Any]:
         """Parameters that ask for the resource group of `key`."""

@@ -82,6 +82,8 @@ class StateSource(Source, Protocol):
 
     lists_all: bool
     """True where an object that a complete answer does not hold any more is gone."""
+    page_size: int
+    """Objects that are asked for a page."""
 
     def parameters(self, key: StreamKey, cursor: str | None) -> dict[str, Any]:
         """Parameters of the page at `cursor`, None for the first."""

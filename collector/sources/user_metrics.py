@@ -61,17 +61,19 @@ class UserMetricsSource:
 
     def parameters(self, key: StreamKey, window: Window, cursor: str | None) -> dict[str, Any]:
         """Parameters of the page at `cursor`."""
+        here = NumberedCursor.parse(cursor)
         return {
             "ResourceGroupID": key.scope_id,
-            "PageNumber": str(NumberedCursor.parse(cursor).page_number),
-            "PageSize": str(self.page_size),
+            "PageNumber": str(here.page_number),
+            "PageSize": str(here.page_size or self.page_size),
             "TimeStep": self.time_step,
         }
 
     def next_cursor(self, cursor: str | None, answer: Answer) -> str | None:
         """The cursor after this page, None after the last one."""
         assert isinstance(answer, GetUserViewMetricsAnswer)
-        there = NumberedCursor.parse(cursor).after(_keys(answer), answer.total, self.page_size)
+        here = NumberedCursor.parse(cursor)
+        there = here.after(_keys(answer), answer.total, here.page_size or self.page_size)
         return None if there is None else str(there)
 
     def is_short(self, cursor: str | None, answer: Answer) -> bool:

@@ -31,6 +31,7 @@ from collector.api.signing import authorization, content_sha256
 from collector.api.throttle import TokenBucket
 from collector.clock import ServerClock, SystemClock
 from collector.errors import (
+    AnswerTooLargeError,
     ApiError,
     BadRequestError,
     CollectorError,
@@ -306,10 +307,10 @@ async def test_an_answer_that_is_too_large_is_stopped_while_it_is_read(packed: b
     bomb = gzip.compress(bytes(200_000_000)) if packed else bytes(300_000)
     reply = web.Response(body=bomb, headers={"Content-Encoding": "gzip"} if packed else {})
     async with serve(scripted(reply)) as service, calling(service.base_url) as api:
-        with pytest.raises(UndecodableAnswerError) as caught:
+        with pytest.raises(AnswerTooLargeError, match="more than 100000 bytes") as caught:
             await api.users(operation)
 
-    assert caught.value.reason is Reason.TOO_LARGE
+    assert "proxy" not in caught.value.hint
     assert api.codes == [(200, "too_large")]
 
 

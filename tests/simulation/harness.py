@@ -345,6 +345,9 @@ class Run:
             machine.clock.step_wall(step)
             if random.random() < 0.5:
                 over = self._give_back(machine.clock.step_wall, -step)
+        elif kind is Kind.ANSWERS_TOO_LARGE:
+            self._limit_answers(random.choice((1_500, 4_000, 9_000)))
+            over = self._give_back(self._limit_answers, 1 << 40)
         elif kind is Kind.API_AWAY:
             self._cut_wires(True)
             over = self._give_back(self._cut_wires, False)
@@ -355,6 +358,10 @@ class Run:
         self._apply()
         if over is not None:
             self._in(incident.seconds, over)
+
+    def _limit_answers(self, bytes_max: int) -> None:
+        for one in self.machines:
+            one.wire.bytes_max = bytes_max
 
     def _apply(self) -> None:
         self.api.faults = [fault for faults in self._faults.values() for fault in faults]

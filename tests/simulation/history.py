@@ -49,9 +49,10 @@ class Kind(StrEnum):
     DATES_MIXED = "dates that disagree"
     DATES_STALE = "stale cached dates"
     DATES_ODD = "dates odd or missing"
+    ANSWERS_TOO_LARGE = "answers that are too large"
 
 
-DRAWN_BESIDE = (Kind.ANSWERS_DENIED, Kind.PAGES_REPEAT, Kind.ODD_RECORDS)
+DRAWN_BESIDE = (Kind.ANSWERS_DENIED, Kind.PAGES_REPEAT, Kind.ODD_RECORDS, Kind.ANSWERS_TOO_LARGE)
 """Kinds that are drawn by themselves, so that the other incidents of a seed stay as they were before these existed."""
 BESIDE_SHARE = 0.4
 """Share of the histories that get one of these for each draw that is left."""

@@ -48,6 +48,8 @@ class Wire:
     def __init__(self, api: Simulator, timeout_seconds: float) -> None:
         self._api = api
         self._timeout_seconds = timeout_seconds
+        self.bytes_max = 1 << 40
+        """Longer answers are too large to be read."""
         self.is_cut = False
         """Nobody can be reached."""
         self.rewrite: Callable[[str, bytes], bytes] = lambda path, body: body
@@ -91,7 +93,7 @@ class Wire:
         sent = CIMultiDict({name: value for name, value in (answer.headers | told).items() if value})
         if answer.transport is not None:
             return Exchange(_FAILURES[answer.transport], "broken on purpose", answer.status, sent)
-        if len(answer.body) > body_bytes_max:
+        if len(answer.body) > min(body_bytes_max, self.bytes_max):
             return Exchange(Failure.TOO_LARGE, "too large", answer.status, sent)
         if answer.headers.get("Content-Encoding") == "br":
             return Exchange(Failure.UNREADABLE, "Content-Encoding br", answer.status, sent)

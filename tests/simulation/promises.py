@@ -16,6 +16,7 @@ from collector.errors import CollectorError
 from collector.journal.entries import StreamState
 from collector.model import StreamKey
 from collector.owner.status import status
+from collector.pipeline.collecting import GAP_TOO_LARGE
 from collector.simulator.refusals import Refusal
 from collector.simulator.server import Simulator
 from collector.simulator.signatures import Call
@@ -238,6 +239,13 @@ async def _check_syslogs(
         elif operation == SYSLOGS.operation and _ODD in record:
             wire = msgspec.json.decode(record[: record.index(_ODD)] + "}")
             set_aside.add(_plain(facts, as_row(wire, wire["NodeId"])))
+    gaps = [
+        (node, start, end)
+        for operation, node, start, end, reason in await store.fetch(
+            "SELECT operation, scope_id, toUnixTimestamp(start), toUnixTimestamp(end), reason FROM gaps"
+        )
+        if operation == SYSLOGS.operation and reason == GAP_TOO_LARGE
+    ]
     delay = max(facts.history.rechecks, default=0)
     now = facts.api.now()
     wanted: Counter[Row] = Counter()
@@ -253,6 +261,8 @@ async def _check_syslogs(
                 continue
             row = as_row(record.wire, node)
             possible[row] += 1
+            if any(scope == node and start <= record.time < end for scope, start, end in gaps):
+                continue
             is_late = record.visible_at > record.time + ARRIVAL_DELAY_SECONDS_MAX
             if not is_late or (record.visible_at <= record.time + delay and record.time < rechecked.get(node, 0)):
                 wanted[row] += 1

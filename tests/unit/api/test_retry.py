@@ -21,6 +21,7 @@ from collector.api.retry import (
     retry_after_seconds,
 )
 from collector.errors import (
+    AnswerTooLargeError,
     ApiError,
     BadRequestError,
     CredentialsError,
@@ -52,7 +53,7 @@ def test_a_permanent_error_is_not_repeated(error_type: type[ApiError]) -> None:
         (ThrottledError("slow"), False, True, True),
         (UndecodableAnswerError(Reason.HTML), True, True, True),
         (UndecodableAnswerError(Reason.HTML), False, True, False),
-        (UndecodableAnswerError(Reason.TOO_LARGE), True, True, False),
+        (AnswerTooLargeError("large"), True, True, False),
     ],
 )
 def test_a_call_that_may_have_taken_effect_is_repeated_only_when_harmless(
