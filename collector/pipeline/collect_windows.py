@@ -121,7 +121,7 @@ class _WindowReader:
             except AnswerTooLargeError as error:
                 return await self._ask_for_less(state, window, here, error), True
             page = source.page(state.key, window, cursor, reply.answer)
-            digest = page_digest(source, reply.answer, page)
+            digest = page_digest(source, page)
             if digest and digest in _digests(here.cursors_used if here else b""):
                 # A page that spans seconds and came before: its rows are in the journal.
                 page = PageRows(record_count=page.record_count, has_changed=page.has_changed, is_short=page.is_short)

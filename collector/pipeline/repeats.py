@@ -74,18 +74,20 @@ class PageWatch:
         return f"{self._repeated} pages in a row brought only records that came before, each with a new cursor"
 
 
-def page_digest(source: WindowSource, answer: Answer, page: PageRows) -> bytes:
+def page_digest(source: WindowSource, page: PageRows) -> bytes:
     """Return a digest of a page, empty unless it spans several seconds.
 
-    Taken of the times and of some records, because it is taken of every page. Pages of one second may be equal.
+    Taken of the times and of what identifies some rows, because it is taken of every page and a service may tell a
+    record in other words. Pages of one second may be equal.
     """
-    times, records = page.times, _records(source, answer)
-    if source.pages_of_window or not records or not times:
-        return b""
+    times, table = page.times, source.tables[0]
     # Records that are no rows of the window are of the seconds beside it, where it begins or ends.
-    if len(times) == page.record_count and times[0] == times[-1] and min(times) == max(times):
+    is_one_second = len(times) == page.record_count and len(set(times)) == 1
+    if source.pages_of_window or not times or is_one_second:
         return b""
-    some = [len(records), sum(times), times[0], times[-1], records[0], records[len(records) // 2], records[-1]]
+    rows = page.rows[table]
+    chosen = (rows[0], rows[len(rows) // 2], rows[-1])
+    some = [page.record_count, sum(times), [[row[i] for i in table.identity_indexes] for row in chosen]]
     return hashlib.blake2b(_encode(some), digest_size=DIGEST_BYTES, person=b"page").digest()
 
 

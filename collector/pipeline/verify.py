@@ -202,7 +202,7 @@ class _Reader:
             following = source.next_cursor(cursor, reply.answer)
             if following is not None and (fault := watch.window_fault(source, reply.answer, page, last)):
                 raise loop_error(source.operation.name, state.key.scope_id, fault)
-            if (digest := page_digest(source, reply.answer, page)) in digests:
+            if (digest := page_digest(source, page)) in digests:
                 raise _Again(_failure(source, state, "a page came twice"))
             digests |= {digest} - {b""}
             if page.times and min(page.times) < judged_to:

@@ -516,7 +516,7 @@ def _faults_of(kind: Kind, random: Random) -> tuple[Fault, ...]:
             short = Fault(kind=FaultKind.EMPTY_PAGE, operation="GetUserViewMetrics", probability=0.3)
             return (Fault(kind=FaultKind.DENIED, signs=random.choice(_SIGNS), probability=0.3), short)
         case Kind.ODD_RECORDS:
-            odd = Fault(kind=FaultKind.ODD_RECORDS, share=random.choice((0.2, 1.0)), probability=0.5)
+            odd = Fault(kind=FaultKind.ODD_RECORDS, share=random.choice((0.2, 1.0)))
             lost = structs.replace(odd, operation="ListSyslogs", oddities=UNREADABLE, share=0.3)
             return (odd, lost)
         case Kind.PAGES_REPEAT:
