@@ -114,6 +114,9 @@ class InvalidAnswerError(TransientError):
 class AnswerTooLargeError(ApiError):
     """The body is larger than the operation's answers may be; only a request for less can be answered."""
 
+    date: int = 0
+    """The service's time of the answer, seconds since the epoch; 0 if it is not known."""
+
 
 class CredentialsError(ApiError):
     """The key is refused: nothing of this account can work."""

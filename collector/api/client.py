@@ -29,7 +29,7 @@ from collector.api.slots import Slots
 from collector.api.throttle import TokenBucket
 from collector.api.transport import Exchange, Exchanging, Failure, Transport
 from collector.clock import Clock, Origin, ServerClock, read_date
-from collector.errors import ApiError, CredentialsError, ThrottledError
+from collector.errors import AnswerTooLargeError, ApiError, CredentialsError, ThrottledError
 
 __all__ = ["ApiClient", "Attempt", "Meter", "NullMeter", "Reply", "RetryPolicy"]
 
@@ -289,6 +289,8 @@ class ApiClient:
             redact=self._gateway.redact,
         )
         if isinstance(result, ApiError):
+            if isinstance(result, AnswerTooLargeError):
+                result.date = date
             if isinstance(result, ThrottledError):
                 self._slow_down(result)
             if not departure.sent:

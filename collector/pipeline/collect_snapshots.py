@@ -147,7 +147,7 @@ async def _seal_partial(
     gaps = _gaps(state, tick, interval, reason)
     log.warning("snapshot_cut_off", stream=str(state.key), tick=tick, pages=here.pages if here else 0)
     commit = PageCommit(
-        stream_id=state.id, delay=FIRST_LOOK, window=window, mode=state.mode(window),
+        stream_id=state.id, delay=FIRST_LOOK, window=window, mode=here.mode if here else state.mode(window),
         open_id=here.id if here else None, chunks=(),
         strays=(), cursor=None, cursor_used=b"", last_time=None, in_order=True, attempt=None,
         seal=Seal(window.end, tick, _whole_of_user_metrics, gaps),

@@ -273,10 +273,10 @@ class _WindowReader:
         log.info("answer_too_large", stream=str(state.key), window_seconds=window.seconds)
         last_time = here.last_time if here is not None and here.in_order else None
         reading = here.reading if here else 0
-        date = self._at.server_clock.now()
+        date = error.date
         if last_time is not None and window.start < (end := min(last_time, date - self._settle)):
             return await self._seal_as_it_is(state, window, here, Seal(end, date, _rewrite(reading, end)))
-        if window.seconds == 1:
+        if window.seconds == 1 and window.end <= date - self._settle:
             seconds = self._at.seconds_too_large.get(state.id, 0) + 1
             if seconds > SECONDS_TOO_LARGE_MAX:
                 raise error

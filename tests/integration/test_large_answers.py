@@ -31,6 +31,7 @@ SNAPSHOTS = SnapshotStreams("user_metrics", UserMetricsSource(page_size=100, tim
 JOBS = StateStreams("inventory", InventorySource("job"), [ACCOUNT_SCOPE], interval=60)
 CLUSTERS = StateStreams("inventory", InventorySource("cluster"), [ACCOUNT_SCOPE], interval=60)
 TOO_LARGE = AnswerTooLargeError("the answer has more than 8388608 bytes", operation="ListSyslogs", scope_id=NODE)
+TOO_LARGE.date = NOW
 BEGIN, END = NOW - 60 - SECONDS, NOW - 60
 OBJECTS = 60
 
