@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from collector.errors import QueryError, StoreRefused, StoreUnavailable
+from collector.errors import QueryError, StoreRefused, StoreTooLarge, StoreUnavailable
 from collector.model import BLOCK_ROWS_MAX
 from collector.store.base import Column, QueryLimits, Store
 from collector.store.embedded import EmbeddedStore
@@ -489,7 +489,7 @@ async def test_a_closed_store_says_so(kind: str, tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "kind", "message"),
     [
-        ("Code: 241. DB::Exception: Memory limit exceeded. (MEMORY_LIMIT_EXCEEDED)", StoreUnavailable, "241"),
+        ("Code: 241. DB::Exception: Memory limit exceeded. (MEMORY_LIMIT_EXCEEDED)", StoreTooLarge, "241"),
         ("Code: 243. DB::Exception: Cannot reserve 1 MiB. (NOT_ENOUGH_SPACE)", StoreUnavailable, "243"),
         ("Code: 999999. DB::Exception: New in a later version. (SOMETHING_NEW)", StoreUnavailable, "SOMETHING_NEW"),
         ("connection reset", StoreUnavailable, "connection reset"),

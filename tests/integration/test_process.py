@@ -19,6 +19,7 @@ from collector.cli.app import main
 from collector.simulator.server import SIMULATOR_KEY
 from collector.telemetry import log
 from tests.integration.test_life_cycle import configured, simulated
+from tests.support.store_template import copy_template
 
 COLLECTOR = [sys.executable, "-m", "collector"]
 PATIENCE_SECONDS = 120.0
@@ -86,6 +87,7 @@ def test_a_query_can_be_shown_in_any_encoding(
     raw = io.BytesIO()
     monkeypatch.setattr(sys, "stdout", io.TextIOWrapper(raw, encoding=encoding, errors="strict"))
     monkeypatch.chdir(config.parent)
+    copy_template(config.parent / "data" / "store")
     try:
         status = main(["query", "SELECT '节点 ✓' AS x", "--format", format, "--config", str(config)])
     finally:
@@ -112,6 +114,7 @@ def test_json_for_programs_is_exact_in_any_encoding(monkeypatch: pytest.MonkeyPa
 def test_the_engine_starts_in_any_environment(name: str, value: str, tmp_path: Path) -> None:
     """Zones that it does not know, no directory for temporary files; its times are UTC whatever the machine's are."""
     (tmp_path / "collector.toml").write_text('[targets]\nnodes = ["e01"]\n', encoding="utf-8")
+    copy_template(tmp_path / "data" / "store")
     done = subprocess.run(
         [*COLLECTOR, "query", "SELECT timezone(), toDateTime(0)", "--format", "csv"], cwd=tmp_path,
         env=os.environ | {name: value}, capture_output=True, timeout=PATIENCE_SECONDS, check=False,
