@@ -209,7 +209,7 @@ async def test_a_changed_table_is_noticed(store: Store) -> None:
 async def test_no_memory_means_try_again(embedded: Store) -> None:
     """What fails for want of memory is unavailable, not refused, and the same bytes go in later, once."""
     body = many(BLOCK_ROWS_MAX, name="x" * 200)
-    await embedded.execute("SET max_memory_usage = 1000000")
+    await embedded.execute("SET max_memory_usage_for_user = 1000000")
 
     with pytest.raises(StoreUnavailable, match="MEMORY_LIMIT_EXCEEDED 241"):
         await embedded.insert("probe", COLUMNS, body, token="a")
