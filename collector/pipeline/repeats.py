@@ -81,8 +81,8 @@ def page_digest(source: WindowSource, page: PageRows) -> bytes:
     record in other words. Pages of one second may be equal.
     """
     times, table = page.times, source.tables[0]
-    # Records that are no rows of the window are of the seconds beside it, where it begins or ends.
-    is_one_second = len(times) == page.record_count and len(set(times)) == 1
+    # Records that are neither rows of the window nor dead are of the seconds beside it, where it begins or ends.
+    is_one_second = len(times) + len(page.dead) == page.record_count and len(set(times)) == 1
     if source.pages_of_window or not times or is_one_second:
         return b""
     rows = page.rows[table]

@@ -238,6 +238,18 @@ async def test_equal_lines_of_one_second_are_no_loop(owner: Owner) -> None:
     assert rows == [[3000, 750]]
 
 
+async def test_equal_lines_beside_a_record_without_a_time_are_no_loop(owner: Owner) -> None:
+    """A dead letter on each page of a storm says nothing about other seconds: all lines are stored."""
+    storm = [*[line(NOW - 500, "link down")] * (PAGE - 1), SyslogRecord(time="soon")] * 5
+
+    def script(asked: Mapping[str, Any]) -> tuple[Answer, int]:
+        at = int(asked.get("NextToken", 0))
+        return page(storm[at : at + PAGE], str(at + PAGE) if at + PAGE < len(storm) else None), NOW
+
+    await run(owner, script, SYSLOGS)
+    assert await owner.store.fetch("SELECT count() FROM syslogs") == [[5 * (PAGE - 1)]]
+
+
 async def test_equal_events_of_one_second_are_no_loop(owner: Owner) -> None:
     """Two full pages of one event that happened 200 times are two pages."""
     same = [ServiceEvent(time="2025-10-09 08:50:00", message="back-off")] * PAGE
