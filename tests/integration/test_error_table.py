@@ -35,7 +35,7 @@ from collector.errors import (
     ThrottledError,
     TransientError,
 )
-from collector.owner import instance
+from collector.owner import caller
 from collector.telemetry import log
 from tests.integration.test_client import Service, error_reply, scripted, serve
 
@@ -298,7 +298,7 @@ class Scripted:
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Waits between repeats that nobody notices, a key, and logging left as it was."""
     policy = RetryPolicy(base_seconds=0.001, cap_seconds=0.002)
-    monkeypatch.setattr(instance, "RetryPolicy", lambda: policy)
+    monkeypatch.setattr(caller, "RetryPolicy", lambda: policy)
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-test")
     yield
     log.reset()
