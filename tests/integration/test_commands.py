@@ -15,6 +15,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -551,7 +552,8 @@ async def test_status_tells_programs_everything(demo: tuple[Path, Ended]) -> Non
     for stream in told["streams"]:
         assert stream["operation"] in {"ListSyslogs", "GetUserViewMetrics", "GetNodeMetrics"}
         assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\dZ", stream["watermark"])
-        assert stream["freshness_seconds"] >= 0
+        behind = datetime.fromisoformat(told["now"]) - datetime.fromisoformat(stream["watermark"])
+        assert stream["freshness_seconds"] == behind.total_seconds() >= 0
         assert stream["error"] is None
     for operation in told["operations"]:
         is_used = operation["operation"] in {"ListSyslogs", "GetUserViewMetrics", "GetNodeMetrics"}
