@@ -33,6 +33,8 @@ _BURST_ONE_IN = {Profile.QUIET: 12, Profile.NORMAL: 4, Profile.BUSY: 2}
 _LINES_A_SECOND = {Profile.NORMAL: 0.3, Profile.BUSY: 4.0}
 _QUIET_LINES_A_MINUTE = 1 / 3
 
+LONG_LINES_MAX = 20_000
+"""Long lines of one stretch in a second."""
 _LONG_SEQUENCE = 500_000
 _LATE_SEQUENCE = 1_000_000
 """Late rows stand behind all others of their second."""
@@ -86,8 +88,9 @@ class LongLines:
     is_equal: bool = False
 
     def __post_init__(self) -> None:
-        if self.start >= self.end or self.per_second < 1 or self.bytes < 1:
-            raise ValueError(f"long lines need start < end, per_second >= 1 and bytes >= 1, got {self}")
+        if self.start >= self.end or not 1 <= self.per_second <= LONG_LINES_MAX or self.bytes < 1:
+            most = f"{LONG_LINES_MAX:,}"
+            raise ValueError(f"long lines need start < end, 1 to {most} a second and bytes >= 1, got {self}")
 
 
 class World:
@@ -203,12 +206,12 @@ class World:
         """All records of the node with this event time, visible or not, late ones last."""
         node = self._nodes[node_id]
         records = self._generate(node, second, self._minute(node, second // 60).get(second, 0))
-        for lines in self._long.get(node_id, ()):
+        for number, lines in enumerate(self._long.get(node_id, ())):
             if lines.start <= second < lines.end:
-                records += self._long_records(node, second, lines)
+                records += self._long_records(node, second, lines, _LONG_SEQUENCE + number * LONG_LINES_MAX)
         return records + self._late.get(node_id, {}).get(second, [])
 
-    def _long_records(self, node: Node, second: int, lines: LongLines) -> list[Record]:
+    def _long_records(self, node: Node, second: int, lines: LongLines, first: int) -> list[Record]:
         visible_at = second + PACK_SECONDS
         frame = _frame(node, second, visible_at, second // PACK_SECONDS)
         found = []
@@ -217,7 +220,7 @@ class World:
             wire["Msg"] = _long_message(
                 key_of("long", self.seed, node.key, second, 0 if lines.is_equal else place), lines.bytes
             )
-            found.append(Record(second, _LONG_SEQUENCE + place, visible_at, wire))
+            found.append(Record(second, first + place, visible_at, wire))
         return found
 
     def window(self, node_id: str, first: int, last: int, now: int) -> list[Record]:

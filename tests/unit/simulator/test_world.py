@@ -15,7 +15,7 @@ from collector.simulator.hashing import fraction, poisson_table
 from collector.simulator.messages import LINES, TABLE
 from collector.simulator.nodes import Profile
 from collector.simulator.usage import RATE_FIELDS
-from collector.simulator.world import ARRIVAL_DELAY_SECONDS_MAX, LateRows, Record, World
+from collector.simulator.world import ARRIVAL_DELAY_SECONDS_MAX, LateRows, LongLines, Record, World
 
 T = 1_760_000_000
 DAY = 86_400
@@ -273,3 +273,16 @@ def test_a_fraction_is_never_one() -> None:
     """The highest bits give a number below 1, so a probability of 1 always fires."""
     assert fraction((1 << 64) - 1) < 1
     assert fraction(0) == 0
+
+
+def test_long_lines_of_two_stretches_have_places_of_their_own() -> None:
+    """Pages are cut by the place of a record in its second: where two had the same, one would be passed over."""
+    world = World(3, 1, 1, lines_per_second=0.2)
+    (node_id,) = world.node_ids
+    for size in (10, 20):
+        world.add_long(LongLines(node_id, T, T + 2, 5, size))
+    world.add_late(LateRows(node_id, T, T + 1, 3, T + 9))
+    records = world.records(node_id, T)
+    places = [record.sequence for record in records]
+    assert places == sorted(set(places))
+    assert [len(record.wire["Msg"]) for record in records].count(20) >= 5
