@@ -24,7 +24,6 @@ from collector.owner.instance import Owner
 from collector.pipeline.collecting import READINGS_MAX
 from collector.pipeline.repeats import EMPTY_PAGES_MAX, REPEATED_PAGES_MAX
 from collector.pipeline.streams import ACCOUNT_SCOPE, SnapshotStreams, StateStreams, Streams, WindowStreams
-from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.world import World
 from collector.sources.events import ServiceEventSource
@@ -44,6 +43,7 @@ from tests.support import (
     stored_syslogs,
     true_syslogs,
 )  # fmt: skip
+from tests.support.default_chain import use_access_key
 from tests.support.scripted_client import ScriptedClient, run, runner_of
 
 TICK = 60
@@ -264,8 +264,7 @@ async def test_a_denied_answer_is_asked_again_and_no_row_is_missing(
     tmp_path: Path, gateway: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Whatever was asked, in both wire forms: rows equal the truth, each denied call is in the meter as failed."""
-    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", ACCESS_KEY_ID)
-    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", ACCESS_KEY_SECRET)
+    use_access_key(monkeypatch, tmp_path)
     world = World(23, 2, 1, lines_per_second=0.5)
     async with simulator(world) as api:
         configuration = settings(

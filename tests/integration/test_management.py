@@ -24,10 +24,11 @@ from collector.owner.lock import OwnerLock
 from collector.owner.socket import listening, reachable, socket_path
 from collector.settings import Settings, load
 from collector.simulator.clock import SimulatorClock
-from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SIMULATOR_KEY
+from collector.simulator.credentials import SIMULATOR_KEY
 from collector.simulator.world import World
 from tests.integration.test_commands import Ended, command, ended, environment, started
 from tests.support import ship, simulator
+from tests.support.default_chain import use_access_key
 
 KEY = "sk-canary-71fe03c9aa5540"
 TOKEN = "canary-token-a91c55d07b3e42"
@@ -182,8 +183,7 @@ async def test_the_simulated_service_is_managed_through_either_gateway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: str
 ) -> None:
     """A diagnosis, log shipping and the token; what was seen is in the store, and the meter equals its count."""
-    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", ACCESS_KEY_ID)
-    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", ACCESS_KEY_SECRET)
+    use_access_key(monkeypatch, tmp_path)
     key = SIMULATOR_KEY if gateway == "bearer" else None
     # A hundred seconds a second: whatever takes its time there has ended at the second look.
     async with simulator(World(11, 3, 1), SimulatorClock(rate=100)) as api:

@@ -11,7 +11,6 @@ import pytest
 
 from collector.owner.instance import Owner
 from collector.settings import Settings
-from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.oddities import UNREADABLE
 from collector.simulator.server import SIMULATOR_KEY, Simulator
@@ -27,6 +26,7 @@ from tests.support import (
     stored_columns,
     true_syslogs,
 )
+from tests.support.default_chain import use_access_key
 
 ALL = ("clusters", "resource_groups", "jobs", "services", "eas_resources")
 TABLES = ("syslogs", "user_metrics", "resource_group_metrics", "metric_points", "events", "inventory_states")
@@ -34,9 +34,8 @@ ODD = ',"Odd":'
 
 
 @pytest.fixture(autouse=True)
-def access_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_ID", ACCESS_KEY_ID)
-    monkeypatch.setenv("ALIBABA_CLOUD_ACCESS_KEY_SECRET", ACCESS_KEY_SECRET)
+def access_key(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
+    use_access_key(monkeypatch, tmp_path)
 
 
 def configured(folder: Path, api: Simulator, world: World, gateway: str) -> Settings:

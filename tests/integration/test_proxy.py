@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import base64
-import importlib
 from pathlib import Path
-from typing import Any
 
 import pytest
 
@@ -14,6 +12,7 @@ from collector.errors import CredentialsError, StoreUnavailable, TransientError
 from collector.store.address import Credentials, ServerAddress
 from collector.store.server import ServerStore
 from tests.integration.test_client import ONCE, PAGE, calling, scripted, serve
+from tests.support.default_chain import empty_chain
 from tests.support.forward_proxy import ForwardProxy, forward_proxy
 from tests.support.sql_server import SqlServer, sql_server
 from tests.support.virtual_clock import ManualClock
@@ -131,22 +130,13 @@ async def test_credentials_of_this_instance_are_not_asked_through_a_proxy(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     """Neither those of the metadata service nor those of a credentials URI on this machine."""
-    library: Any = importlib.import_module("alibabacloud_credentials.utils.auth_util")
-    constants: Any = importlib.import_module("alibabacloud_credentials.utils.auth_constant")
     body = {
         "Code": "Success", "AccessKeyId": "id-uri", "AccessKeySecret": "secret-uri", "SecurityToken": "token-uri",
         "Expiration": "2099-01-01T00:00:00Z",
     }  # fmt: skip
     async with serve(scripted(body)) as service, forward_proxy() as proxy:
         use(proxy, monkeypatch)
-        monkeypatch.setattr(constants, "HOME", str(tmp_path))
-        for name in vars(library):
-            if name.startswith("environment_"):
-                monkeypatch.setattr(library, name, None)
-        for name in ("environment_cli_profile_disabled", "environment_ecs_metadata_disabled"):
-            monkeypatch.setattr(library, name, "true")
-        monkeypatch.setattr(library, "environment_imds_v1_disabled", "false")
-        monkeypatch.setattr(library, "enable_oidc_credential", False)
+        library = empty_chain(monkeypatch, tmp_path)
         monkeypatch.setattr(library, "environment_credentials_uri", f"{service.base_url}/credentials")
         found = await DefaultChain(ManualClock()).get()
 

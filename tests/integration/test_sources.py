@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections import Counter
 from datetime import UTC, datetime
 from pathlib import Path
@@ -17,6 +16,7 @@ from collector.simulator.clock import SimulatorClock
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
 from tests.support import NOW, calls, fetch, run_once, settings, simulator
+from tests.support.default_chain import use_access_key
 
 SETTLE, STEP, LOOKBACK = 60, 300, 3600
 GATEWAYS = ("bearer", "openapi")
@@ -24,14 +24,9 @@ DISCOVER = ("clusters", "resource_groups", "jobs", "instances", "services", "eas
 
 
 @pytest.fixture(params=[pytest.param(GATEWAYS[0], marks=pytest.mark.slow("second gateways")), GATEWAYS[1]])
-def gateway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> str:
+def gateway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
     """Each gateway in turn, with the credentials that it takes."""
-    # Another link of the default chain must not answer where the test says who calls.
-    # The library reads the environment once, when it is imported.
-    environment = importlib.import_module("alibabacloud_credentials.utils.auth_util")
-    monkeypatch.setattr(environment, "environment_access_key_id", "LTAI-simulator")
-    monkeypatch.setattr(environment, "environment_access_key_secret", "simulator-secret")
-    monkeypatch.setattr(environment, "environment_security_token", None)
+    use_access_key(monkeypatch, tmp_path)
     return str(request.param)
 
 

@@ -21,6 +21,7 @@ from collector.api.credentials import (
     StaticCredentials,
 )
 from collector.errors import ConfigError, CredentialsError, TransientError
+from tests.support.default_chain import empty_chain
 from tests.support.virtual_clock import ManualClock
 
 SECRET = "canary-secret"
@@ -28,18 +29,8 @@ SECRET = "canary-secret"
 
 @pytest.fixture
 def environment(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Any:
-    """The library's view of the environment, with nothing in it; it reads the real one when imported."""
-    library = importlib.import_module("alibabacloud_credentials.utils.auth_util")
-    constants = importlib.import_module("alibabacloud_credentials.utils.auth_constant")
-    for name in vars(library):
-        if name.startswith("environment_"):
-            monkeypatch.setattr(library, name, None)
-    for name in ("environment_cli_profile_disabled", "environment_imds_v1_disabled", "environment_enable_vpc"):
-        monkeypatch.setattr(library, name, "false")
-    monkeypatch.setattr(library, "environment_ecs_metadata_disabled", "true")
-    monkeypatch.setattr(library, "enable_oidc_credential", False)
-    monkeypatch.setattr(constants, "HOME", str(tmp_path))
-    return library
+    """The library's view of the environment, with nothing in it."""
+    return empty_chain(monkeypatch, tmp_path)
 
 
 def write_profile(home: Path, key_id: str, token: str = "token-1") -> None:
