@@ -18,7 +18,7 @@ means, what to do about it, and where the judgement comes from. In a store, with
 
 | severity | what it asks of a person |
 | --- | --- |
-| `fatal` | a GPU, a link, a disk or the node is lost until it is reset, rebooted or replaced: take it out |
+| `fatal` | a GPU, a link, storage or the node is lost until it is reset, repaired or replaced: take it out |
 | `degraded` | it works on, with less or at a risk: take it out when its work is done |
 | `application` | a program was stopped, by its own fault or by a limit; the machine is well |
 | `corrected` | the hardware put it right and nothing was lost: watch the rate |

@@ -40,7 +40,7 @@ BOARD = Board(
             WHERE {FAULTS} AND lines.fault_severity = 'fatal'
             """,
             colors=steps(GREEN, (1, RED)),
-            description="Nodes with a fatal fault: a GPU, a link, a disk or the node itself is lost.",
+            description="Nodes with a fatal fault: a GPU, a link, storage or the node itself is lost.",
             width=6,
         ),
         number(

@@ -26,7 +26,7 @@ BOARD = Board(
             FROM syslogs AS lines WHERE {LINES}
             """,
             colors=steps(GREEN, (1, RED)),
-            description="Nodes with a fatal fault: a GPU, a link, a disk or the node itself is lost.",
+            description="Nodes with a fatal fault: a GPU, a link, storage or the node itself is lost.",
         ),
         number(
             "Fault lines",

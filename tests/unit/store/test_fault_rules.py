@@ -173,6 +173,15 @@ async def test_every_rule_knows_its_examples(store: EmbeddedStore) -> None:
     await check_rules(store, fault_rules())
 
 
+async def test_what_looks_alike_and_is_none_is_no_fault_at_all(store: EmbeddedStore) -> None:
+    """A counter-example of our own rules does not come out as some other class either."""
+    lines = [text for rule in fault_rules().classes for text in rule.counter_examples]
+
+    found = await classify(store, fault_rules(), lines)
+
+    assert [(line, got[0]) for line, got in zip(lines, found, strict=True) if got[0]] == []
+
+
 async def test_a_users_rule_classifies_new_lines_at_once(store: EmbeddedStore, tmp_path: Path) -> None:
     """With its number, before our rules; its meaning stands in `faults`, and a number without one means its class."""
     configured = users_file(
