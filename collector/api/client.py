@@ -115,7 +115,8 @@ class ApiClient:
         self._server_clock = server_clock
         self._meter = meter
         self._buckets = buckets
-        self._policy = policy
+        self.policy = policy
+        """May be replaced while calls are made; it applies from their next failure."""
         self._random = random
         self._slots = Slots(concurrency_max)
         self._lines = {name: asyncio.Semaphore(LINE_MAX) for name in buckets}
@@ -180,7 +181,7 @@ class ApiClient:
         where it was not sent, or would be repeated, after `shut`.
         """
         started = self._clock.monotonic()
-        call = _Call(operation, scope_id, parameters, started + self._policy.deadline_seconds)
+        call = _Call(operation, scope_id, parameters, started + self.policy.deadline_seconds)
         attempt = 1
         while True:
             try:
@@ -198,7 +199,7 @@ class ApiClient:
                 outcome.error,
                 attempt,
                 elapsed_seconds,
-                self._policy,
+                self.policy,
                 self._random,
                 repeatable=operation.repeatable,
                 sent=outcome.sent,

@@ -17,6 +17,7 @@ from typing import Final, Literal, NamedTuple
 import structlog
 
 from collector.api.turnstile import NEVER, Turnstile
+from collector.backoff import backoff_seconds
 from collector.clock import Clock
 from collector.errors import (
     ApiError,
@@ -53,7 +54,8 @@ class _OperationState:
     failures: int = 0
     failing_since: float = NEVER
     """When its circuit opened, monotonic."""
-    probe_seconds: float = PROBE_SECONDS_MIN
+    probes: int = 0
+    """Probes that failed since its circuit opened."""
     last_failure: TransientError | None = None
 
 
@@ -191,7 +193,7 @@ class Gate:
                 self._stop_account(error)
             case ThrottledError():
                 if passage.is_probe:
-                    state.circuit.narrow(after_seconds=state.probe_seconds)
+                    state.circuit.narrow(after_seconds=_probe_seconds(state))
             case TransientError():
                 self._count_failure(state, passage, error)
             case _:
@@ -218,7 +220,7 @@ class Gate:
         state = self._state(operation)
         if state.stopped is not None:
             state.stopped, state.on_trial = None, True
-            state.failures, state.probe_seconds = 0, PROBE_SECONDS_MIN
+            state.failures, state.probes = 0, 0
             state.circuit.narrow()
 
     def _state(self, operation: str) -> _OperationState:
@@ -286,12 +288,12 @@ class Gate:
             self._failing_since = min(self._failing_since, self._clock.monotonic())
             self._last_failure = error
         if passage.is_probe:
-            state.probe_seconds = min(state.probe_seconds * 2, PROBE_SECONDS_MAX)
-            state.circuit.narrow(after_seconds=state.probe_seconds)
+            state.probes += 1
+            state.circuit.narrow(after_seconds=_probe_seconds(state))
         elif state.failures >= FAILURES_MAX and not state.circuit.is_narrow:
-            state.probe_seconds = PROBE_SECONDS_MIN
+            state.probes = 0
             state.failing_since = self._clock.monotonic()
-            state.circuit.narrow(after_seconds=state.probe_seconds)
+            state.circuit.narrow(after_seconds=_probe_seconds(state))
             _log.warning(
                 "circuit_opened",
                 operation=passage.operation,
@@ -306,6 +308,10 @@ class Gate:
             _log.info("circuit_closed", operation=operation, failures=state.failures)
         state.circuit.widen()
         state.failures, state.failing_since = 0, NEVER
+
+
+def _probe_seconds(state: _OperationState) -> float:
+    return backoff_seconds(state.probes + 1, PROBE_SECONDS_MIN, PROBE_SECONDS_MAX)
 
 
 def _overdue(last_failure: TransientError | None, operation: str, scope_id: str) -> ApiError:

@@ -10,6 +10,7 @@ from random import Random
 from typing import Final
 
 from collector.api.reactions import StaleSignatureError
+from collector.backoff import JITTER_RATIO_MIN, backoff_seconds
 from collector.clock import parse_http_date
 from collector.errors import ApiError, ThrottledError, TransientError
 
@@ -22,10 +23,12 @@ class RetryPolicy:
     """Bounds of the repeats of one call."""
 
     attempts_max: int = 6
-    base_seconds: float = 0.5
-    """Upper end of the first backoff; each further one is twice as long."""
+    base_seconds: float = 1.0
+    """The first backoff, with jitter between half of it and all."""
+    factor: int = 2
+    """Each further backoff is this many times as long."""
     cap_seconds: float = 30.0
-    """No backoff is longer."""
+    """Maximum of a backoff."""
     deadline_seconds: float = 180.0
     """Counted from the first attempt; no attempt starts after it."""
 
@@ -66,7 +69,8 @@ def next_attempt(
 
     `repeatable` is the operation's; `sent` is False when the request certainly never left;
     `signed_anew` when an earlier attempt of this call failed by a stale signature.
-    A wait that the service demands beats the backoff; both stay before the deadline.
+    A wait that the service demands replaces the backoff, though a repeat, which costs as much as the first attempt,
+    never follows within half of the base. No attempt starts at or after the deadline.
     """
     if not isinstance(error, TransientError):
         return GiveUp(GiveUpReason.PERMANENT)
@@ -76,7 +80,10 @@ def next_attempt(
         return GiveUp(GiveUpReason.NOT_REPEATABLE)
     if attempt >= policy.attempts_max:
         return GiveUp(GiveUpReason.ATTEMPTS)
-    seconds = error.retry_after_seconds or random.uniform(0.0, _backoff_seconds(attempt, policy))
+    if error.retry_after_seconds:
+        seconds = max(error.retry_after_seconds, policy.base_seconds * JITTER_RATIO_MIN)
+    else:
+        seconds = backoff_seconds(attempt, policy.base_seconds, policy.cap_seconds, factor=policy.factor, random=random)
     if elapsed_seconds + seconds >= policy.deadline_seconds:
         return GiveUp(GiveUpReason.DEADLINE)
     return RetryAfter(seconds)
@@ -96,11 +103,6 @@ def retry_after_seconds(headers: Mapping[str, str], server_now: int) -> float | 
         demands.append(float(date - server_now))
     longest = max(demands)
     return min(longest, RETRY_AFTER_SECONDS_MAX) if longest > 0 else None
-
-
-def _backoff_seconds(attempt: int, policy: RetryPolicy) -> float:
-    # The exponent is bounded first: 2.0 ** 1100 does not fit a float.
-    return min(policy.cap_seconds, policy.base_seconds * 2.0 ** min(attempt - 1, 64))
 
 
 def _number(text: str | None) -> float:

@@ -9,6 +9,7 @@ from typing import Final, Generic, TypeVar
 
 from rich.progress import Progress, SpinnerColumn, TextColumn, TimeElapsedColumn
 
+from collector.backoff import backoff_seconds
 from collector.cli.output import stderr
 from collector.clock import Clock
 from collector.errors import TransientError
@@ -44,11 +45,12 @@ async def look_until(
     failed for a passing reason (TransientError) is passed over; the last one raises.
     """
     deadline = clock.monotonic() + timeout_seconds
-    pause = PAUSE_SECONDS_MIN
+    pauses = 0
     while True:
         if has_looked:
+            pauses += 1
+            pause = backoff_seconds(pauses, PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX)
             await clock.sleep(min(pause, max(deadline - clock.monotonic(), 0.0)))
-            pause = min(pause * 2, PAUSE_SECONDS_MAX)
         has_looked = True
         left = deadline - clock.monotonic()
         try:

@@ -43,6 +43,16 @@ from collector.telemetry.tracing import Tracing
 
 log = structlog.get_logger(__name__)
 
+
+def retry_policy(settings: Settings) -> RetryPolicy:
+    """Return how the configuration wants calls repeated."""
+    retry = settings.api.retry
+    return RetryPolicy(
+        attempts_max=retry.attempts_max, base_seconds=retry.base_seconds, factor=retry.factor,
+        deadline_seconds=retry.deadline_seconds,
+    )  # fmt: skip
+
+
 SENDS_KEY = "sends"
 """Under this name the journal keeps what went out in the last second before a clean end."""
 CLEAN_END_KEY = "clean_end"
@@ -155,7 +165,7 @@ class Caller(Reader):
             server_clock=self.server_clock,
             meter=self.meter,
             buckets=self.buckets,
-            policy=RetryPolicy(),
+            policy=retry_policy(self.settings),
             random=self.random,
             concurrency_max=api.concurrency_max,
             timeout_seconds=api.timeout_seconds,

@@ -17,7 +17,7 @@ from collector.errors import ConfigError, JournalError, Stopping, StoreUnavailab
 from collector.journal.outgoing import Limits, Outgoing
 from collector.memory import MemoryLimit, MemoryPool
 from collector.owner.at_work import AtWork
-from collector.owner.caller import Caller
+from collector.owner.caller import Caller, retry_policy
 from collector.owner.gateway import check_endpoints
 from collector.owner.prices import check_prices
 from collector.owner.reloading import fixed_changes
@@ -241,6 +241,8 @@ class Owner(Caller):
         for name, bucket in self.buckets.items():
             bucket.change_limit(quotas[name])
         self.meter.change(budget=self.budget, prices=shared_prices(self.prices(), self._part))
+        if self.client is not None:
+            self.client.policy = retry_policy(settings)
         if self.service_running is not None:
             self.service_running.grace_seconds = settings.service.grace_seconds
             self.service_running.reload()

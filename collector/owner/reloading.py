@@ -6,7 +6,9 @@ from typing import Final
 
 from collector.settings import Settings
 
-LIVE: Final = frozenset({"api.quotas", "api.prices", "targets", "sources", "budget", "service.grace", "log"})
+LIVE: Final = frozenset(
+    {"api.quotas", "api.prices", "api.retry", "targets", "sources", "budget", "service.grace", "log"}
+)
 """Keys, and tables with all that is in them, that apply at once. Everything else takes a restart."""
 
 

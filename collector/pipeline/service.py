@@ -16,6 +16,7 @@ from typing import Any, Final
 
 import structlog
 
+from collector.backoff import backoff_seconds
 from collector.clock import CLOCK_DIFFERENCE_SECONDS_MAX, Signal, wait_for
 from collector.errors import (
     ApiError,
@@ -481,7 +482,7 @@ class Service:
             # One refusal of a scope that has been collected may be one server's mistake: ask soon, once.
             slot.is_refused, seconds = False, RETRY_SECONDS_MIN
         elif isinstance(error, TransientError):
-            seconds = min(RETRY_SECONDS_MAX, max(RETRY_SECONDS_MIN, slot.interval) * 2.0 ** min(slot.failures - 1, 10))
+            seconds = backoff_seconds(slot.failures, max(RETRY_SECONDS_MIN, slot.interval), RETRY_SECONDS_MAX)
             if gate.circuit_open(operation):
                 lane.waiting.add(slot)
         else:

@@ -16,6 +16,7 @@ from typing import Any, Protocol, TypeVar
 
 import structlog
 
+from collector.backoff import backoff_seconds
 from collector.clock import Clock, ServerClock, wait_for
 from collector.errors import StoreRefused, StoreTooLarge, StoreUnavailable
 from collector.journal.entries import Chunk, Compared, Comparison, Segment
@@ -175,40 +176,39 @@ class Shipper:
         return await self._with_attempts(lambda: self.ship_one(table, draining=True), attempts_max)
 
     async def _with_attempts(self, work: Callable[[], Awaitable[T]], attempts_max: int) -> T:
-        backoff = BACKOFF_SECONDS_MIN
-        for _ in range(attempts_max - 1):
+        for attempt in range(1, attempts_max):
             try:
                 return await work()
             except StoreUnavailable as error:
                 self.shipped.last_error = str(error)
-                log.warning("store_failed", error=str(error), retry_seconds=backoff)
-                await self._clock.sleep(backoff)
-                backoff = min(backoff * 2, BACKOFF_SECONDS_MAX)
+                seconds = backoff_seconds(attempt, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX)
+                log.warning("store_failed", error=str(error), retry_seconds=seconds)
+                await self._clock.sleep(seconds)
         return await work()
 
     async def _serve(self, table: str, stop: asyncio.Event) -> None:
-        backoff = 0.0
+        failures = 0
         # What stood in the journal at the start, and later what has waited for the interval, goes as it is.
         draining = True
         while not stop.is_set():
             sealed = self._outgoing.sealed.count
             try:
                 moved = await self.ship_one(table, draining=draining)
-                if backoff:
+                if failures:
                     log.info("store_recovered", table=table)
                     self.shipped.last_error = ""
-                backoff, draining = 0.0, False
+                failures, draining = 0, False
                 if not moved:
                     if not await self._outgoing.pending(table):
                         await self._something_sealed(sealed, stop)
                     await self._haste.gather(stop, self._clock, self._limits.flush_interval_seconds)
                     draining = True
             except StoreUnavailable as error:
-                if not backoff:
+                if not failures:
                     log.warning("store_failed", table=table, error=str(error))
                 self.shipped.last_error = str(error)
-                backoff = min(max(backoff * 2, BACKOFF_SECONDS_MIN), BACKOFF_SECONDS_MAX)
-                await wait_for(stop, self._clock, backoff)
+                failures += 1
+                await wait_for(stop, self._clock, backoff_seconds(failures, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX))
 
     async def _something_sealed(self, count: int, stop: asyncio.Event) -> None:
         """Return when the journal has rows to ship that it did not have, or at the stop."""

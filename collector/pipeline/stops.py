@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 import structlog
 
+from collector.backoff import backoff_seconds
 from collector.clock import Clock
 
 log = structlog.get_logger(__name__)
@@ -28,7 +29,7 @@ CIRCUIT = "circuit"
 
 def pause_seconds(tries: int) -> float:
     """How long to pause before try number `tries` (from 1)."""
-    return min(PAUSE_SECONDS_MAX, PAUSE_SECONDS_MIN * 2.0 ** min(tries - 1, 10))
+    return backoff_seconds(tries, PAUSE_SECONDS_MIN, PAUSE_SECONDS_MAX)
 
 
 @dataclass(slots=True)

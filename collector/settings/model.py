@@ -52,6 +52,28 @@ class PriceSettings(Section):
     )
 
 
+class RetrySettings(Section):
+    """How often and when a call that failed is repeated; each repeat is billed."""
+
+    base_seconds: Annotated[float, kinds.duration("10ms", "1m", fraction=True)] = Field(
+        1.0,
+        alias="base",
+        description="Wait before the first repeat, a duration from 10ms to 1m, spread between half of it and all. "
+        "A wait that the service names counts instead.",
+    )
+    factor: Annotated[int, kinds.whole(1, 10)] = Field(
+        2, description="Each further wait is this many times as long (1, 2, 4, 8 s), at most 30s: 1 to 10."
+    )
+    attempts_max: Annotated[int, kinds.whole(1, 20)] = Field(
+        6, description="Attempts at a call, the first one included: 1 to 20. 1 repeats nothing."
+    )
+    deadline_seconds: Annotated[float, kinds.duration("1s", "1h", fraction=True)] = Field(
+        180.0,
+        alias="deadline",
+        description="No attempt starts later than this after the call was asked for, a duration from 1s to 1h.",
+    )
+
+
 class ApiSettings(Section):
     """How the services are asked. Keys come from the environment, never from this file."""
 
@@ -93,6 +115,7 @@ class ApiSettings(Section):
     concurrency_max: Annotated[int, kinds.whole(1, 1000)] = Field(
         64, description="Requests in flight at most, over all operations: 1 to 1000."
     )
+    retry: RetrySettings = Field(default_factory=RetrySettings)
     quotas: Annotated[Mapping[str, Annotated[int, kinds.whole(1)]], AfterValidator(MappingProxyType), _thawed] = Field(
         default_factory=_empty,
         description="Requests per second that an operation takes, in place of the catalogue's figure.",

@@ -8,6 +8,7 @@ import os
 from collections.abc import Callable
 from pathlib import Path
 
+from collector.backoff import backoff_seconds
 from collector.clock import Clock
 from collector.errors import StoreError, StoreTooLarge, StoreUnavailable, UsageError
 from collector.journal.packing import unpacked
@@ -28,7 +29,7 @@ from collector.store.history import (
 from collector.store.migrate import TABLE as MIGRATIONS
 
 ATTEMPTS_MAX = 5
-BACKOFF_SECONDS = 0.5
+BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX = 0.5, 30.0
 _DIVIDED = "divided"
 
 OnFile = Callable[[FileEntry], None]
@@ -131,15 +132,13 @@ async def _insert_divided(
 
 
 async def _insert(store: Store, table: TableEntry, body: bytes, token: str, clock: Clock) -> None:
-    backoff = BACKOFF_SECONDS
-    for _ in range(ATTEMPTS_MAX - 1):
+    for attempt in range(1, ATTEMPTS_MAX):
         try:
             await store.insert(table.name, table.columns, body, token=token)
         except StoreTooLarge:
             raise
         except StoreUnavailable:
-            await clock.sleep(backoff)
-            backoff *= 2
+            await clock.sleep(backoff_seconds(attempt, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX))
             continue
         return
     await store.insert(table.name, table.columns, body, token=token)

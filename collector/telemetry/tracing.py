@@ -19,6 +19,7 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 import structlog
 
 from collector.api.products.pai_llm_trace import GetXtraceTokenAnswer
+from collector.backoff import backoff_seconds
 from collector.clock import Clock
 from collector.errors import ConfigError
 
@@ -192,13 +193,13 @@ class Tracing:
     async def _deliver(self, batch: list[object]) -> bool:
         """Send until the batch is in or refused for good; false when the end came first."""
         body = await asyncio.to_thread(self._recorder.encode, batch)
-        backoff = BACKOFF_SECONDS_MIN
+        failures = 0
         while not await self._uploader.send(body, len(batch)):
             if self._ending.is_set():
                 return False
-            wait = max(self._uploader.retry_after_seconds, backoff * self._random.uniform(0.8, 1.2))
-            await self._pause(min(wait, BACKOFF_SECONDS_MAX), self._ending)
-            backoff = min(backoff * 2, BACKOFF_SECONDS_MAX)
+            failures += 1
+            wait = backoff_seconds(failures, BACKOFF_SECONDS_MIN, BACKOFF_SECONDS_MAX, random=self._random)
+            await self._pause(min(max(self._uploader.retry_after_seconds, wait), BACKOFF_SECONDS_MAX), self._ending)
         return True
 
     async def _pause(self, seconds: float, *events: asyncio.Event) -> None:

@@ -8,16 +8,15 @@ from pathlib import Path
 
 import pytest
 
-from collector.api.retry import RetryPolicy
 from collector.clock import SystemClock
 from collector.errors import ClockError
-from collector.owner import caller
 from collector.owner.check import check_all
 from collector.owner.gaps import gaps
 from collector.owner.instance import Owner
 from collector.owner.status import status
 from collector.pipeline.run import RunReport
 from collector.settings import Settings
+from collector.settings.model import RetrySettings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.server import SIMULATOR_KEY, Simulator
@@ -180,7 +179,7 @@ async def test_a_watermark_ahead_is_set_back_with_the_journal_lost(tmp_path: Pat
 
 
 async def test_a_stream_ahead_of_a_time_in_doubt_is_not_caught_up(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path,
 ) -> None:
     """Where nothing can settle the time, nothing is set back, and the run fails with the reason."""
     world = World(11, 2, 0)
@@ -189,7 +188,8 @@ async def test_a_stream_ahead_of_a_time_in_doubt_is_not_caught_up(
         await collect(configuration)
         # The probe and the machine are two hours behind, and the API does not answer.
         api.faults = (skewed(-2 * HOUR, "probe"), Fault(kind=FaultKind.RESET_BEFORE))
-        monkeypatch.setattr(caller, "RetryPolicy", lambda: RetryPolicy(attempts_max=1))
+        once = configuration.api.model_copy(update={"retry": RetrySettings(attempts_max=1)})
+        configuration = configuration.model_copy(update={"api": once})
         report = await collect(configuration, NOW - 2 * HOUR)
         assert len(report.failures) == 2
         assert all(isinstance(error, ClockError) for error in report.failures.values())

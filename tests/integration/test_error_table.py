@@ -35,13 +35,14 @@ from collector.errors import (
     ThrottledError,
     TransientError,
 )
-from collector.owner import caller
+from collector.owner.caller import retry_policy
+from collector.settings import Settings
 from collector.telemetry import log
 from tests.integration.test_client import Service, error_reply, scripted, serve
 
 DOCUMENT = Path(__file__).parents[2] / "docs" / "reference" / "errors.md"
 START = 1_760_000_000
-POLICY = RetryPolicy()
+POLICY = retry_policy(Settings())
 
 
 @dataclass(frozen=True, slots=True)
@@ -121,6 +122,13 @@ class Longest(Random):
         return max(a, b)
 
 
+class Shortest(Random):
+    """Chance that always draws the smallest wait."""
+
+    def uniform(self, a: float, b: float) -> float:
+        return min(a, b)
+
+
 @dataclass(slots=True)
 class Calls:
     """A client before a service that answers as scripted, and when each call arrived there."""
@@ -147,7 +155,9 @@ def row_of(name: str) -> Operation:
 
 
 @asynccontextmanager
-async def calling(*replies: web.Response | dict[str, Any]) -> AsyncIterator[Calls]:
+async def calling(
+    *replies: web.Response | dict[str, Any], policy: RetryPolicy = POLICY, random: Random | None = None
+) -> AsyncIterator[Calls]:
     """A client with the collector's own policy, whose waits take no time."""
     clock, arrivals, script = LeapingClock(), [], scripted(*replies)
 
@@ -163,8 +173,8 @@ async def calling(*replies: web.Response | dict[str, Any]) -> AsyncIterator[Call
             server_clock=ServerClock(clock),
             meter=meter,
             buckets=buckets_for(CATALOGUE.values(), clock),
-            policy=POLICY,
-            random=Longest(),
+            policy=policy,
+            random=random or Longest(),
             concurrency_max=4,
             timeout_seconds=10.0,
         )
@@ -194,7 +204,30 @@ async def test_waits_double(row: Row, http_status: int, code: str) -> None:
         await calls.refused()
 
         # A throttled operation also keeps its calls further apart.
+        assert calls.gaps == pytest.approx([1, 2, 4, 8, 16], abs=0.1)
+
+
+@pytest.mark.parametrize(("row", "http_status", "code"), REPEATED, ids=str)
+async def test_no_wait_is_shorter_than_half(row: Row, http_status: int, code: str) -> None:
+    """However chance falls, the first repeat comes half a base after the failure at the earliest."""
+    async with calling(error_reply(http_status, code), random=Shortest()) as calls:
+        await calls.refused()
+
         assert calls.gaps == pytest.approx([0.5, 1, 2, 4, 8], abs=0.1)
+        assert calls.gaps[0] >= 0.5
+
+
+async def test_the_configuration_says_how_calls_are_repeated() -> None:
+    """Base, factor, attempts and deadline are those of `[api.retry]`, in the meter too: each attempt is billed."""
+    retry = {"base": "3s", "factor": 3, "attempts_max": 4}
+    async with calling(error_reply(503), policy=retry_policy(Settings(api={"retry": retry}))) as calls:
+        await calls.refused()
+        assert calls.gaps == pytest.approx([3, 9, 27], abs=0.1)
+        assert len(calls.meter.settled) == 4
+    retry["deadline"] = "13s"
+    async with calling(error_reply(503), policy=retry_policy(Settings(api={"retry": retry}))) as calls:
+        await calls.refused()
+        assert calls.gaps == pytest.approx([3, 9], abs=0.1)
 
 
 @pytest.mark.parametrize(("row", "http_status", "code"), REPEATED, ids=str)
@@ -206,8 +239,8 @@ async def test_waits_double(row: Row, http_status: int, code: str) -> None:
         ({"Retry_After": "7", "x_acs_retry_after": "2500"}, 7.0),
         ({"Retry_After": "2", "x_acs_retry_after": "7500"}, 7.5),
         ({"Retry_After": formatdate(START + 90, usegmt=True), "Date": formatdate(START + 60, usegmt=True)}, 30.0),
-        ({"Retry_After": "soon"}, 0.5),
-        ({"Retry_After": "-3"}, 0.5),
+        ({"Retry_After": "soon"}, 1.0),
+        ({"Retry_After": "-3"}, 1.0),
     ],
     ids=str,
 )
@@ -297,8 +330,7 @@ class Scripted:
 @pytest.fixture
 def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """Waits between repeats that nobody notices, a key, and logging left as it was."""
-    policy = RetryPolicy(base_seconds=0.001, cap_seconds=0.002)
-    monkeypatch.setattr(caller, "RetryPolicy", lambda: policy)
+    monkeypatch.setenv("PAI_COLLECTOR__API__RETRY__BASE", "10ms")
     monkeypatch.setenv("DASHSCOPE_API_KEY", "sk-test")
     yield
     log.reset()

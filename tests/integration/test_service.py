@@ -15,6 +15,7 @@ from collector.errors import StoreUnavailable
 from collector.model import StreamKey
 from collector.owner.instance import Owner
 from collector.owner.status import status
+from collector.settings.model import RetrySettings
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.world import World
 from tests.support import NOW, SYSLOG_COLUMNS, calls, differences, settings, true_syslogs
@@ -222,7 +223,10 @@ async def test_the_budget_stops_what_costs_and_nothing_else(tmp_path: Path) -> N
         assert calls(run.api, "ListSyslogs") == 60
         before = run.owner.settings
         budget = before.budget.model_copy(update={"monthly_cny": Decimal(100)})
-        run.owner.reconfigure(before.model_copy(update={"budget": budget}))
+        api = before.api.model_copy(update={"retry": RetrySettings(attempts_max=9)})
+        run.owner.reconfigure(before.model_copy(update={"budget": budget, "api": api}))
+        assert run.owner.client is not None
+        assert run.owner.client.policy.attempts_max == 9
         await run.until(lambda: not run.service.facts().stops)
         await run.until(lambda: calls(run.api, "ListSyslogs") > 80)
 

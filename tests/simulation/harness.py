@@ -532,7 +532,9 @@ _BASE: list[Settings] = []
 
 def _base() -> Settings:
     if not _BASE:
-        _BASE.append(configuration(Path("/nonexistent"), "http://127.0.0.1:1", store={"flush_interval": "1s"}))
+        _BASE.append(
+            configuration(Path("/nonexistent"), "http://127.0.0.1:1", store={"flush_interval": "1s"}, api={"retry": {}})
+        )
     return _BASE[0]
 
 

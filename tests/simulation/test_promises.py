@@ -34,7 +34,7 @@ def test_a_service_that_is_well_says_so_at_every_moment(tmp_path: Path) -> None:
     store = asyncio.run(open_migrated(tmp_path / "store"))
     clock = VirtualClock(loop, NOW)
     settings = Settings(
-        api={"base_url": "http://127.0.0.1:1"},
+        api={"retry": {}},
         store={"path": tmp_path / "store", "flush_interval": "1m"},
         journal={"path": tmp_path / "journal.db"},
         targets={"discover": ["clusters", "resource_groups", "jobs", "services"]},
@@ -74,7 +74,7 @@ def test_a_run_against_a_service_that_is_away_ends_soon(tmp_path: Path) -> None:
     clock = VirtualClock(loop, NOW)
     world = World(7, NODES, 1)
     settings = Settings(
-        api={"base_url": "http://127.0.0.1:1"},
+        api={"retry": {}},
         store={"path": tmp_path / "store"},
         journal={"path": tmp_path / "journal.db"},
         targets={"nodes": world.node_ids},
@@ -107,7 +107,7 @@ def test_a_service_that_is_away_is_told_once(tmp_path: Path) -> None:
     clock = VirtualClock(loop, NOW)
     world = World(7, 100, 1, density=0.01)
     settings = Settings(
-        api={"base_url": "http://127.0.0.1:1"},
+        api={"retry": {}},
         store={"path": tmp_path / "store", "flush_interval": "1m"},
         journal={"path": tmp_path / "journal.db"},
         targets={"nodes": world.node_ids},

@@ -52,7 +52,7 @@ class Story:
     def configuration(self) -> Settings:
         found = settings(
             self.machine.folder, "http://127.0.0.1:1",
-            api={"base_url": "http://127.0.0.1:1", "quotas": self.quotas, "timeout": "30s"},
+            api={"base_url": "http://127.0.0.1:1", "quotas": self.quotas, "timeout": "30s", "retry": {}},
             targets={"nodes": self.nodes, "resource_groups": self.world.group_ids},
             store={"path": self.machine.folder / "store", },
             sources={

@@ -39,7 +39,7 @@ def settings(folder: Path, base_url: str, **sections: Mapping[str, Any]) -> Sett
 def configuration(folder: Path, base_url: str, **sections: Mapping[str, Any]) -> Settings:
     """A configuration before a simulator; `sections` are merged over it, section by section."""
     merged: dict[str, dict[str, Any]] = {
-        "api": {"base_url": base_url},
+        "api": {"base_url": base_url, "retry": {"base": "10ms"}},
         "store": {"path": folder / "store", "flush_interval": "200ms"},
         "journal": {"path": folder / "journal.db"},
         "sources": {
