@@ -28,7 +28,18 @@ class Line:
 
 
 _GPU_BUSES = ("0000:0e", "0000:13", "0000:3b", "0000:5d", "0000:86", "0000:9a", "0000:cb", "0000:d8")
+_CARD_BUSES = ("0000:19", "0000:5c", "0000:99", "0000:db")
 _FABRIC_SWITCHES = ("0000:c3", "0000:c4", "0000:c5", "0000:c6")
+_FABRIC_ERRORS = (
+    "12028, Non-fatal, Link {link:02d} egress non-posted PRIV error (First)",
+    "20034, Fatal, Link {link:02d} LTSSM Fault Up",
+    "22013, Non-fatal, Link {link:02d} Minion Link DLREQ interrupt",
+)
+_FABRIC_DETAILS = (
+    "12028, Severity 0 Engine instance {link:02d} Sub-engine instance 00",
+    "20034, Severity 1 Engine instance {link:02d} Sub-engine instance 00",
+    "20034, Data {{0x{data:08x}, 0x10100030, 0x00000000, 0x10100030, 0x00000000, 0x00000000}}",
+)
 _JOBS = ("llm-pretrain-7b", "sft-qwen", "diffusion-xl", "asr-finetune", "rerank", "eval-suite")
 _USERS = ("root", "admin", "ops", "deploy", "oracle", "ubuntu")
 _PROCESSES = ("python3", "ray::worker", "torchrun", "java", "node", "nccl-tests")
@@ -90,23 +101,26 @@ LINES: tuple[Line, ...] = (
                       f"10.{h >> 8 & 255}.{h >> 16 & 255}.{h >> 24 & 255}<{20_000 + h % 30_000}> with "
                       f"status=12 opcode=0 len=0 vendor err 129 (Recv)", storm=True),
     Line(20, "user", "err", "trainer", "/var/log/messages",
-         lambda h, n: f"[rank{h % 512}]:[E ProcessGroupNCCL.cpp:{(h >> 12) % 900 + 100}] [PG 0 Rank {h % 512}] "
-                      f"Watchdog caught collective operation timeout: WorkNCCL(SeqNum={(h >> 20) % 900_000}, "
-                      f"OpType=ALLREDUCE, NumelIn={(h >> 30) % 90_000_000}, Timeout(ms)=600000) ran for "
+         lambda h, n: f"[rank{h % 512}]:[E ProcessGroupNCCL.cpp:{(h >> 12) % 900 + 100}] [PG ID 0 PG GUID "
+                      f"0(default_pg) Rank {h % 512}] Watchdog caught collective operation timeout: "
+                      f"WorkNCCL(SeqNum={(h >> 20) % 900_000}, "
+                      f"OpType=ALLREDUCE, NumelIn={(h >> 30) % 90_000_000}, NumelOut={(h >> 30) % 90_000_000}, "
+                      f"Timeout(ms)=600000) ran for "
                       f"600{h % 999:03d} milliseconds before timing out.\nStack trace of the collective not found"),
     # GPUs and their fabric.
     Line(8, "kern", "err", "kernel", "/var/log/kern",
          lambda h, n: f"[{_uptime(h)}] NVRM: Xid (PCI:{_bus(h)}:00): 79, pid={_pid(h)}, GPU has fallen off the bus."),
     Line(12, "kern", "err", "kernel", "/var/log/kern",
          lambda h, n: f"NVRM: Xid (PCI:{_bus(h)}:00): 31, pid={_pid(h)}, name={_PROCESSES[h >> 40 & 3]}, "
-                      f"Ch {h % 99:08x}, intr 00000000. MMU Fault: ENGINE GRAPHICS GPCCLIENT_T1_{h & 7} faulted @ "
-                      f"0x7f{h >> 24 & 0xFF:02x}_{h >> 32:08x}. Fault is of type FAULT_PDE ACCESS_TYPE_VIRT_READ",
+                      f"Ch {h % 99:08x}, intr 00000000. MMU Fault: ENGINE GRAPHICS GPC{h >> 16 & 7} "
+                      f"GPCCLIENT_T1_{h & 7} faulted @ 0x7f{h >> 24 & 0xFF:02x}_{h >> 32:08x}. "
+                      "Fault is of type FAULT_PDE ACCESS_TYPE_VIRT_READ",
          storm=True),
     Line(6, "kern", "err", "kernel", "/var/log/kern",
          lambda h, n: f"NVRM: Xid (PCI:{_bus(h)}:00): 48, pid='<unknown>', name=<unknown>, DBE (double bit error) ECC "
                       f"Error: physical address 0x{h >> 20:011x}"),
     Line(6, "kern", "warning", "kernel", "/var/log/kern",
-         lambda h, n: f"NVRM: Xid (PCI:{_bus(h)}:00): 63, pid={_pid(h)}, Row Remapper: New row (0x{h >> 32:08x}) "
+         lambda h, n: f"NVRM: Xid (PCI:{_bus(h)}:00): 63, pid={_pid(h)}, Row Remapper: New row (0x{h:016x}) "
                       "marked for remapping, reset gpu to activate."),
     Line(6, "kern", "err", "kernel", "/var/log/kern",
          lambda h, n: f"NVRM: Xid (PCI:{_bus(h)}:00): 94, pid={_pid(h)}, Contained: SM (0x{h & 7:x}). "
@@ -114,17 +128,21 @@ LINES: tuple[Line, ...] = (
     Line(5, "kern", "err", "kernel", "/var/log/kern",
          lambda h, n: f"NVRM: Xid (PCI:{_bus(h)}:00): 119, pid={_pid(h)}, name={_PROCESSES[h >> 40 & 3]}, "
                       f"Timeout after 6s of waiting for RPC response from GPU{h & 7} GSP! "
-                      "Expected function 76 (GSP_RM_CONTROL)."),
+                      f"Expected function 76 (GSP_RM_CONTROL) (0x20801{h >> 20 & 0xFFF:03x} 0x{h >> 32 & 0xFF:x})."),
     Line(6, "kern", "crit", "kernel", "/var/log/kern",
          lambda h, n: f"nvidia-nvswitch{h & 3}: SXid (PCI:{_FABRIC_SWITCHES[h & 3]}:00.0): "
-                      f"{(12028, 20034, 22013)[h % 3]}, Non-fatal, Link {(h >> 8) % 64} LTSSM Fault Up", storm=True),
-    Line(8, "daemon", "warning", "nvidia-smi", "/var/log/messages",
-         lambda h, n: f"GPU {_bus(h)}: {h % 9 + 1} uncorrectable ECC errors (volatile); row remapping pending"),
+                      + _FABRIC_ERRORS[h % 3].format(link=(h >> 8) % 64), storm=True),
+    Line(4, "kern", "crit", "kernel", "/var/log/kern",
+         lambda h, n: f"nvidia-nvswitch{h & 3}: SXid (PCI:{_FABRIC_SWITCHES[h & 3]}:00.0): "
+                      + _FABRIC_DETAILS[h % 3].format(link=(h >> 8) % 64, data=h >> 32)),
+    Line(4, "user", "err", "trainer", "/var/log/messages",
+         lambda h, n: "RuntimeError: CUDA error: uncorrectable ECC error encountered"),
     # Network.
     Line(16, "kern", "warning", "kernel", "/var/log/kern",
          lambda h, n: f"bond0: (slave eth{h & 1}): link status definitely down, disabling slave"),
     Line(16, "kern", "info", "kernel", "/var/log/kern",
-         lambda h, n: f"mlx5_core {_bus(h)}:00.0 eth{h >> 4 & 3}: Link {('up', 'down')[h >> 8 & 1]}", storm=True),
+         lambda h, n: f"mlx5_core {_CARD_BUSES[h >> 4 & 3]}:00.0 eth{h >> 4 & 3}: "
+                      f"Link {('up', 'down')[h >> 8 & 1]}", storm=True),
     # Memory and processors.
     Line(12, "kern", "err", "kernel", "/var/log/kern",
          lambda h, n: f"Out of memory: Killed process {_pid(h)} ({_PROCESSES[h >> 40 & 3]}) "
@@ -132,13 +150,15 @@ LINES: tuple[Line, ...] = (
                       f"shmem-rss:0kB, UID:0 pgtables:{(h >> 20) % 90_000}kB oom_score_adj:{(h >> 30) % 1000}"),
     Line(12, "kern", "err", "kernel", "/var/log/kern",
          lambda h, n: f"Memory cgroup out of memory: Killed process {_pid(h)} ({_PROCESSES[h >> 40 & 3]}) "
-                      f"total-vm:{h % 90_000_000}kB, anon-rss:{(h >> 8) % 80_000_000}kB"),
+                      f"total-vm:{h % 90_000_000}kB, anon-rss:{(h >> 8) % 80_000_000}kB, file-rss:{h & 4095}kB, "
+                      f"shmem-rss:0kB, UID:0 pgtables:{(h >> 20) % 90_000}kB oom_score_adj:{(h >> 30) % 1000}"),
     Line(6, "kern", "alert", "kernel", "/var/log/kern",
          lambda h, n: f"mce: [Hardware Error]: CPU {h % 192}: Machine Check: 0 Bank {h % 20}: "
                       f"{0x8C00000000000000 | h >> 16:016x}"),
     Line(8, "kern", "warning", "kernel", "/var/log/kern",
          lambda h, n: f"EDAC MC{h & 1}: 1 CE memory read error on CPU_SrcID#{h & 1}_MC#{h >> 1 & 3}_Chan#{h >> 3 & 1}"
-                      f"_DIMM#0 (channel:{h >> 3 & 1} slot:0 page:0x{h >> 36:x} offset:0x{h & 0xFC0:x} grain:32)"),
+                      f"_DIMM#0 (channel:{h >> 3 & 1} slot:0 page:0x{h >> 36:x} offset:0x{h & 0xFC0:x} grain:32 "
+                      f"syndrome:0x0 - err_code:0x0101:0x0090)"),
     Line(6, "kern", "emerg", "kernel", "/var/log/kern",
          lambda h, n: f"watchdog: BUG: soft lockup - CPU#{h % 192} stuck for {20 + h % 40}s! "
                       f"[{_PROCESSES[h >> 40 & 3]}:{_pid(h)}]"),
@@ -147,7 +167,8 @@ LINES: tuple[Line, ...] = (
          lambda h, n: f"EXT4-fs error (device {_DISKS[h & 3]}): ext4_find_entry:1463: inode #{(h >> 8) % 9_000_000}: "
                       f"comm {_PROCESSES[h >> 40 & 3]}: reading directory lblock 0"),
     Line(6, "kern", "err", "kernel", "/var/log/kern",
-         lambda h, n: f"blk_update_request: I/O error, dev {_DISKS[h & 3]}, sector {h >> 28} op 0x0:(READ) flags 0x0"),
+         lambda h, n: f"blk_update_request: I/O error, dev {_DISKS[h & 3]}, sector {h >> 28} op 0x0:(READ) flags 0x0 "
+                      "phys_seg 1 prio class 0"),
     Line(10, "kern", "warning", "kernel", "/var/log/kern",
          lambda h, n: f"nfs: server {_VOLUMES[h % 3]}.cn-wulanchabu.cpfs.aliyuncs.com not responding, timed out",
          storm=True),

@@ -11,6 +11,9 @@ from collector.cli import fault_reference
 from collector.errors import ConfigError
 from collector.owner.instance import Owner
 from collector.settings.model import StoreSettings
+from collector.simulator.hashing import mix
+from collector.simulator.messages import LINES as LINES_OF_NODES
+from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import check_rules, classify, fault_rules, read_rules
 from collector.store.faults import COLUMNS, SEVERITIES, FaultCode, FaultRule, FaultRules
@@ -295,6 +298,26 @@ async def test_lines_of_real_formats_get_class_number_and_severity(store: Embedd
     wrong = [(line, got) for line, got in zip(expected, found, strict=True) if line[:3] != [got[0], got[1], got[4]]]
     assert wrong == []
     assert len(expected) > 150
+
+
+async def test_the_simulators_lines_are_told_as_the_faults_they_are(store: EmbeddedStore) -> None:
+    """Everyday talk is none; every line of a driver is one, and a switch says Fatal where its number does."""
+    node = World(seed=1, node_count=1).nodes[0]
+    told = [(line, line.render(mix(seed), node)) for line in LINES_OF_NODES for seed in range(12)]
+
+    found = await classify(store, fault_rules(), [text for _, text in told])
+
+    by_line: dict[str, set[str]] = {}
+    for (line, text), (name, code, _, _, severity) in zip(told, found, strict=True):
+        by_line.setdefault(f"{line.tag}: {text[:12] if line.tag == 'kernel' else ''}", set()).add(name)
+        if line.tag == "kernel":
+            assert name or text.endswith("Link up"), text
+        if name == "sxid" and "atal, " in text:
+            assert (severity == "fatal") is (", Fatal, " in text), text
+        assert (name in ("xid", "sxid", "gpu_fallen_off_bus")) is bool(code), text
+    everyday = {name for line, names in by_line.items() if not line.startswith(("kernel", "trainer")) for name in names}
+    assert everyday == {""}
+    assert {name for name, *_ in found} >= {"sxid", "xid", "ecc", "mce", "nic", "nccl", "oom", "disk", "filesystem"}
 
 
 async def test_the_device_of_a_line_has_one_form(store: EmbeddedStore) -> None:
