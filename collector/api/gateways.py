@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
-from collector.api.operation import Operation, Place
+from collector.api.operation import Operation, Place, Product
 from collector.errors import ApiError, ConfigError, CredentialsError
 
 KEY_VARIABLE = "DASHSCOPE_API_KEY"
@@ -124,9 +124,17 @@ class BearerGateway:
 
     product_endpoint = False
 
-    def __init__(self, key: str | Secret, *, site: str = "china", base_url: str = "") -> None:
-        """`base_url` replaces the site's, for a proxy or the simulator. A key that is a ChangingSecret is looked
-        at again when the service refuses it.
+    def __init__(
+        self,
+        key: str | Secret,
+        *,
+        site: str = "china",
+        base_url: str = "",
+        endpoints: Mapping[str, str] | None = None,
+    ) -> None:
+        """`base_url` replaces the site's, for a proxy or the simulator, and `endpoints` a product's.
+
+        A key that is a ChangingSecret is looked at again when the service refuses it.
 
         Raises ConfigError for an unknown site or an unusable key.
         """
@@ -137,15 +145,15 @@ class BearerGateway:
         self._used = [self._key]
         self._site = site
         self._base_url = base_url.rstrip("/")
+        self._endpoints = {name: url.rstrip("/") for name, url in (endpoints or {}).items()}
 
     def __repr__(self) -> str:
         return f"BearerGateway(site={self._site!r}, base_url={self._base_url!r})"
 
     def base_url(self, operation: Operation) -> str:
         """Scheme, host and path prefix that serve `operation`."""
-        if self._base_url:
-            return self._base_url
-        return SITES["china" if operation.one_host else self._site]
+        given = self._endpoints.get(operation.product, self._base_url)
+        return given or SITES["china" if operation.one_host else self._site]
 
     async def prepare(self, operation: Operation, parameters: Mapping[str, Any]) -> HttpRequest:
         url = f"{self.base_url(operation)}/api/{operation.product}/{operation.version}/{operation.name}"
@@ -160,7 +168,8 @@ class BearerGateway:
         return HttpRequest(operation.method, url, query=query, headers=headers, renew=self._renewer())
 
     def clock_probe(self) -> HttpRequest:
-        return HttpRequest("HEAD", f"{self._base_url or SITES[self._site]}/")
+        given = self._endpoints.get(Product.EFLO_CONTROLLER, self._base_url)
+        return HttpRequest("HEAD", f"{given or SITES[self._site]}/")
 
     async def reload(self) -> bool:
         if self._source is None or not self._source.reread():

@@ -66,7 +66,7 @@ class Hosts:
         base_url: str = "",
         endpoints: Mapping[str, str] | None = None,
     ) -> None:
-        """`endpoints` replaces a product's address, `base_url` that of all; both are http(s) URLs
+        """`endpoints` replaces a product's address, `base_url` that of all others; both are http(s) URLs
         without query. Raises ConfigError with one line per mistake."""
         given = endpoints or {}
         products = [product.value for product in Product]
@@ -98,9 +98,7 @@ class Hosts:
 
         Raises ConfigError where the product has no address in this region or network.
         """
-        if self._base_url:
-            return self._base_url
-        if given := self._endpoints.get(product):
+        if given := self._endpoints.get(product, self._base_url):
             return given
         host = _HOSTS[product]
         if host.regions and self._region not in host.regions:

@@ -39,7 +39,7 @@ def gateway_of(settings: Settings, key: ApiKey, clock: Clock, server_clock: Serv
     api = settings.api
     check_endpoints(settings)
     if api.gateway == "bearer":
-        return BearerGateway(key, site=api.site, base_url=api.base_url)
+        return BearerGateway(key, site=api.site, base_url=api.base_url, endpoints=api.endpoints)
     # Whoever does not sign does not pay for loading what signs.
     from collector.api.credentials import BearerToken, ChangingToken, CredentialsSource, DefaultChain, StaticCredentials
     from collector.api.openapi import OpenApiGateway

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
-from collector.settings.model import SETTLE_AUTO_SECONDS, Settings, TargetSettings
+from collector.settings.model import SETTLE_AUTO_SECONDS, ServiceSettings, Settings, StoreSettings, TargetSettings
 from collector.settings.reading import KeyPath, Mistake, expected, show
 from collector.units import DAY_SECONDS, format_duration
 
@@ -74,6 +74,33 @@ def _journal_apart(settings: Settings) -> Iterator[Mistake]:
         yield expected(_JOURNAL, str(settings.journal.path), "a path apart from store.path, which the engine owns")
 
 
+def _gateway(settings: Settings) -> Iterator[Mistake]:
+    """Keys of the other gateway, which this one would ignore."""
+    api = settings.api
+    if api.gateway == "openapi":
+        if api.site != "china":
+            right = '"china", or api.gateway = "bearer": the addresses of openapi follow api.region and api.network'
+            yield expected(("api", "site"), api.site, right)
+        return
+    if api.network != "public":
+        right = (
+            '"public", or api.gateway = "openapi": no address of the bearer gateway inside a VPC is documented; '
+            "one of your own goes into api.base_url or api.endpoints"
+        )
+        yield expected(("api", "network"), api.network, right)
+    if api.sign_with != "access_key":
+        right = 'no such key, or api.gateway = "openapi": the bearer gateway always sends the API key'
+        yield expected(("api", "sign_with"), api.sign_with, right)
+
+
+def _address(settings: Settings) -> Iterator[Mistake]:
+    """Keys that choose the address which `base_url` replaces."""
+    api = settings.api
+    key, value, default = ("site", api.site, "china") if api.gateway == "bearer" else ("network", api.network, "public")
+    if api.base_url and value != default:
+        yield expected(("api", key), value, f'"{default}" beside api.base_url, which replaces that address')
+
+
 def _needs_url(settings: Settings) -> Iterator[Mistake]:
     store = settings.store
     if store.url:
@@ -82,6 +109,19 @@ def _needs_url(settings: Settings) -> Iterator[Mistake]:
         yield expected(("store", "cluster"), store.cluster, "nothing while store.url is empty: a cluster is of servers")
     if store.ca_file is not None:
         yield expected(("store", "ca_file"), str(store.ca_file), "nothing while store.url is empty")
+    if store.timeout_seconds != StoreSettings().timeout_seconds:
+        shown = format_duration(store.timeout_seconds)
+        yield expected(
+            ("store", "timeout"), shown, "no such key while store.url is empty: it bounds waits for a server"
+        )
+
+
+def _sql_listen(settings: Settings) -> Iterator[Mistake]:
+    address = settings.service.sql_listen
+    if settings.store.url and address not in ("", ServiceSettings().sql_listen):
+        yield expected(
+            _SQL_LISTEN, address, '"" while store.url names a server, which answers ClickHouse\'s clients itself'
+        )
 
 
 def _needs_tls(settings: Settings) -> Iterator[Mistake]:
@@ -152,6 +192,7 @@ _FILLED_BY = {
 _INTERVAL: KeyPath = ("sources", "syslogs", "interval")
 _INTERVAL_MAX: KeyPath = ("sources", "syslogs", "interval_max")
 _JOURNAL: KeyPath = ("journal", "path")
+_SQL_LISTEN: KeyPath = ("service", "sql_listen")
 _STORE: KeyPath = ("store", "path")
 
 CHECKS = (
@@ -161,6 +202,9 @@ CHECKS = (
     *(_metric_check(source) for source in ("node_metrics", "job_metrics")),
     Check((_INTERVAL, _INTERVAL_MAX), _interval_max),
     Check((_JOURNAL, _STORE), _journal_apart),
-    Check((("store", "url"), ("store", "cluster"), ("store", "ca_file")), _needs_url),
+    Check((("api", "gateway"), ("api", "site"), ("api", "network"), ("api", "sign_with")), _gateway),
+    Check((("api", "gateway"), ("api", "site"), ("api", "network"), ("api", "base_url")), _address),
+    Check((("store", "url"), ("store", "cluster"), ("store", "ca_file"), ("store", "timeout")), _needs_url),
+    Check((("store", "url"), _SQL_LISTEN), _sql_listen),
     Check((("store", "url"), ("store", "ca_file")), _needs_tls),
 )

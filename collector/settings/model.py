@@ -88,7 +88,9 @@ class ApiSettings(Section):
         "https://api.alibabacloud.com (GetUserViewMetrics is asked at api.aliyun.com for both).",
     )
     base_url: Annotated[str, kinds.base_url()] = Field(
-        "", description="An http(s) address that replaces all others: a proxy, the simulator. Empty: the services' own."
+        "",
+        description="An http(s) address in place of all but those in api.endpoints: a proxy, the simulator. Empty: the "
+        "services' own.",
     )
     region: Annotated[str, kinds.identifier("a region")] = Field(
         "cn-hangzhou",
@@ -107,7 +109,7 @@ class ApiSettings(Section):
         Mapping[str, Annotated[str, kinds.base_url(required=True)]], AfterValidator(MappingProxyType), _thawed
     ] = Field(
         default_factory=_empty,
-        description="Of the openapi gateway: an http(s) address for a product, in place of its region's.",
+        description="An http(s) address for a product, in place of the site's, the region's or base_url.",
     )
     timeout_seconds: Annotated[float, kinds.duration("1s", "10m", fraction=True)] = Field(
         30.0, alias="timeout", description="Longest wait for one answer, a duration from 1s to 10m."

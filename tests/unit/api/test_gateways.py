@@ -293,3 +293,15 @@ def test_a_product_without_an_address_is_a_mistake_of_the_configuration() -> Non
     assert gateway.base_url(LIST_SYSLOGS) == "https://eflo-controller.cn-wulanchabu.aliyuncs.com"
     with pytest.raises(ConfigError, match=r"api\.endpoints\.PaiLLMTrace"):
         gateway.base_url(CATALOGUE["GetXtraceToken"])
+
+
+def test_an_endpoint_of_a_product_goes_before_site_and_base_url() -> None:
+    """Its calls go there; those of other products, and those of the clock, stay where they were."""
+    own = {"PaiStudio": "https://own.example/"}
+    gateway = BearerGateway("sk-1", site="international", endpoints=own)
+    assert gateway.base_url(GET_USER_VIEW_METRICS) == "https://own.example"
+    assert gateway.base_url(LIST_SYSLOGS) == "https://api.alibabacloud.com"
+    assert gateway.clock_probe().url == "https://api.alibabacloud.com/"
+    gateway = BearerGateway("sk-1", base_url="http://proxy", endpoints=own)
+    assert gateway.base_url(GET_USER_VIEW_METRICS) == "https://own.example"
+    assert gateway.base_url(LIST_SYSLOGS) == "http://proxy"

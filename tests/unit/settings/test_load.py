@@ -418,7 +418,7 @@ def test_a_full_file_is_read(tmp_path: Path) -> None:
             tmp_path,
             """
             [api]
-            site = "international"
+            region = "cn-beijing"
             base_url = "http://127.0.0.1:8080/"
             timeout = "1500ms"
             quotas = { ListSyslogs = 50 }
@@ -437,7 +437,7 @@ def test_a_full_file_is_read(tmp_path: Path) -> None:
         {},
     )
 
-    assert settings.api.site == "international"
+    assert settings.api.region == "cn-beijing"
     assert settings.api.base_url == "http://127.0.0.1:8080"
     assert settings.api.timeout_seconds == 1.5
     assert settings.api.quotas == {"ListSyslogs": 50}
