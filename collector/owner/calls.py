@@ -80,7 +80,7 @@ async def call(owner: Caller, operation_name: str, parameters: Mapping[str, Any]
         answer=parse_json(reply.body),
         http_status=reply.http_status,
         request_id=reply.request_id,
-        cost=await _cost(owner, row, reply.attempt.time),
+        cost=await cost_of(owner, row, reply.attempt.time),
     )
 
 
@@ -93,7 +93,8 @@ def refusal_to_call(owner: Caller) -> OwnedElsewhere:
     )
 
 
-async def _cost(owner: Caller, row: Operation, time: int) -> str:
+async def cost_of(owner: Caller, row: Operation, time: int) -> str:
+    """What the last call of an operation cost, which was sent at `time` and is settled."""
     price = owner.prices()[row.name]
     spend = {name: calls for name, calls, _ in await owner.journal.spend(billing_month(time))}
     return cost_text(price, spend.get(row.name, 0))

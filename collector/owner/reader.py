@@ -136,9 +136,9 @@ class Reader:
         """Why the last segment could not be shipped, None while the store takes them."""
         return None
 
-    async def streams(self) -> list[Streams]:
-        """Return every stream of the configuration, with what is discovered so far."""
-        return await everything(self.settings, self.journal, self._elsewhere, self.lateness)
+    async def streams(self, settings: Settings | None = None) -> list[Streams]:
+        """Return every stream of the configuration, or of other settings, with what is discovered so far."""
+        return await everything(settings or self.settings, self.journal, self._elsewhere, self.lateness)
 
     async def _elsewhere(self, source: InventorySource, key: StreamKey) -> list[KnownObject] | None:
         if self.settings.share.owns(key):

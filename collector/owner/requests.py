@@ -13,6 +13,7 @@ from collector.owner.caller import Caller
 from collector.owner.gaps import gaps
 from collector.owner.instance import Owner
 from collector.owner.lock import Holder, command_line
+from collector.owner.previewing import preview
 from collector.owner.replaying import repair, replay
 from collector.owner.verifying import verify, verify_price
 
@@ -41,6 +42,7 @@ ANSWERED: Final[Mapping[str, Answer]] = {
     "gaps": gaps,
     "backfill_price": backfill_price,
     "verify_price": verify_price,
+    "preview": preview,
 }
 """Asked and answered at once."""
 

@@ -250,7 +250,7 @@ class SnapshotStreams(_Looks):
         self.name = name
         self.operation = source.operation
         self.tables = source.tables
-        self._source = source
+        self.source = source
         self._group_ids = tuple(group_ids)
         super().__init__(interval)
 
@@ -261,14 +261,14 @@ class SnapshotStreams(_Looks):
         await adopt_streams(journal, store, keys, self.tables, ())
 
     def probe(self, key: StreamKey, now: int) -> dict[str, Any]:
-        return {**self._source.parameters(key, Window(now, now + 1), None), "PageSize": "1"}
+        return {**self.source.parameters(key, Window(now, now + 1), None), "PageSize": "1"}
 
     async def collect(
         self, collecting: Collecting, state: StreamState, now: int, interval: int = 0
     ) -> StreamState | None:
         if not self.due(state, now):
             return None
-        return await collect_snapshot(collecting, self._source, state, self._interval, now)
+        return await collect_snapshot(collecting, self.source, state, self._interval, now)
 
 
 class StateStreams(_Looks):

@@ -22,6 +22,7 @@ COMMANDS: dict[str, str] = {
     "gaps": "List the ranges that are not covered, and why.",
     "backfill": "Request an older range again and store what is missing.",
     "verify": "Compare a range with the service, field by field.",
+    "preview": "Show a page of a source as rows, storing nothing.",
     "call": "Call one operation and print its response.",
     "diagnostics": "Create, show and list diagnoses of nodes.",
     "resource-log": "Start, show or stop shipping a resource group's logs.",
