@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from typing import Final
 
 import msgspec
@@ -82,6 +82,30 @@ def set_back(db: sqlite3.Connection, keys: Collection[StreamKey] | None) -> int:
         count += _set_apart(db, stream_id, key)
         _forget_stream(db, stream_id)
     return count
+
+
+def out_of_step(db: sqlite3.Connection, shown: Mapping[StreamKey, tuple[int, int]]) -> set[StreamKey]:
+    """The streams of which the store shows what this file cannot have told it last.
+
+    `shown` is (generation, watermark) by stream. Where the store is ahead, the file is a copy from before; where the
+    store lacks what it was told, it is another one, or an older copy itself.
+    """
+    found: set[StreamKey] = set()
+    rows = db.execute(
+        "SELECT operation, region, scope_id, watermark, watermark_shipped, ifnull(generation, 0) FROM streams"
+        " LEFT JOIN generations ON stream_id = id"
+    )
+    for *names, watermark, told, generation in rows:
+        key = StreamKey(*names)
+        if (there := shown.get(key)) is None:
+            is_other = told is not None
+        elif there[0] == generation:
+            is_other = there[1] > (watermark or 0) or there[1] < (told or 0)
+        else:
+            is_other = there[0] > generation
+        if is_other:
+            found.add(key)
+    return found
 
 
 def return_journal(db: sqlite3.Connection) -> tuple[str, int]:

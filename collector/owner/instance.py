@@ -19,6 +19,7 @@ from collector.memory import MemoryLimit, MemoryPool
 from collector.owner.at_work import AtWork
 from collector.owner.caller import Caller, retry_policy
 from collector.owner.gateway import check_endpoints
+from collector.owner.place import gone_from
 from collector.owner.prices import check_prices
 from collector.owner.reloading import fixed_changes
 from collector.owner.shards import JournalMembership, check_discovery, quotas_of
@@ -118,6 +119,8 @@ class Owner(Caller):
             self.server_clock,
             socket.gethostname(),
             is_exclusive=self._is_exclusive,
+            gone=gone_from(self.journal.path, str(await self.journal.meta("id"))),
+            is_patient=self._is_service,
         )
         self._stack.push_async_callback(self._leave)
 

@@ -55,6 +55,10 @@ class KnownJournal:
         """Whether its process may still be alive."""
         return self.age_seconds(now) < FRESH_SECONDS
 
+    def may_be_alive(self, now: int) -> bool:
+        """Whether its process may be at work, as far as the store knows."""
+        return self.state is JournalState.COLLECTING and self.is_fresh(now)
+
     def may_hold(self, key: StreamKey, now: int) -> bool:
         """Whether it may have rows of a stream that are not shipped, or may be collecting it."""
         if not self.owns(key):
@@ -118,7 +122,7 @@ async def forget_journal(store: Store, journal_id: str, now: int, *, force: bool
             f"the store knows no journal {journal_id}",
             hint="it knows " + ("; ".join(ids) if ids else "none"),
         )
-    alive = [one for one in its if one.state is JournalState.COLLECTING and one.is_fresh(now)]
+    alive = [one for one in its if one.may_be_alive(now)]
     if alive and not force:
         one = alive[0]
         raise UsageError(

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import structlog
 
-from collector.errors import JournalCorrupt
+from collector.errors import JournalCorrupt, UsageError
 from collector.journal.inspect import DAMAGED
 from collector.journal.journal import Journal
 from collector.journal.ledger import Prices
@@ -22,8 +22,17 @@ def open_journal(
     """Open the journal; a damaged one is set aside and a new one begun. Returns the old one's new path.
 
     What the old one held and the store lacks is asked again, from the watermarks in the store on;
-    snapshots among it show as gaps until `journal repair` brings them back.
+    snapshots among it show as gaps until `journal repair` brings them back. Raises UsageError for a folder that holds
+    something.
     """
+    if path.is_dir():
+        # What mounts a file that is missing makes a folder of its name.
+        try:
+            path.rmdir()
+        except OSError as error:
+            raise UsageError(
+                f'journal.path: got "{path}", a folder ({error.strerror}); expected a file, or a path that is free'
+            ) from None
     try:
         return Journal(path, prices, region=region, threaded=threaded), None
     except JournalCorrupt as error:

@@ -22,7 +22,7 @@ from collector.clock import Clock, ServerClock
 from collector.errors import ConfigError, StoreUnavailable, UsageError
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Outgoing
-from collector.journal.returning import bring_back, drop_drained, keys_apart, return_journal, set_back
+from collector.journal.returning import bring_back, drop_drained, keys_apart, out_of_step, return_journal, set_back
 from collector.model import StreamKey, Window
 from collector.owner.journals import (
     FRESH_SECONDS,
@@ -84,8 +84,13 @@ class JournalMembership:
         host: str,
         *,
         is_exclusive: bool = False,
+        gone: Collection[str] = (),
+        is_patient: bool = False,
     ) -> None:
-        """`is_exclusive`: nobody else can have the store open, so no other journal can be at work."""
+        """`is_exclusive`: nobody else can have the store open, so no other journal can be at work. `gone` are the ids
+        of journals that were in the place of this one, which its lock keeps others from working at. `is_patient`: a
+        journal of the same shard that was alive a moment ago is waited for, until it is silent or was heard again.
+        """
         self._store = store
         self._journal = journal
         self._outgoing = Outgoing(journal)
@@ -95,6 +100,10 @@ class JournalMembership:
         self._server_clock = server_clock
         self._host = host
         self._is_exclusive = is_exclusive
+        self._gone = frozenset(gone)
+        self._is_patient = is_patient
+        self.begins_after = ""
+        """The journal that is waited for before this one begins, empty where there is none."""
         self._id = ""
         self._others: list[KnownJournal] = []
         self._earlier: list[KnownJournal] = []
@@ -124,15 +133,13 @@ class JournalMembership:
         Raises UsageError where the same shard is at work with another journal, and StoreUnavailable.
         """
         self._id = str(await self._journal.meta("id"))
-        known = await self._read()
-        self._refuse_a_second(known)
+        known = await self._alone_in_shard()
         own = [one for one in known if one.id == self._id]
         if any(one.state is JournalState.FORGOTTEN for one in own):
             await self._come_back()
             own = []
         await self._set_back_stale(own, known)
-        if self._is_exclusive and self._share.is_alone:
-            await self._give_up(self._others)
+        await self._give_up([one for one in self._others if self._is_successor_of(one)])
         self._earlier = [
             replace(one, state=JournalState.HOLDING)
             for one in own
@@ -215,7 +222,9 @@ class JournalMembership:
         return claimed
 
     def _holders(self, key: StreamKey, now: int) -> list[KnownJournal]:
-        return [] if self._is_exclusive else [one for one in self._others if one.may_hold(key, now)]
+        if self._is_exclusive:
+            return []
+        return [one for one in self._others if one.may_hold(key, now) and not self._is_gone(one)]
 
     def _tell_waiting(self, keys: Sequence[StreamKey], held_by: Counter[KnownJournal]) -> None:
         """Say how many streams wait for which journals, whenever that has changed."""
@@ -268,6 +277,13 @@ class JournalMembership:
         found = {StreamKey(*names): Window(int(start), int(end)) for *names, start, end in rows}
         return {key: found[key] for key in keys if key in found}
 
+    async def _shown(self) -> dict[StreamKey, tuple[int, int]]:
+        """(generation, watermark) of every stream that the store knows."""
+        rows = await self._store.fetch(
+            "SELECT operation, region, scope_id, generation, toUnixTimestamp(watermark) FROM watermarks"
+        )
+        return {StreamKey(*names): (int(generation), int(watermark)) for *names, generation, watermark in rows}
+
     # What the store is told, and tells
 
     async def _read(self) -> list[KnownJournal]:
@@ -286,18 +302,58 @@ class JournalMembership:
         self._updated_ms = max(self._updated_ms + 1, int(self._clock.wall() * 1000))
         return self._updated_ms
 
-    def _refuse_a_second(self, known: Sequence[KnownJournal]) -> None:
+    async def _alone_in_shard(self) -> list[KnownJournal]:
+        """What the store knows, once nobody else works on this shard. Raises UsageError where somebody does."""
+        known = await self._read()
         self._updated_ms = max((one.updated_ms for one in known), default=0)
+        heard: dict[str, int] = {}
+        try:
+            while (one := self._second(known)) is not None:
+                now = self._server_clock.now()
+                if not self._is_patient or one.heartbeat > heard.setdefault(one.id, one.heartbeat):
+                    raise UsageError(
+                        f"shard {self._share} is at work with another journal: {one.id} on {one.host}, alive "
+                        f"{one.age_seconds(now)} s ago",
+                        hint=f"stop that process, or give this one another shard; {FRESH_SECONDS} s after its last "
+                        "heartbeat this one may start",
+                    )
+                if not self.begins_after:
+                    # A process that was killed and whose disk is gone looks like one at work, until it is silent.
+                    log.warning("shard_waited_for", journal=one.id, seconds_max=FRESH_SECONDS)
+                self.begins_after = one.id
+                await self._clock.sleep(READ_AGAIN_SECONDS)
+                known = await self._read()
+        finally:
+            self.begins_after = ""
+        return known
+
+    def _second(self, known: Sequence[KnownJournal]) -> KnownJournal | None:
+        if self._is_exclusive:
+            return None
         now = self._server_clock.now()
-        for one in known:
-            same = (one.region, one.share) == (self._region, self._share) and one.id != self._id
-            if same and one.state is JournalState.COLLECTING and one.is_fresh(now) and not self._is_exclusive:
-                raise UsageError(
-                    f"shard {self._share} is at work with another journal: {one.id} on {one.host}, alive "
-                    f"{one.age_seconds(now)} s ago",
-                    hint=f"stop that process, or give this one another shard; {FRESH_SECONDS} s after its last "
-                    "heartbeat this one may start",
-                )
+        return next(
+            (one for one in known if self._is_of_this_shard(one) and one.may_be_alive(now) and not self._is_gone(one)),
+            None,
+        )
+
+    def _is_of_this_shard(self, one: KnownJournal) -> bool:
+        return (one.region, one.share) == (self._region, self._share) and one.id != self._id
+
+    def _is_gone(self, one: KnownJournal) -> bool:
+        """Whether a journal was in the place of this one: then nobody works with it."""
+        # A folder that was copied to another machine names the journal that is at work on the first one.
+        return one.id in self._gone and (one.host == self._host or not one.may_be_alive(self._server_clock.now()))
+
+    def _is_successor_of(self, one: KnownJournal) -> bool:
+        """Whether this journal stands for another one that cannot be at work.
+
+        A shard has one journal: whoever starts it stands for those that had it before, once their processes are silent.
+        """
+        if self._is_exclusive and self._share.is_alone:
+            return True
+        if self._is_gone(one):
+            return True
+        return self._is_of_this_shard(one) and not one.may_be_alive(self._server_clock.now())
 
     # What the journal lets go of
 
@@ -309,7 +365,11 @@ class JournalMembership:
         log.warning("journal_returned", journal=before, new_journal=self._id, rows_waiting=rows)
 
     async def _set_back_stale(self, own: Sequence[KnownJournal], known: Sequence[KnownJournal]) -> None:
-        """Streams that another journal may have collected since this one was drained begin anew from the store."""
+        """Streams that another journal may have collected since this one was drained begin anew from the store.
+
+        So do those of which the store shows something else than this journal told it: it is a copy from before, or the
+        store is another one.
+        """
         told = await self._journal.meta(SEEN_KEY)
         seen: dict[str, int] = json.loads(told) if told else {}
         entered = [one for one in own if one.state is not JournalState.DRAINED]
@@ -319,13 +379,15 @@ class JournalMembership:
             for key in await self._journal.streams()
             if not any(one.owns(key) for one in entered) and any(one.owns(key) for one in changed)
         }
+        shown = await self._shown()
+        stale |= await self._journal.run(lambda db: out_of_step(db, shown))
         if stale:
             await ship_gaps(self._outgoing, self._store, self._clock)
             rows = await self._journal.run(lambda db: set_back(db, stale))
             log.info("streams_begun_anew", streams=len(stale), rows_waiting=rows)
 
     async def _give_up(self, others: Sequence[KnownJournal]) -> None:
-        """Nobody else can be at work: a journal that ever comes back is compared."""
+        """Give journals up; one that ever comes back is compared."""
         left = [one for one in others if one.state in (JournalState.COLLECTING, JournalState.HOLDING)]
         if left:
             stamp = self._stamp()

@@ -110,7 +110,8 @@ class _Process:
                 owner = await stack.enter_async_context(await self._owner(settings))
                 await stack.enter_async_context(listening(owner))
                 service = owner.service(self.only)
-                await service.start()
+                if not await _unless_stopped(service.start(), self.stop):
+                    return
             except StoreUnavailable as error:
                 if not settings.store.url:
                     # Nobody else has an embedded store: what keeps it shut is here to be mended.
@@ -156,6 +157,21 @@ class _Process:
             log.info("service_started", streams=service.stream_count, sources=len(service.facts().sources))
             self.notifier.ready(_in_one_line(service))
             await service.run(stop)
+
+
+async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) -> bool:
+    """Do something, or leave it once `stop` is set; whether it was done. Raises what it raises."""
+    doing, stopping = asyncio.ensure_future(work), asyncio.ensure_future(stop.wait())
+    try:
+        await asyncio.wait({doing, stopping}, return_when=asyncio.FIRST_COMPLETED)
+        is_done = doing.done()
+    finally:
+        doing.cancel()
+        stopping.cancel()
+        await asyncio.gather(doing, stopping, return_exceptions=True)
+    if is_done:
+        doing.result()
+    return is_done
 
 
 async def _end_with(stop: asyncio.Event, ends: asyncio.Event) -> None:

@@ -218,11 +218,15 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     # Shards
     "streams_held_back": ("Another journal may still hold rows of some streams; they wait for it.",
                           ("streams", "journals")),
+    "shard_waited_for": ("This shard's earlier journal was alive a moment ago; once it is silent it is given up.",
+                         ("journal", "seconds_max")),
     "streams_taken_over": ("No stream waits for another journal any more.", ()),
-    "streams_begun_anew": ("Another process had these streams since; they go on from what the store has.",
+    "streams_begun_anew": ("Another process had these streams since, or this is an older or another store's journal; "
+                           "they go on from what the store has.",
                            ("streams", "rows_waiting")),
     "shares_drained": ("Nothing is left of shards that this journal worked on before.", ("shares", "streams")),
-    "journals_given_up": ("Older journals of this store; should one come back, it is compared.", ("journals",)),
+    "journals_given_up": ("Journals that were lost or replaced, or are silent; should one come back, it is compared.",
+                          ("journals",)),
     "journal_returned": ("This journal was given up; what it holds is compared.",
                          ("journal", "new_journal", "rows_waiting")),
     "rows_compared_again": ("Rows of a journal that came back are on their way to a comparison.", ("rows",)),

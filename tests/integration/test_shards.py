@@ -215,7 +215,8 @@ async def test_a_disk_that_returns_after_others_had_its_streams_begins_anew(mach
 
 
 async def test_the_same_shard_with_another_journal_is_refused(machines: Machines) -> None:
-    """Two machines that are told the same part: the second is told of the first, and later has to wait for it."""
+    """Two machines that are told the same part: the second is told of the first, and takes over once it is silent."""
+    await machines.run("c", "1/2")
     async with machines.process("a", "0/2") as first:
         await first.once().run()
         async with machines.process("b", "0/2") as second:
@@ -225,8 +226,14 @@ async def test_the_same_shard_with_another_journal_is_refused(machines: Machines
                 await second.once().run()
         machines.later(FRESH_SECONDS + 1)
         async with machines.process("b", "0/2") as second:
-            assert await collected(second) == set()
-            assert second.membership.waiting > 0
+            assert await collected(second)
+            assert second.membership.waiting == 0
+            with pytest.raises(UsageError, match="was given up while it was at work"):
+                await first.membership.beat()
+    end = machines.later(FRESH_SECONDS)
+    await machines.run("b", "0/2")
+    await machines.run("c", "1/2")
+    await machines.assert_exact(end)
 
 
 async def test_a_journal_given_up_while_it_is_at_work_ends_its_process(machines: Machines) -> None:
@@ -379,3 +386,95 @@ async def test_a_journal_of_all_streams_is_replayed_by_each_shard(machines: Mach
     await machines.assert_exact(machines.now - SETTLE)
     metered = await machines.store.fetch("SELECT operation, sum(calls) FROM api_calls GROUP BY 1")
     assert dict(metered) == {name: stats.calls for name, stats in machines.api.stats.items() if stats.calls}
+
+
+async def state_of(machines: Machines, journal_id: str) -> set[JournalState]:
+    return {one.state for one in await read_journals(machines.store) if one.id == journal_id}
+
+
+def remove_journal(folder: Path) -> None:
+    for file in folder.glob("journal.db*"):
+        if file.name.endswith((".db", "-wal", "-shm")):
+            file.unlink()
+
+
+@pytest.mark.parametrize(
+    ("lost", "shard", "next_shard"),
+    [
+        ("removed", "", ""), ("emptied", "1/2", "1/2"),
+        *(pytest.param(*each, marks=pytest.mark.slow("histories of shards")) for each in (
+            ("damaged", "", ""), ("a directory", "", ""), ("removed", "1/2", "1/2"), ("removed", "", "0/2"),
+        )),
+    ],
+)  # fmt: skip
+async def test_a_journal_lost_where_it_was_is_given_up_at_once(
+    machines: Machines, lost: str, shard: str, next_shard: str
+) -> None:
+    """However it went, the next start in its place asks again what it had not shipped; nothing waits or doubles."""
+    await machines.run("a", shard)
+    other = "0/2" if next_shard == "1/2" else "1/2"
+    if shard:
+        await machines.run("b", other)
+    machines.later()
+    await machines.killed_before_shipping("a", shard)
+    (before,) = [one for one in await read_journals(machines.store) if str(one.share) == (shard or "0/1")]
+    path = machines.folder / "a" / "journal.db"
+    if lost == "damaged":
+        path.write_bytes(b"SQLite format 3\0" + bytes(5000))
+    else:
+        remove_journal(machines.folder / "a")
+        if lost == "emptied":
+            path.touch()
+        elif lost == "a directory":
+            path.mkdir()
+    end = machines.later(5)
+    async with machines.process("a", next_shard) as owner:
+        mine = await collected(owner)
+        assert owner.membership.waiting == 0
+    assert mine
+    assert await state_of(machines, before.id) == {JournalState.FORGOTTEN}
+    if next_shard:
+        end = machines.later(FRESH_SECONDS)
+        mine |= await machines.run("b", other) | await machines.run("a", next_shard)
+    assert mine == set(machines.world.node_ids)
+    await machines.assert_exact(end)
+
+
+async def test_a_journal_of_another_shard_or_place_is_not_given_up(machines: Machines) -> None:
+    """Whoever is at work elsewhere keeps its streams while the other shard begins again without its journal."""
+    async with machines.process("a", "0/2") as first:
+        await collected(first)
+        await machines.killed_before_shipping("b", "1/2")
+        remove_journal(machines.folder / "b")
+        await machines.run("b", "1/2")
+        await first.membership.beat()
+        assert await state_of(machines, first.membership.journal_id) == {JournalState.COLLECTING}
+
+
+async def test_an_older_copy_of_a_journal_begins_anew_from_the_store(machines: Machines) -> None:
+    """What was shipped since the copy was made is not appended a second time."""
+    await machines.run("a")
+    older = (machines.folder / "a" / "journal.db").read_bytes()
+    machines.later()
+    await machines.run("a")
+    remove_journal(machines.folder / "a")
+    (machines.folder / "a" / "journal.db").write_bytes(older)
+    end = machines.later()
+    assert await machines.run("a") == set(machines.world.node_ids)
+    await machines.assert_exact(end)
+
+
+async def test_a_journal_of_another_store_begins_anew_from_this_one(machines: Machines) -> None:
+    """Its watermarks tell of rows that this store never had: no range is shown as covered that is not."""
+    await machines.run("a")
+    machines.later()
+    await machines.run("a")
+    tables = (
+        "SELECT name FROM system.tables WHERE database = 'pai' AND engine LIKE '%MergeTree'"
+        " AND name NOT LIKE '%migration%'"
+    )
+    for (name,) in await machines.store.fetch(tables):
+        await machines.store.execute(f"TRUNCATE TABLE pai.{name}")
+    end = machines.later()
+    assert await machines.run("a") == set(machines.world.node_ids)
+    await machines.assert_exact(end)

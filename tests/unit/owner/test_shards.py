@@ -1,0 +1,167 @@
+"""Who stands for a journal that is gone, and who is waited for, with nothing but the store's word and the place."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any, cast
+
+import msgspec
+import pytest
+
+from collector.clock import ServerClock
+from collector.errors import UsageError
+from collector.journal.journal import Journal
+from collector.owner.journals import FRESH_SECONDS, JournalState
+from collector.owner.place import gone_from
+from collector.owner.shards import JournalMembership
+from collector.shares import Share
+from collector.store.base import Store
+from tests.support.virtual_clock import ManualClock
+
+REGION = "cn-hangzhou"
+HOST = "here"
+
+
+class States:
+    """A store that has the table of journals and nothing else."""
+
+    def __init__(self) -> None:
+        self.rows: list[list[Any]] = []
+
+    def add(
+        self, journal_id: str, share: str, heartbeat: float, *, state: str = "collecting", host: str = HOST
+    ) -> None:
+        index, of = map(int, share.split("/"))
+        self.rows.append([journal_id, REGION, index, of, state, int(heartbeat), host, int(heartbeat) * 1000])
+
+    def state(self, journal_id: str) -> str:
+        return str(next(row[4] for row in reversed(self.rows) if row[0] == journal_id))
+
+    async def fetch(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[list[Any]]:
+        if "FROM journals" not in sql:
+            return []
+        latest = {tuple(row[:4]): row for row in self.rows}
+        return list(latest.values())
+
+    async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
+        for line in body.splitlines():
+            region, journal_id, index, of, state, heartbeat, host, updated = msgspec.json.decode(line)
+            milliseconds = int(float(updated) * 1000)
+            self.rows.append([journal_id, region, index, of, state, heartbeat, host, milliseconds])
+
+
+class Moving(ManualClock):
+    """A clock that passes at each sleep; whoever wants to is told."""
+
+    def __init__(self, told: Callable[[], None] = lambda: None) -> None:
+        super().__init__()
+        self._told = told
+
+    async def sleep(self, seconds: float) -> None:
+        self._now += seconds
+        self._told()
+
+
+@asynccontextmanager
+async def membership(
+    folder: Path, states: States, clock: ManualClock, share: Share, *, is_patient: bool = False
+) -> AsyncIterator[JournalMembership]:
+    path = folder / "journal.db"
+    journal = Journal(path, {}, region=REGION, threaded=False)
+    gone = gone_from(path, str(await journal.meta("id")))
+    yield JournalMembership(
+        cast(Store, states), journal, REGION, share, clock, ServerClock(clock), HOST, gone=gone, is_patient=is_patient
+    )
+    journal.close()
+
+
+async def lost(folder: Path, clock: ManualClock) -> str:
+    """The id of a journal that was at this place, and is not there any more."""
+    async with membership(folder, States(), clock, Share(0, 1)) as one:
+        await one.join()
+    (folder / "journal.db").unlink()
+    return one.journal_id
+
+
+ELSEWHERE = "journal at another place"
+
+
+@pytest.mark.parametrize(
+    ("share", "host", "state", "age", "expected"),
+    [
+        pytest.param("0/2", HOST, "collecting", 5, "collecting", id="another shard at work"),
+        pytest.param("0/2", HOST, "collecting", 5000, "collecting", id="another shard that died"),
+        pytest.param("0/2", HOST, "holding", 5000, "holding", id="another shard that ended with rows"),
+        pytest.param("1/2", "there", "collecting", 5000, "forgotten", id="this shard, silent, on another machine"),
+        pytest.param("1/2", "there", "holding", 5, "forgotten", id="this shard, ended with rows"),
+        pytest.param("1/2", "there", "drained", 5, "drained", id="this shard, with nothing left"),
+        pytest.param("0/1", HOST, "collecting", 5000, "collecting", id="all streams, elsewhere"),
+    ],
+)
+async def test_a_journal_elsewhere_is_given_up_by_its_own_shard(
+    tmp_path: Path, share: str, host: str, state: str, age: int, expected: str
+) -> None:
+    """Only the shard that it belonged to stands for it, and only once its process is silent."""
+    clock, states = ManualClock(), States()
+    states.add(ELSEWHERE, share, clock.wall() - age, state=state, host=host)
+    async with membership(tmp_path, states, clock, Share(1, 2)) as one:
+        await one.join()
+    assert states.state(ELSEWHERE) == expected
+
+
+@pytest.mark.parametrize("share", ["0/1", "0/2", "1/2"])
+async def test_a_journal_that_was_here_is_given_up_at_once(tmp_path: Path, share: str) -> None:
+    """Whatever shard it worked on, and however short ago: the lock of its place is ours."""
+    clock, states = ManualClock(), States()
+    before = await lost(tmp_path, clock)
+    states.add(before, share, clock.wall() - 1)
+    async with membership(tmp_path, states, clock, Share(1, 2)) as one:
+        await one.join()
+    assert states.state(before) == JournalState.FORGOTTEN
+
+
+async def test_a_folder_that_was_copied_gives_up_nobody_who_is_at_work(tmp_path: Path) -> None:
+    """The ids beside a journal go with a copy; the journal on the first machine is at work all the same."""
+    clock, states = ManualClock(), States()
+    before = await lost(tmp_path, clock)
+    states.add(before, "0/2", clock.wall() - 5, host="there")
+    async with membership(tmp_path, states, clock, Share(1, 2)) as one:
+        await one.join()
+    assert states.state(before) == JournalState.COLLECTING
+
+
+async def test_a_folder_that_was_renamed_keeps_its_journals(tmp_path: Path) -> None:
+    """The place is the folder and what lies in it, not its name."""
+    clock, states = ManualClock(), States()
+    before = await lost(tmp_path / "old name", clock)
+    states.add(before, "1/2", clock.wall() - 5)
+    (tmp_path / "old name").rename(tmp_path / "new name")
+    async with membership(tmp_path / "new name", states, clock, Share(1, 2)) as one:
+        await one.join()
+    assert states.state(before) == JournalState.FORGOTTEN
+
+
+async def test_a_service_waits_for_a_journal_of_its_shard_until_it_is_silent(tmp_path: Path) -> None:
+    """With the whole folder gone nothing tells a process that was killed from one at work, but that it says no more."""
+    clock, states = Moving(), States()
+    states.add(ELSEWHERE, "1/2", clock.wall() - 5)
+    async with membership(tmp_path, states, clock, Share(1, 2)) as hasty:
+        with pytest.raises(UsageError, match="shard 1/2 is at work with another journal"):
+            await hasty.join()
+    async with membership(tmp_path, states, clock, Share(1, 2), is_patient=True) as patient:
+        await patient.join()
+    assert states.state(ELSEWHERE) == JournalState.FORGOTTEN
+    assert clock.monotonic() <= FRESH_SECONDS
+
+
+async def test_a_service_is_refused_once_the_other_one_is_heard_again(tmp_path: Path) -> None:
+    """A heartbeat that moves is of a process at work."""
+    states = States()
+    clock = Moving(lambda: states.add(ELSEWHERE, "1/2", clock.wall()))
+    states.add(ELSEWHERE, "1/2", clock.wall() - 5)
+    async with membership(tmp_path, states, clock, Share(1, 2), is_patient=True) as one:
+        with pytest.raises(UsageError, match="shard 1/2 is at work with another journal"):
+            await one.join()
+        assert one.begins_after == ""
