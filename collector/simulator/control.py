@@ -3,7 +3,10 @@
 GET  stats                                       calls by operation, as JSON
 GET  world                                       node ids with profile, other ids by kind, seed, now
 POST clock   {"set": T, "advance": S, "rate": R}  move the clock; each key is optional
-GET  faults, POST faults [{"kind": ...}, ...]    the fault list, replaced as a whole
+GET  faults                                      the faults, each with its place and how often it fired
+POST faults                                      adds some: `slow=2s,node=ID` (`fault_words`), one a line, or JSON
+PUT  faults [{"kind": ...}, ...]                 replaces them all
+DELETE faults[?place=N]                          takes one or all away
 POST late    {"node_id", "start", "end", "count", "visible_at"}
 GET  truth?node=&start=&end=[&served=1]          every record, one JSON a line; served: after type drift
 GET  users?group=&time=[&time_step=]             a whole snapshot
@@ -20,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 from aiohttp import web
 
+from collector.simulator.fault_words import parse_fault
 from collector.simulator.faults import Fault
 from collector.simulator.world import LateRows
 
@@ -50,12 +54,15 @@ def routes(simulator: Simulator) -> list[web.RouteDef]:
     }
     posts: dict[str, Handler] = {
         "clock": controls.move_clock,
-        "faults": controls.replace_faults,
+        "faults": controls.add_faults,
         "late": controls.add_late,
         "credentials": controls.change_credentials,
     }
-    return [web.get(f"/_simulator/{name}", _guarded(handler)) for name, handler in gets.items()] + [
-        web.post(f"/_simulator/{name}", _guarded(handler)) for name, handler in posts.items()
+    return [
+        *(web.get(f"/_simulator/{name}", _guarded(handler)) for name, handler in gets.items()),
+        *(web.post(f"/_simulator/{name}", _guarded(handler)) for name, handler in posts.items()),
+        web.put("/_simulator/faults", _guarded(controls.replace_faults)),
+        web.delete("/_simulator/faults", _guarded(controls.remove_faults)),
     ]
 
 
@@ -105,10 +112,33 @@ class _Controls:
         return _json({"now": clock.now(), "rate": clock.rate})
 
     async def faults(self, request: web.Request) -> web.Response:
-        return _json(self._simulator.faults)
+        return _json(self._simulator.handler.plan.told())
+
+    async def add_faults(self, request: web.Request) -> web.Response:
+        body = (await request.read()).strip()
+        if body.startswith((b"[", b"{")):
+            found = msgspec.json.decode(body, type=tuple[Fault, ...] | Fault)
+            more = found if isinstance(found, tuple) else (found,)
+        else:
+            scope_ids = [*self._simulator.world.node_ids, *self._simulator.world.group_ids]
+            more = tuple(parse_fault(line, scope_ids) for line in body.decode().splitlines() if line.strip())
+        handler = self._simulator.handler
+        handler.plan = handler.plan.changed(more=more)
+        return _json({"faults": len(self._simulator.faults)})
 
     async def replace_faults(self, request: web.Request) -> web.Response:
         self._simulator.faults = msgspec.json.decode(await request.read(), type=tuple[Fault, ...])
+        return _json({"faults": len(self._simulator.faults)})
+
+    async def remove_faults(self, request: web.Request) -> web.Response:
+        place = request.query.get("place")
+        if place is None:
+            self._simulator.faults = ()
+        elif not place.isdecimal() or int(place) >= len(self._simulator.faults):
+            raise ValueError(f"place: got {place!r}; expected the place of a fault, as GET lists them")
+        else:
+            handler = self._simulator.handler
+            handler.plan = handler.plan.changed(without=int(place))
         return _json({"faults": len(self._simulator.faults)})
 
     async def add_late(self, request: web.Request) -> web.Response:

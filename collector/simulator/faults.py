@@ -6,49 +6,7 @@ times. The draw depends on the simulator's seed, the fault's place in the list a
 the arrival, so a run repeats. Where several fire on one call, delays add up, the first that breaks
 the answer wins, and those that only bend it all apply.
 
-    kind                what the client sees                                       parameters (defaults)
-    latency             the answer comes later                                     seconds_min (0), seconds_max (1)
-    hang                no answer for very long, then the usual one                seconds_max (3600)
-    throttle_429        429 Throttling.User, `Retry-After` in seconds              retry_after_seconds (1; 0: no header)
-    throttle_400        400 Throttling.User, `x-acs-retry-after` in milliseconds   retry_after_seconds (1; 0: no header)
-    error_500           500 InternalError
-    error_503           503 ServiceUnavailable                                     retry_after_seconds (none)
-    invalid_parameter   400 InvalidParameter
-    unauthorized        401 InvalidApiKey
-    forbidden           403 NoPermission
-    not_found           404 InvalidScope.NotFound
-    html_200            200 and a sign-in page
-    html_502            502 and a proxy's error page
-    invalid_json        200 and a body that is no JSON
-    empty_body          200 and no body
-    not_utf8            200 and the answer with bytes that are not UTF-8
-    code_in_200         200 and {"Code": "InternalError", ...} without records
-    oversized           200 and the answer with a field `Padding`                  bytes (operation's limit + 1 MiB)
-    reset_before        the connection is reset before any byte
-    reset_during        the connection is reset after headers and half of the body
-    truncated           half of the body, `Content-Length` says so: cut-off JSON
-    cut_short           half of the body, `Content-Length` promises all, then the connection ends
-    repeated_token      the answer's NextToken is the one that was sent
-    expired_token       400 InvalidParameter: the specified NextToken is expired
-    disorder            the rows of the whole listing come in a shuffled order
-    changing_total      Total is off by one, up or down with the ordinal
-    type_drift          records in other shapes (`collector.simulator.drift`)      shapes (all placeable), share (1)
-    total_text          Total is a string
-    big_head            the answer with a header of 64 KiB and 300 more
-    plain_as_gzip       the answer, not compressed, with `Content-Encoding: gzip`
-    brotli              the answer with `Content-Encoding: br`, which was not asked for
-    no_content          204 and no body
-    redirect            307 to another host
-    denied              200, no records and signs of failure beside them            signs (Success false, status 500)
-    empty_page          the page has no records and no NextToken; Total stays
-    repeated_page       every page is the first one, with a NextToken that is new
-    empty_pages         every page has no records and a NextToken that is new
-    odd_records         records whose text is odd (`collector.simulator.oddities`) oddities (readable ones), share (1)
-    date_skewed         Date is off                                                skew_seconds (3600), answers (all)
-    date_cached         a cache answered: Date is old, `Age` and `X-Cache` say so  skew_seconds (-7200), answers (all)
-    date_missing        no Date                                                    answers (all)
-    date_garbled        a Date that is no date                                     answers (all)
-    date_odd            Date in another form that HTTP allows, or nearly           form (asctime), answers (all)
+`SUMMARIES` says what the client sees of each kind, and which parameters change it.
 
 The kinds that begin with `date_` are drawn apart from the others, and for answers that refuse a call
 too; the first that fires wins. `answers` says which: those of `calls`, of the clock's `probe` (HEAD),
@@ -62,8 +20,8 @@ arrivals of theirs. `changing_total` and `total_text` do nothing to `ListSyslogs
 from __future__ import annotations
 
 import enum
-from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any, Final, Literal
 
 import msgspec
 
@@ -74,7 +32,7 @@ from collector.simulator.oddities import READABLE, Oddity
 
 
 class FaultKind(enum.StrEnum):
-    """What goes wrong; the module's docstring has a line for each."""
+    """What goes wrong; `SUMMARIES` has a line for each."""
 
     LATENCY = "latency"
     HANG = "hang"
@@ -120,6 +78,59 @@ class FaultKind(enum.StrEnum):
     DATE_ODD = "date_odd"
 
 
+SUMMARIES: Final[Mapping[FaultKind, tuple[str, str]]] = {
+    FaultKind.LATENCY: ("the answer comes later", "seconds_min (0), seconds_max (1)"),
+    FaultKind.HANG: ("no answer for very long, then the usual one", "seconds_max (3600)"),
+    FaultKind.THROTTLE_429: ("429 Throttling.User, Retry-After in seconds", "retry_after_seconds (1; 0: no header)"),
+    FaultKind.THROTTLE_400: (
+        "400 Throttling.User, x-acs-retry-after in milliseconds",
+        "retry_after_seconds (1; 0: no header)",
+    ),
+    FaultKind.ERROR_500: ("500 InternalError", ""),
+    FaultKind.ERROR_503: ("503 ServiceUnavailable", "retry_after_seconds (none)"),
+    FaultKind.INVALID_PARAMETER: ("400 InvalidParameter", ""),
+    FaultKind.UNAUTHORIZED: ("401 InvalidApiKey", ""),
+    FaultKind.FORBIDDEN: ("403 NoPermission", ""),
+    FaultKind.NOT_FOUND: ("404 InvalidScope.NotFound", ""),
+    FaultKind.HTML_200: ("200 and a sign-in page", ""),
+    FaultKind.HTML_502: ("502 and a proxy's error page", ""),
+    FaultKind.INVALID_JSON: ("200 and a body that is no JSON", ""),
+    FaultKind.EMPTY_BODY: ("200 and no body", ""),
+    FaultKind.NOT_UTF8: ("200 and the answer with bytes that are not UTF-8", ""),
+    FaultKind.CODE_IN_200: ('200 and {"Code": "InternalError", ...} without records', ""),
+    FaultKind.OVERSIZED: ("200 and the answer with a field Padding", "bytes (operation's limit + 1 MiB)"),
+    FaultKind.RESET_BEFORE: ("the connection is reset before any byte", ""),
+    FaultKind.RESET_DURING: ("the connection is reset after headers and half of the body", ""),
+    FaultKind.TRUNCATED: ("half of the body, Content-Length says so: cut-off JSON", ""),
+    FaultKind.CUT_SHORT: ("half of the body, Content-Length promises all, then the connection ends", ""),
+    FaultKind.REPEATED_TOKEN: ("the answer's NextToken is the one that was sent", ""),
+    FaultKind.EXPIRED_TOKEN: ("400 InvalidParameter: the specified NextToken is expired", ""),
+    FaultKind.DISORDER: ("the rows of the whole listing come in a shuffled order", ""),
+    FaultKind.CHANGING_TOTAL: ("Total is off by one, up or down with the ordinal", ""),
+    FaultKind.TYPE_DRIFT: ("records in other shapes", "shapes (all placeable), share (1)"),
+    FaultKind.TOTAL_TEXT: ("Total is a string", ""),
+    FaultKind.BIG_HEAD: ("the answer with a header of 64 KiB and 300 more", ""),
+    FaultKind.PLAIN_AS_GZIP: ("the answer, not compressed, with Content-Encoding: gzip", ""),
+    FaultKind.BROTLI: ("the answer with Content-Encoding: br, which was not asked for", ""),
+    FaultKind.NO_CONTENT: ("204 and no body", ""),
+    FaultKind.REDIRECT: ("307 to another host", ""),
+    FaultKind.DENIED: ("200, no records and signs of failure beside them", "signs (Success false, status 500)"),
+    FaultKind.EMPTY_PAGE: ("the page has no records and no NextToken; Total stays", ""),
+    FaultKind.REPEATED_PAGE: ("every page is the first one, with a NextToken that is new", ""),
+    FaultKind.EMPTY_PAGES: ("every page has no records and a NextToken that is new", ""),
+    FaultKind.ODD_RECORDS: ("records whose text is odd", "oddities (readable ones), share (1)"),
+    FaultKind.DATE_SKEWED: ("Date is off", "skew_seconds (3600), answers (all)"),
+    FaultKind.DATE_CACHED: (
+        "a cache answered: Date is old, Age and X-Cache say so",
+        "skew_seconds (-7200), answers (all)",
+    ),
+    FaultKind.DATE_MISSING: ("no Date", "answers (all)"),
+    FaultKind.DATE_GARBLED: ("a Date that is no date", "answers (all)"),
+    FaultKind.DATE_ODD: ("Date in another form that HTTP allows, or nearly", "form (asctime), answers (all)"),
+}
+"""What the client sees of each kind, and the parameters (with their defaults) that change it."""
+
+
 DATES = frozenset(
     {FaultKind.DATE_SKEWED, FaultKind.DATE_CACHED, FaultKind.DATE_MISSING, FaultKind.DATE_GARBLED, FaultKind.DATE_ODD}
 )
@@ -142,7 +153,7 @@ _LATER_PAGES = frozenset({FaultKind.REPEATED_TOKEN, FaultKind.EXPIRED_TOKEN})
 _FIRST_PAGES = frozenset({FaultKind.DISORDER})
 
 
-class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True):
+class Fault(msgspec.Struct, frozen=True, kw_only=True, forbid_unknown_fields=True, omit_defaults=True):
     """One row of the fault list. ValueError for values that make no sense."""
 
     kind: FaultKind
@@ -219,6 +230,21 @@ class FaultPlan:
         self._arrivals = [0] * len(self.faults)
         self._times = [0] * len(self.faults)
         self._ordinals = [None if f.arrivals is None else frozenset(f.arrivals) for f in self.faults]
+
+    def changed(self, *, without: int | None = None, more: Iterable[Fault] = ()) -> FaultPlan:
+        """A plan without the fault at a place, and with more behind the others, which go on where they are."""
+        kept = [place for place in range(len(self.faults)) if place != without]
+        plan = FaultPlan([*(self.faults[place] for place in kept), *more], self._seed)
+        for new, old in enumerate(kept):
+            plan._arrivals[new], plan._times[new] = self._arrivals[old], self._times[old]
+        return plan
+
+    def told(self) -> list[dict[str, Any]]:
+        """Each fault with its place, the arrivals that it has seen, and how often it fired."""
+        return [
+            {"place": place, **msgspec.to_builtins(fault), "seen": self._arrivals[place], "fired": self._times[place]}
+            for place, fault in enumerate(self.faults)
+        ]
 
     def draw(self, operation: str, scope_id: str, *, has_token: bool) -> Fired:
         """The faults of the next call of this operation and scope."""

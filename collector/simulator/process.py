@@ -36,6 +36,11 @@ class SimulatorProcess:
         async with self._session.post(f"{self.base_url}/_simulator/{what}", json=body, raise_for_status=True) as reply:
             return await reply.json()
 
+    async def replace(self, what: str, body: Sequence[Mapping[str, Any]]) -> Any:
+        """PUT to a control endpoint, such as `faults`."""
+        async with self._session.put(f"{self.base_url}/_simulator/{what}", json=body, raise_for_status=True) as reply:
+            return await reply.json()
+
 
 @asynccontextmanager
 async def simulator_process(*arguments: str) -> AsyncIterator[SimulatorProcess]:

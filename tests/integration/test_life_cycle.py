@@ -180,7 +180,7 @@ async def test_a_second_signal_ends_at_once_and_loses_nothing(tmp_path: Path) ->
             await service.event("service_stopping")
             service.process.send_signal(signal.SIGTERM)
             assert await service.ended() == 128 + signal.SIGTERM
-        await api.tell("faults", [])
+        await api.replace("faults", [])
         await once(path)
     await assert_exact(path)
 

@@ -939,6 +939,10 @@ async def test_controls_from_outside(start: Start) -> None:
         ("POST", "clock", b'{"rate": -1}', 400),
         ("POST", "faults", b'[{"kind": "gremlins"}]', 400),
         ("POST", "faults", b'[{"kind": "error_500", "probability": 7}]', 400),
+        ("POST", "faults", b"gremlins=5%", 400),
+        ("POST", "faults", b"500=5%,node=nobody", 400),
+        ("PUT", "faults", b'{"kind": "error_500"}', 400),
+        ("DELETE", "faults?place=0", None, 400),
         ("POST", "credentials", b'{"password": "x"}', 400),
         ("POST", "credentials", b'{"expires_at": "soon"}', 400),
         ("POST", "late", b'{"node_id": "nobody", "start": 1, "end": 2, "count": 1, "visible_at": 2}', 404),
@@ -955,6 +959,32 @@ async def test_wrong_controls_are_refused(
     assert reply.status == status
     assert reply.body.strip()
     assert (caller.simulator.faults, caller.simulator.now()) == ((), NOW)
+
+
+async def test_faults_come_and_go_while_it_runs(start: Start) -> None:
+    """Each way of writing adds to the others, which go on counting; one goes by its place, all without."""
+    caller = await start()
+
+    async def faults(method: str, path: str = "", **options: Any) -> Any:
+        reply = await caller.send(method, f"/_simulator/faults{path}", **options)
+        assert reply.status == 200, reply.body
+        return reply.json
+
+    assert await faults("POST", data=f"once:500,node={BUSY}\n\nonce:404\n") == {"faults": 2}
+    assert (await caller.syslogs()).status == 500
+    assert await faults("POST", json={"kind": "hang", "operation": "ListServices"}) == {"faults": 3}
+    told = await faults("GET")
+    assert [(fault["place"], fault["kind"], fault["seen"], fault["fired"]) for fault in told] == [
+        (0, "error_500", 1, 1), (1, "not_found", 1, 0), (2, "hang", 0, 0),
+    ]  # fmt: skip
+    assert (told[0]["scope_id"], told[0]["times_max"]) == (BUSY, 1)
+    assert await faults("DELETE", "?place=1") == {"faults": 2}
+    # What fired once does not fire again because the list changed.
+    assert (await caller.syslogs()).status == 200
+    assert await faults("PUT", json=[{"kind": "forbidden"}]) == {"faults": 1}
+    assert (await caller.syslogs()).status == 403
+    assert await faults("DELETE") == {"faults": 0}
+    assert (await caller.syslogs()).status == 200
 
 
 async def test_credentials_are_changed_from_outside(start: Start) -> None:

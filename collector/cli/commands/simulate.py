@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import asyncio
 import signal
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
 
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line
-from collector.errors import UsageError
+from collector.errors import ConfigError, UsageError
+from collector.simulator.fault_words import fault_help, parse_fault
+from collector.simulator.faults import Fault
 from collector.simulator.promptness import count_promptly
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
@@ -19,7 +22,7 @@ from collector.simulator.world import World
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
-    @app.command()
+    @app.command(context_settings={"help_option_names": []})
     def simulate(
         context: typer.Context,
         port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 0,
@@ -30,24 +33,54 @@ def register(app: typer.Typer) -> None:
             0.02,
             0.2,
         ),
+        fault: Annotated[
+            list[str] | None,
+            typer.Option(metavar="FAULT", help="What goes wrong, such as 429=5%; may be repeated. See below."),
+        ] = None,
         as_json: Annotated[
             bool, typer.Option("--json", help="Tell address, key and targets as one JSON line.")
         ] = False,
+        wants_help: Annotated[bool, typer.Option("--help", help="Show this, and the faults.")] = False,
     ) -> None:
-        """Serve simulated PAI operations until Ctrl-C. Nothing leaves this machine, nothing costs money."""
+        """Serve simulated PAI operations until Ctrl-C. Nothing leaves this machine, nothing costs money.
+
+        While it runs, GET, POST and DELETE of /_simulator/faults list, add and remove faults.
+        """
+        if wants_help:
+            for line in (*context.get_help().splitlines(), "", *fault_help().splitlines()):
+                print_line(line)
+            return
         assert options_of(context)
         if not 0 <= latency[0] <= latency[1]:
             raise UsageError(f"--latency: got {latency[0]} {latency[1]}; expected 0 <= MIN <= MAX")
-        asyncio.run(_serve(World(seed, nodes, groups), port, latency, as_json=as_json))
+        world = World(seed, nodes, groups)
+        faults = _faults(world, fault or [])
+        asyncio.run(_serve(world, port, latency, faults, as_json=as_json))
 
 
-async def _serve(world: World, port: int, latency: tuple[float, float], *, as_json: bool) -> None:
+def _faults(world: World, texts: Sequence[str]) -> list[Fault]:
+    """Read the faults. Raises ConfigError with all mistakes."""
+    found: list[Fault] = []
+    mistakes: list[str] = []
+    for text in texts:
+        try:
+            found.append(parse_fault(text, [*world.node_ids, *world.group_ids]))
+        except ValueError as error:
+            mistakes.append(f"--fault: {error}")
+    if mistakes:
+        raise ConfigError(mistakes, hint="pai-collector simulate --help lists the kinds")
+    return found
+
+
+async def _serve(
+    world: World, port: int, latency: tuple[float, float], faults: Sequence[Fault], *, as_json: bool
+) -> None:
     count_promptly()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     try:
-        async with Simulator(world, latency_seconds=latency, port=port, threaded=True) as running:
+        async with Simulator(world, latency_seconds=latency, port=port, faults=faults, threaded=True) as running:
             _tell(running, as_json=as_json)
             await stop.wait()
     except OSError as error:
@@ -73,4 +106,6 @@ def _tell(running: Simulator, *, as_json: bool) -> None:
     print_line('or, with gateway = "openapi" under [api], signed as the product endpoints want it:')
     print_line(f"  export ALIBABA_CLOUD_ACCESS_KEY_ID={credentials.access_key_id}")
     print_line(f"  export ALIBABA_CLOUD_ACCESS_KEY_SECRET={credentials.access_key_secret}")
+    print_line("faults while it runs, listed by --help:")
+    print_line(f"  curl -d 429=5% {running.base_url}/_simulator/faults")
     print_line("Ctrl-C ends it")
