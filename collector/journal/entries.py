@@ -121,7 +121,7 @@ class KnownObject:
     """False when the last complete list did not hold it."""
     ended_at: int | None
     seen_at: int
-    """Tick of the last list that held it."""
+    """Tick of the last list that held it; once it is gone, when that was found."""
     state: str
     """The columns of the stored state after the fingerprint, as a JSON array."""
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from collector.errors import UsageError
@@ -10,6 +11,7 @@ from collector.journal.coverage import Gap, open_gaps
 from collector.model import StreamKey, Window
 from collector.owner.ranges import iso
 from collector.owner.reader import Reader
+from collector.owner.watched import expected
 from collector.pipeline.coverage import Coverage, missing
 from collector.sources.inventory import InventorySource
 from collector.sources.registry import SPECS
@@ -28,10 +30,11 @@ async def gaps(owner: Reader, asked: Mapping[str, Any]) -> dict[str, Any]:
         raise UsageError(f"got source {source!r}; expected one of {', '.join(names)}")
     streams = await _coverages(owner)
     source_of = _sources(owner)
-    configured = {key for each in await owner.streams() for key in each.keys(owner.settings.api.region)}
-    for key in configured:
+    lasting = await expected(owner)
+    for key in lasting:
         if owner.settings.share.owns(key):
             streams.setdefault(key, Coverage(key, None, None))
+    streams = {key: replace(each, has_ended=key not in lasting) for key, each in streams.items()}
     if scopes and (strange := sorted(scopes - {key.scope_id for key in streams})):
         raise UsageError(f"--scope: no stream is about {strange[0]}", hint="pai-collector status lists the streams")
     earliest: dict[str, int] = {}
@@ -44,8 +47,8 @@ async def gaps(owner: Reader, asked: Mapping[str, Any]) -> dict[str, Any]:
         for key, each in sorted(streams.items())
         if (source is None or source_of.get(key.operation) == source)
         and (not scopes or key.scope_id in scopes)
-        # What is not watched any more is not expected to go on.
-        and (key in configured or each.gaps)
+        # Of what has ended, only what was begun and missed is told.
+        and (not each.has_ended or each.gaps)
     ]
     found = [one for each in chosen for one in missing(each, start, end, earliest.get(each.key.operation))]
     return {

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Set
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
@@ -14,8 +14,10 @@ from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
 from collector.model import ENDED, StreamKey
 from collector.owner.reader import Reader
+from collector.owner.watched import watched
 from collector.pipeline.budget import budget_facts
 from collector.pipeline.facts import ServiceFacts, told
+from collector.pipeline.streams import Streams
 from collector.store.missing import NO_HISTORY, MissingStore
 from collector.telemetry import stderr
 
@@ -28,9 +30,9 @@ async def status(owner: Reader) -> dict[str, Any]:
     Times are ISO 8601 UTC, money is CNY in text, sizes are bytes.
     """
     now = owner.server_clock.now()
-    watched = await _watched(owner, now)
+    collected = await watched(owner)
     # What is not collected any more comes last, and nothing that it once failed with counts.
-    states = sorted((await owner.journal.streams()).values(), key=lambda state: (state.key not in watched, state.key))
+    states = sorted((await owner.journal.streams()).values(), key=lambda state: (state.key not in collected, state.key))
     month = billing_month(now)
     prices = owner.prices()
     spend = {operation: (calls, cost) for operation, calls, cost in await owner.journal.spend(month)}
@@ -55,10 +57,10 @@ async def status(owner: Reader) -> dict[str, Any]:
     service = owner.service_running
     facts = service.facts() if service is not None else ServiceFacts((), ())
     tries = service.next_tries() if service is not None else {}
-    failing = sum(1 for state in states if state.error and state.key in watched)
-    words = [_state(state, watched) for state in states]
+    failing = sum(1 for state in states if state.error and state.key in collected)
+    words = [_state(state, collected) for state in states]
     told_states = Counter(words)
-    ahead = sum(1 for state in states if (state.watermark or 0) > now + STEP_SECONDS_MAX and state.key in watched)
+    ahead = sum(1 for state in states if (state.watermark or 0) > now + STEP_SECONDS_MAX and state.key in collected)
     headline, is_well = _headline(owner, facts, len(states) - told_states[ENDED], failing, ahead)
     return {
         "headline": headline,
@@ -88,7 +90,7 @@ async def status(owner: Reader) -> dict[str, Any]:
         "delays": await _delays(owner),
         "stops": [asdict(stop) | {"since": _iso(stop.since), "next_try": _iso(stop.next_try)} for stop in facts.stops],
         "streams": [
-            _stream(state, word, now, tries.get(state.key))
+            _stream(state, word, None if _is_over(state, collected) else now, tries.get(state.key))
             for state, word in zip(states[:STREAMS_SHOWN_MAX], words, strict=False)
         ],
         "stream_count": len(states),
@@ -118,19 +120,6 @@ async def status(owner: Reader) -> dict[str, Any]:
         "counters": await owner.journal.counters(),
         "store_error": owner.shipping_error,
         "log_lines_dropped": stderr.dropped(),
-    }
-
-
-async def _watched(owner: Reader, now: int) -> Set[StreamKey]:
-    """The streams that are collected, or would be if a service ran."""
-    if owner.service_running is not None:
-        return owner.service_running.watched()
-    states, region = await owner.journal.streams(), owner.settings.api.region
-    return {
-        key
-        for streams in await owner.streams()
-        for key in streams.keys(region)
-        if key in states and not streams.is_finished(states[key], now)
     }
 
 
@@ -166,7 +155,15 @@ def _headline(owner: Reader, facts: ServiceFacts, streams: int, failing: int, ah
     return f"{streams} streams, none fails; no service runs.", True
 
 
-def _stream(state: StreamState, word: str, now: int, next_try: int | None) -> dict[str, Any]:
+def _is_over(state: StreamState, collected: Mapping[StreamKey, Streams]) -> bool:
+    """Whether a stream has nothing to get fresher by: it has ended, whether its rechecks are made or not."""
+    streams = collected.get(state.key)
+    end = None if streams is None else streams.end(state.key)
+    return streams is None or (end is not None and (state.watermark or 0) >= end)
+
+
+def _stream(state: StreamState, word: str, now: int | None, next_try: int | None) -> dict[str, Any]:
+    """What is told of a stream; without `now` it has ended, and its age means nothing."""
     return {
         "operation": state.key.operation,
         "region": state.key.region,
@@ -174,7 +171,7 @@ def _stream(state: StreamState, word: str, now: int, next_try: int | None) -> di
         "state": word,
         "collected_from": _iso(state.collected_from),
         "watermark": _iso(state.watermark),
-        "freshness_seconds": None if state.watermark is None or word == ENDED else max(0, now - state.watermark),
+        "freshness_seconds": None if state.watermark is None or now is None else max(0, now - state.watermark),
         "pages_open": sum(window.pages for window in state.open.values()),
         "error": state.error or None,
         "error_at": _iso(state.error_at),
@@ -182,8 +179,8 @@ def _stream(state: StreamState, word: str, now: int, next_try: int | None) -> di
     }
 
 
-def _state(state: StreamState, watched: Set[StreamKey]) -> str:
-    if state.key not in watched:
+def _state(state: StreamState, collected: Mapping[StreamKey, Streams]) -> str:
+    if state.key not in collected:
         return ENDED
     if state.error:
         return "failing"

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from collector.api.operation import Operation
 from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
-from collector.journal.entries import KnownObject
+from collector.journal.entries import KnownObject, StreamState
 from collector.journal.journal import JournalReads
 from collector.model import StreamKey
 from collector.pipeline.lateness import SETTLE_FIRST_SECONDS, Lateness
@@ -20,6 +20,11 @@ from collector.sources.registry import SPECS, Look, Spec
 
 JOB_TAIL_SECONDS = 600
 """What a job says of itself may come this long after its end."""
+
+STATE_OPERATIONS = frozenset(
+    spec.make(getattr(Settings().sources, spec.name)).operation.name for spec in SPECS if spec.look is Look.STATE
+)
+"""Operations that show only the present: nothing of what has ended is left to be collected."""
 
 KIND_OF = {
     "clusters": "cluster", "resource_groups": "resource_group", "jobs": "job", "instances": "instance",
@@ -43,8 +48,7 @@ class Targets:
         return self.ids.get(kind, [])
 
     def add(self, kind: str, objects: Iterable[str]) -> None:
-        known = self.ids.setdefault(kind, [])
-        known += [each for each in dict.fromkeys(objects) if each not in set(known)]
+        self.ids[kind] = list(dict.fromkeys([*self.of(kind), *objects]))
 
 
 Elsewhere = Callable[[InventorySource, StreamKey], Awaitable[list[KnownObject] | None]]
@@ -103,13 +107,17 @@ async def _settled(settings: Settings, targets: Targets, lateness: Lateness | No
 
 
 async def discovered(settings: Settings, journal: JournalReads, elsewhere: Elsewhere = nowhere_else) -> Targets:
-    """The named targets and those that the lists have shown."""
+    """The named targets and those that the lists have shown.
+
+    What has left stays a target until all of it is collected.
+    """
     named = settings.targets
     targets = Targets()
     for word, kind in KIND_OF.items():
         targets.add(kind, getattr(named, word))
     targets.add("node", named.nodes)
     streams = await journal.streams()
+    rest = _Rest(settings, streams.values())
     found: dict[str, list[KnownObject]] = {}
     wanted = {KIND_OF[word] for word in named.discover}
     for key, state in streams.items():
@@ -121,19 +129,71 @@ async def discovered(settings: Settings, journal: JournalReads, elsewhere: Elsew
     async def listed(kind: str, scope_id: str) -> list[KnownObject]:
         source = InventorySource(kind)
         theirs = await elsewhere(source, StreamKey(source.operation.name, settings.api.region, scope_id))
-        return [
-            known for known in (found.get(f"{kind} {scope_id}", []) if theirs is None else theirs) if known.is_present
-        ]
+        if theirs is None:
+            return found.get(f"{kind} {scope_id}", [])
+        return [replace(known, ended_at=known.seen_at) if source.is_over(known.state) else known for known in theirs]
 
+    def watch(kind: str, objects: Sequence[KnownObject], until: int | None = None) -> None:
+        """Watch objects of a list, to their ends; all of them end at `until` if that is given."""
+        newest = max((known.seen_at for known in objects), default=0)
+        ids = set(targets.of(kind))
+        for known in objects:
+            end = min((moment for moment in (end_of(known), until) if moment is not None), default=None)
+            is_gone = not known.is_present or until is not None
+            if is_gone and (end is None or known.object_id in ids or not rest.is_left(known.object_id, end, newest)):
+                continue
+            targets.add(kind, [known.object_id])
+            if end is not None:
+                targets.ends[known.object_id] = end
+            else:
+                # It has moved here from another list, which says that it left.
+                targets.ends.pop(known.object_id, None)
+
+    gone: list[KnownObject] = []
     for kind in sorted(wanted):
-        present = await listed(kind, ACCOUNT_SCOPE)
-        targets.add(kind, [known.object_id for known in present])
-        targets.ends |= {
-            known.object_id: known.ended_at + JOB_TAIL_SECONDS for known in present if known.ended_at is not None
-        }
+        objects = await listed(kind, ACCOUNT_SCOPE)
+        if kind == "cluster":
+            # Its nodes are still to be collected, but nothing of itself.
+            gone = [known for known in objects if not known.is_present and known.object_id not in named.clusters]
+            objects = [known for known in objects if known.is_present]
+        watch(kind, objects)
     for cluster_id in targets.of("cluster"):
-        targets.add("node", [known.object_id for known in await listed("node", cluster_id)])
+        watch("node", await listed("node", cluster_id))
+    for cluster in gone:
+        watch("node", await listed("node", cluster.object_id), end_of(cluster))
     return targets
+
+
+def end_of(known: KnownObject) -> int | None:
+    """Return when there is nothing of an object any more; None while it lasts."""
+    if known.ended_at is not None:
+        return known.ended_at + JOB_TAIL_SECONDS
+    return None if known.is_present else known.seen_at
+
+
+class _Rest:
+    """What is left to be collected of objects that have left."""
+
+    def __init__(self, settings: Settings, states: Iterable[StreamState]) -> None:
+        sections = [getattr(settings.sources, name) for name in type(settings.sources).model_fields]
+        windowed = [section for section in sections if hasattr(section, "initial_lookback_seconds")]
+        self._reach: int = max(
+            section.initial_lookback_seconds + max(section.recheck_seconds, default=0) for section in windowed
+        )
+        self._begun: dict[str, list[StreamState]] = {}
+        for state in states:
+            if state.sealed_to is not None and state.key.operation not in STATE_OPERATIONS:
+                self._begun.setdefault(state.key.scope_id, []).append(state)
+
+    def is_left(self, object_id: str, end: int, newest: int) -> bool:
+        """Whether streams of an object that ended at `end` are not collected to it.
+
+        If none of them began here, they may have elsewhere: what left shortly before `newest` is taken for unfinished.
+        """
+        if begun := self._begun.get(object_id):
+            marks = [mark for state in begun for mark in (state.sealed_to or 0, *state.rechecks.values())]
+            return any(mark < end for mark in marks)
+        return end > newest - self._reach
 
 
 def _lists(settings: Settings, only: Sequence[str]) -> list[Streams]:
@@ -170,9 +230,9 @@ def _streams(spec: Spec, section: Any, scope_ids: Sequence[str], targets: Target
     source = spec.make(section)
     match spec.look:
         case Look.SNAPSHOT:
-            return SnapshotStreams(spec.name, source, scope_ids, interval=section.interval_seconds)
+            return SnapshotStreams(spec.name, source, scope_ids, interval=section.interval_seconds, ends=targets.ends)
         case Look.STATE:
-            return StateStreams(spec.name, source, scope_ids, interval=section.interval_seconds)
+            return StateStreams(spec.name, source, scope_ids, interval=section.interval_seconds, ends=targets.ends)
     # A step that is still being filled would be stored with a value that it does not keep.
     step = getattr(section, "time_step_seconds", 0)
     is_learned = not section.settle_seconds

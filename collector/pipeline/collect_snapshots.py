@@ -56,6 +56,21 @@ async def collect_snapshot(
     return state
 
 
+async def end_snapshots(collecting: Collecting, state: StreamState, end: int, interval: int) -> StreamState:
+    """Finish a stream whose scope left at `end`: ticks before it that were not taken are a gap."""
+    here = state.open.get(FIRST_LOOK)
+    if here is not None:
+        state = await _seal_partial(collecting, state, here, here.window, interval)
+    if state.sealed_to is None or state.sealed_to >= end:
+        return state
+    commit = PageCommit(
+        stream_id=state.id, delay=FIRST_LOOK, window=Window(state.sealed_to, end), mode=ShipMode.APPEND, open_id=None,
+        chunks=(), strays=(), cursor=None, cursor_used=b"", last_time=None, in_order=True, attempt=None,
+        seal=Seal(end, end, gaps=_gaps(state, tick_of(end, interval), interval, "")),
+    )  # fmt: skip
+    return await collecting.journal.commit_page(state, commit, collecting.clock.monotonic())
+
+
 async def _next_page(
     at: Collecting, source: UserMetricsSource, state: StreamState, interval: int
 ) -> tuple[StreamState, bool]:

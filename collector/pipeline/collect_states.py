@@ -110,7 +110,7 @@ class _Looking:
             if is_last and source.lists_all and not is_incomplete:
                 gone = [known for known in self._known.values() if known.is_present and known.seen_at != window.start]
                 rows += [_gone_row(known, reply.date, state.key.region) for known in gone]
-                objects += [replace(known, is_present=False, listed=None) for known in gone]
+                objects += [replace(known, is_present=False, listed=None, seen_at=reply.date) for known in gone]
                 self._learn(objects)
             commit = PageCommit(
                 stream_id=state.id,

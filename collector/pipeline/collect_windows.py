@@ -11,15 +11,17 @@ import structlog
 
 from collector.api.client import Reply
 from collector.clock import STEP_SECONDS_MAX
-from collector.errors import AnswerTooLargeError, ClockError, CursorError, CursorLoopError
+from collector.errors import AnswerTooLargeError, ApiError, ClockError, CursorError, CursorLoopError
+from collector.journal.coverage import REASON_CHARACTERS_MAX
 from collector.journal.entries import Chunk, OpenWindow, PageCommit, Rewrite, Seal, StreamState
-from collector.model import Window
+from collector.model import ShipMode, Window
 from collector.pipeline.chunking import chunks, cut_at, merge_readings, stray_chunks
 from collector.pipeline.clock_watch import HINT
 from collector.pipeline.collecting import (
     CODE_NOT_USED,
     GAP_CHANGED,
     GAP_CUT_OFF,
+    GAP_LEFT,
     GAP_PARTIAL,
     GAP_TOO_LARGE,
     READINGS_MAX,
@@ -29,7 +31,7 @@ from collector.pipeline.collecting import (
     dead_letters,
 )
 from collector.pipeline.repeats import DIGEST_BYTES, PageWatch, loop_error, page_digest
-from collector.pipeline.windows import SPAN_SECONDS_MAX, Planned, looked_again
+from collector.pipeline.windows import FIRST_LOOK, SPAN_SECONDS_MAX, Planned, looked_again
 from collector.sources.page import PageRows
 from collector.sources.source import WindowSource
 from collector.telemetry import tracing
@@ -88,6 +90,40 @@ async def collect_window(
 def span_max(collecting: Collecting, state: StreamState) -> int:
     """Seconds that a window of this stream may span: less after one did not fit."""
     return collecting.span_max.get(state.id, SPAN_SECONDS_MAX)
+
+
+async def cut_short(collecting: Collecting, stream_id: int, end: int, error: ApiError) -> StreamState:
+    """Finish a stream whose scope left at `end` and is refused since: what was not read of it is a gap.
+
+    Rows that were read stay. Rechecks that are left are not made up for: their range was collected.
+    """
+    journal = collecting.journal
+    state = await journal.stream(stream_id)
+    now, reason = collecting.server_clock.now(), f"{GAP_LEFT}: {error}"[:REASON_CHARACTERS_MAX]
+    log.warning("stream_cut_short", stream=str(state.key), window_end=end, error=str(error))
+    for delay, here in [(delay, here) for delay, here in state.open.items() if delay >= FIRST_LOOK]:
+        gaps = ((here.window, reason),) if delay == FIRST_LOOK else ()
+        seal = Seal(here.window.end, now, _rewrite(here.reading, None), gaps)
+        state = await _sealed(collecting, state, Planned(here.window, here.mode, delay), here, seal)
+    if state.sealed_to is not None and state.sealed_to < end:
+        window = Window(state.sealed_to, end)
+        seal = Seal(end, now, gaps=((window, reason),))
+        await _sealed(collecting, state, Planned(window, ShipMode.APPEND), None, seal)
+    await journal.set_rechecks(stream_id, dict.fromkeys(state.rechecks, end))
+    await journal.set_error(stream_id, "", now)
+    return await journal.stream(stream_id)
+
+
+async def _sealed(
+    at: Collecting, state: StreamState, planned: Planned, here: OpenWindow | None, seal: Seal
+) -> StreamState:
+    """Seal a window with the pages that were read of it."""
+    commit = PageCommit(
+        stream_id=state.id, delay=planned.delay, window=planned.window, mode=planned.mode,
+        open_id=here.id if here else None, chunks=(), strays=(), cursor=None, cursor_used=b"",
+        last_time=here.last_time if here else None, in_order=True, attempt=None, seal=seal,
+    )  # fmt: skip
+    return await at.journal.commit_page(state, commit, at.clock.monotonic())
 
 
 class _WindowReader:
@@ -288,13 +324,7 @@ class _WindowReader:
     async def _seal_as_it_is(
         self, state: StreamState, window: Window, here: OpenWindow | None, seal: Seal
     ) -> StreamState:
-        """Seal a window with the pages that were read of it."""
-        commit = PageCommit(
-            stream_id=state.id, delay=self._planned.delay, window=window, mode=self._planned.mode,
-            open_id=here.id if here else None, chunks=(), strays=(), cursor=None, cursor_used=b"",
-            last_time=here.last_time if here else None, in_order=True, attempt=None, seal=seal,
-        )  # fmt: skip
-        return await self._at.journal.commit_page(state, commit, self._at.clock.monotonic())
+        return await _sealed(self._at, state, replace(self._planned, window=window), here, seal)
 
     async def _give_up(self, state: StreamState, window: Window, here: OpenWindow | None, date: int) -> StreamState:
         """Drop a window that cannot be sealed; its range is planned again, smaller where it was too full."""

@@ -38,6 +38,7 @@ GAP_CHANGED: Final = "changed while paging"
 GAP_CUT_OFF: Final = "cut off"
 GAP_PARTIAL: Final = "partial"
 GAP_TOO_LARGE: Final = "answer too large"
+GAP_LEFT: Final = "left, and is not answered any more"
 
 PAGE_SIZE_MIN: Final = 10
 """Records a page at least, where smaller pages are asked for because an answer was too large."""

@@ -21,6 +21,8 @@ class Coverage:
     collected_from: int | None
     watermark: int | None
     gaps: tuple[Gap, ...] = ()
+    has_ended: bool = False
+    """Nothing more is expected of it than what was collected; of one that never began, nothing at all."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,12 @@ def missing(stream: Coverage, start: int | None, end: int | None, earliest: int 
     `earliest` is the first second that any stream of the operation is collected from.
     """
     if stream.collected_from is None or stream.watermark is None:
+        if stream.has_ended:
+            return []
         window = Window(start, end) if start is not None and end is not None else None
         return [Missing(stream.key, window, NOT_YET)]
     first = stream.collected_from if start is None else start
-    last = stream.watermark if end is None else end
+    last = stream.watermark if end is None or stream.has_ended else end
     if first >= last:
         return []
     asked = Window(first, last)

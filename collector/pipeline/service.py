@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence, Set
+from collections.abc import Awaitable, Callable, Collection, Coroutine, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field, replace
 from typing import Any, Final
@@ -299,6 +299,8 @@ class Service:
                 if not streams.is_finished(state, self._server_clock.now()):
                     self._enter(lane, streams, state)
                     added += 1
+            elif streams.is_finished(state, self._server_clock.now()):
+                self._leave(slot)
             elif slot.streams is not streams:
                 self._adapt(slot, streams)
         ids = {states[key].id for key in wanted}
@@ -555,9 +557,9 @@ class Service:
         )
         return ServiceFacts(sources, stops)
 
-    def watched(self) -> Set[StreamKey]:
+    def watched(self) -> Mapping[StreamKey, Streams]:
         """The streams that are collected at present."""
-        return {slot.state.key for slot in self._slots.values()}
+        return {slot.state.key: slot.streams for slot in self._slots.values()}
 
     def next_tries(self) -> Mapping[StreamKey, int]:
         """For each stream that fails: when it is tried again, server time in seconds since the epoch."""
@@ -570,7 +572,7 @@ class Service:
 
     def _source_facts(self, lane: _Lane, now: int) -> SourceFacts:
         slots = lane.slots.values()
-        marks = [slot.state.watermark for slot in slots if slot.state.watermark is not None]
+        marks = [slot.state.watermark for slot in slots if slot.state.watermark is not None and not _is_over(slot)]
         cadence = lane.streams.cadence
         return SourceFacts(
             source=lane.streams.name,
@@ -582,6 +584,12 @@ class Service:
             ticks_missed=lane.ticks_missed,
             due=lane.queue.due(),
         )
+
+
+def _is_over(slot: Slot) -> bool:
+    """Whether a stream has ended and only rechecks are left of it: it cannot become fresher."""
+    end = slot.streams.end(slot.state.key)
+    return end is not None and (slot.state.watermark or 0) >= end
 
 
 def _state(slot: Slot) -> str:

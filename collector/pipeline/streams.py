@@ -6,15 +6,16 @@ from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
 from collector.api.operation import Operation
+from collector.errors import ForbiddenError, NotFoundError
 from collector.journal.coverage import BACKFILL, Piece
 from collector.journal.entries import StreamState
 from collector.journal.journal import Journal
 from collector.model import StreamKey, Window
 from collector.pipeline.adopt import adopt_states, adopt_streams
 from collector.pipeline.cadence import Cadence, look_spread
-from collector.pipeline.collect_snapshots import collect_snapshot
+from collector.pipeline.collect_snapshots import collect_snapshot, end_snapshots
 from collector.pipeline.collect_states import collect_states
-from collector.pipeline.collect_windows import collect_window, span_max
+from collector.pipeline.collect_windows import collect_window, cut_short, span_max
 from collector.pipeline.collecting import Collecting
 from collector.pipeline.windows import (
     SPAN_SECONDS_MAX,
@@ -93,6 +94,9 @@ class Streams(Protocol):
 
     def is_behind(self, state: StreamState, now: int, interval: int) -> bool:
         """Whether a stream has something to collect at once, before its next regular look."""
+
+    def end(self, key: StreamKey) -> int | None:
+        """When there is nothing of a stream any more, seconds since the epoch; None while it lasts."""
 
     def is_finished(self, state: StreamState, now: int) -> bool:
         """Whether there will never be anything to collect any more, as of server time `now`."""
@@ -179,6 +183,9 @@ class WindowStreams:
             return next_window(state, horizon, now) is not None
         return next_recheck(state, horizon, now) is not None
 
+    def end(self, key: StreamKey) -> int | None:
+        return self._ends.get(key.scope_id)
+
     def is_finished(self, state: StreamState, now: int) -> bool:
         return is_finished(state, self._horizon(state), now)
 
@@ -191,7 +198,14 @@ class WindowStreams:
         planned = next_window(state, self._horizon(state, span, interval), reached)
         if planned is None:
             return None
-        after = await collect_window(collecting, self.source, state, planned, self._settle_of(state))
+        try:
+            after = await collect_window(collecting, self.source, state, planned, self._settle_of(state))
+        except (ForbiddenError, NotFoundError) as error:
+            end = self.end(state.key)
+            is_about_scope = not collecting.client.gate.operation_stopped(self.operation.name)
+            if end is None or end > reached or state.sealed_to is None or not is_about_scope:
+                raise
+            return await cut_short(collecting, state.id, end, error)
         # Nothing of it could be sealed yet, and asking again would bring the same, unless the answer has shown that it
         # is earlier than was thought (by more than the second that a Date is cut to), or was older than the present.
         is_earlier = collecting.server_clock.now() < reached - 1
@@ -210,8 +224,7 @@ class WindowStreams:
         return self._settles.get(state.key.scope_id, self._settle)
 
     def _horizon(self, state: StreamState, span: int = SPAN_SECONDS_MAX, interval: int = 0) -> Horizon:
-        until = self._ends.get(state.key.scope_id)
-        return Horizon(self._settle_of(state), self.lookback, span, until, interval)
+        return Horizon(self._settle_of(state), self.lookback, span, self.end(state.key), interval)
 
 
 class _Looks:
@@ -220,7 +233,8 @@ class _Looks:
     lookback = 0
     has_gaps = False
 
-    def __init__(self, interval: int) -> None:
+    def __init__(self, interval: int, ends: Mapping[str, int] | None) -> None:
+        self._ends = ends or {}
         self.cadence = Cadence(interval, interval)
         self.spread = look_spread(interval)
         # Up to so long after its tick a stream is looked at.
@@ -229,7 +243,17 @@ class _Looks:
         self.tick = interval
         self._interval = interval
 
+    def end(self, key: StreamKey) -> int | None:
+        return self._ends.get(key.scope_id)
+
+    def has_ended(self, state: StreamState, now: int) -> bool:
+        """Whether there is nothing to be looked at any more at server time `now`."""
+        end = self.end(state.key)
+        return end is not None and end <= now
+
     def due(self, state: StreamState, now: int) -> int:
+        if self.has_ended(state, now):
+            return int(not self.is_finished(state, now))
         return int(state.sealed_to is None or state.sealed_to <= tick_of(now, self._interval))
 
     def is_behind(self, state: StreamState, now: int, interval: int) -> bool:
@@ -237,7 +261,7 @@ class _Looks:
         return state.sealed_to is None
 
     def is_finished(self, state: StreamState, now: int) -> bool:
-        return False
+        return self.has_ended(state, now)
 
 
 class SnapshotStreams(_Looks):
@@ -246,19 +270,31 @@ class SnapshotStreams(_Looks):
     can_be_asked_later = False
     has_gaps = True
 
-    def __init__(self, name: str, source: UserMetricsSource, group_ids: Sequence[str], *, interval: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        source: UserMetricsSource,
+        group_ids: Sequence[str],
+        *,
+        interval: int,
+        ends: Mapping[str, int] | None = None,
+    ) -> None:
         self.name = name
         self.operation = source.operation
         self.tables = source.tables
         self.source = source
         self._group_ids = tuple(group_ids)
-        super().__init__(interval)
+        super().__init__(interval, ends)
 
     def keys(self, region: str) -> list[StreamKey]:
         return [StreamKey(self.operation.name, region, group_id) for group_id in self._group_ids]
 
     async def adopt(self, journal: Journal, store: Store, keys: Sequence[StreamKey]) -> None:
         await adopt_streams(journal, store, keys, self.tables, ())
+
+    def is_finished(self, state: StreamState, now: int) -> bool:
+        end = self.end(state.key)
+        return end is not None and end <= now and (state.sealed_to is None or state.sealed_to >= end)
 
     def probe(self, key: StreamKey, now: int) -> dict[str, Any]:
         return {**self.source.parameters(key, Window(now, now + 1), None), "PageSize": "1"}
@@ -268,6 +304,8 @@ class SnapshotStreams(_Looks):
     ) -> StreamState | None:
         if not self.due(state, now):
             return None
+        if (end := self.end(state.key)) is not None and end <= now:
+            return await end_snapshots(collecting, state, end, self._interval)
         return await collect_snapshot(collecting, self.source, state, self._interval, now)
 
 
@@ -276,13 +314,21 @@ class StateStreams(_Looks):
 
     can_be_asked_later = False
 
-    def __init__(self, name: str, source: StateSource, scope_ids: Sequence[str], *, interval: int) -> None:
+    def __init__(
+        self,
+        name: str,
+        source: StateSource,
+        scope_ids: Sequence[str],
+        *,
+        interval: int,
+        ends: Mapping[str, int] | None = None,
+    ) -> None:
         self.name = name
         self.operation = source.operation
         self.tables = source.tables
         self.source = source
         self._scope_ids = tuple(scope_ids)
-        super().__init__(interval)
+        super().__init__(interval, ends)
 
     def keys(self, region: str) -> list[StreamKey]:
         return [StreamKey(self.operation.name, region, scope_id) for scope_id in self._scope_ids]
@@ -296,6 +342,6 @@ class StateStreams(_Looks):
     async def collect(
         self, collecting: Collecting, state: StreamState, now: int, interval: int = 0
     ) -> StreamState | None:
-        if not self.due(state, now) and not state.open:
+        if self.has_ended(state, now) or (not self.due(state, now) and not state.open):
             return None
         return await collect_states(collecting, self.source, state, self._interval, now)

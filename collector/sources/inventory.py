@@ -178,6 +178,11 @@ class InventorySource:
         object_id = "/".join(text_of(raw[name]) for name in listing.id_fields)
         return Observed(object_id, values, self._ended_at(raw) if state.lower() in listing.final_states else None)
 
+    def is_over(self, state: str) -> bool:
+        """Whether an object has ended by its stored state, the JSON array of `Observed.values`."""
+        values: list[Any] = msgspec.json.decode(state)
+        return text_of(values[3]).lower() in self._listing.final_states
+
     def _ended_at(self, raw: dict[str, Any]) -> int | None:
         for name in self._listing.ended_fields:
             try:

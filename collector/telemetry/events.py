@@ -118,6 +118,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
                      ("source", "ticks")),
     "window_overflowed": ("A window has more pages than are read at once; shorter ones follow.",
                           ("stream", "window_seconds")),
+    "stream_cut_short": ("What has left is refused since; the rest of it is a gap.", ("stream", "window_end", "error")),
     "cursor_died": ("The service does not know the cursor any more; the listing is begun again.",
                     ("stream", "code", "pages")),
     "cursor_repeated": ("The service gave a cursor twice; the window is begun again.", ("stream", "attempt", "page")),

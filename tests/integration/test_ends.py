@@ -1,0 +1,177 @@
+"""What ends is collected to its last second, or its rest is a gap; `status` and `gaps` say the same of it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.owner.gaps import gaps
+from collector.owner.instance import Owner
+from collector.owner.reader import Reader
+from collector.owner.status import status
+from collector.settings import Settings
+from collector.simulator.account import Account
+from collector.simulator.clock import SimulatorClock
+from collector.simulator.faults import Fault, FaultKind
+from collector.simulator.inventory import ResourceGroupListing
+from collector.simulator.server import Simulator
+from collector.simulator.world import World
+from tests.support import NOW, calls, differences, fetch, run_once, settings, simulator, stored_syslogs, true_syslogs
+
+LOOKBACK, SETTLE, RECHECK = 300, 60, 1800
+LEFT, SEEN = NOW + 900, NOW + 1200
+"""When the node leaves, and when the list is looked at next."""
+
+
+def configuration(folder: Path, api: Simulator, **targets: Any) -> Settings:
+    return settings(
+        folder,
+        api.base_url,
+        targets=targets,
+        sources={
+            "syslogs": {"initial_lookback": f"{LOOKBACK}s", "settle": f"{SETTLE}s", "recheck": [f"{RECHECK}s"]},
+            "diagnostics": {"enabled": False},
+        },
+    )
+
+
+async def told_gaps(config: Settings) -> list[dict[str, Any]]:
+    async with await Reader.open(config) as reader:
+        asked: dict[str, Any] = {"source": None, "scopes": [], "start": None, "end": None}
+        return list((await gaps(reader, asked))["gaps"])
+
+
+async def told_state(config: Settings, operation: str, scope_id: str) -> tuple[str, int | None]:
+    async with await Reader.open(config) as reader:
+        streams = (await status(reader))["streams"]
+    (found,) = [one for one in streams if (one["operation"], one["scope_id"]) == (operation, scope_id)]
+    return found["state"], found["freshness_seconds"]
+
+
+async def rechecked_to(config: Settings, scope_id: str) -> list[int]:
+    async with await Owner.open(config) as owner:
+        states = await owner.journal.streams()
+        return [to for key, one in states.items() if key.scope_id == scope_id for to in one.rechecks.values()]
+
+
+async def forget_journal(config: Settings) -> None:
+    for file in config.journal.path.parent.glob(f"{config.journal.path.name}*"):
+        file.unlink()
+
+
+@pytest.mark.parametrize("lost", [False, True], ids=["journal kept", "journal lost"])
+async def test_a_node_that_leaves_is_collected_to_its_last_second(lost: bool, tmp_path: Path) -> None:
+    """Also when it left while nothing ran: up to when it was missed, then its rechecks, then nothing more."""
+    clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=1, density=0.2)
+    account = Account(world)
+    node = account.clusters[account.cluster_ids[0]].nodes[0].node_id
+    async with simulator(world, clock, account=account) as api:
+        config = configuration(tmp_path, api, clusters=account.cluster_ids)
+        await run_once(config)
+        account.leave(node, LEFT, NOW + 90_000)
+        if lost:
+            await forget_journal(config)
+        clock.set(SEEN)
+        await run_once(config)
+        clock.set(SEEN + 2 * SETTLE)
+        await run_once(config)
+        truth = true_syslogs(world, [node], NOW - LOOKBACK, SEEN)
+        stored = {row: count for row, count in (await stored_syslogs(config)).items() if node in row}
+        assert not differences(truth, type(truth)(stored))
+        assert await told_state(config, "ListSyslogs", node) == ("collected", None)
+        clock.set(SEEN + RECHECK + 1)
+        await run_once(config)
+        assert await rechecked_to(config, node) == [SEEN]
+        assert await told_state(config, "ListSyslogs", node) == ("ended", None)
+        assert await told_gaps(config) == []
+        before = calls(api, "ListSyslogs")
+        clock.set(SEEN + RECHECK + 300)
+        await run_once(config)
+        assert calls(api, "ListSyslogs") - before <= 2 * (len(world.node_ids) - 1)
+
+
+async def test_nodes_of_a_cluster_that_is_gone_end_with_it(tmp_path: Path) -> None:
+    """A discovered cluster takes its nodes along, whose list nobody asks for any more."""
+    clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=1, density=0.2)
+    account = Account(world)
+    cluster_id = account.cluster_ids[0]
+    nodes = [each.node_id for each in account.clusters[cluster_id].nodes]
+    async with simulator(world, clock, account=account) as api:
+        config = configuration(tmp_path, api, discover=["clusters"])
+        await run_once(config)
+        del account.clusters[cluster_id]
+        clock.set(SEEN)
+        await run_once(config)
+        clock.set(SEEN + 2 * SETTLE)
+        await run_once(config)
+        truth = true_syslogs(world, nodes, NOW - LOOKBACK, SEEN)
+        assert not differences(truth, await stored_syslogs(config))
+        marks = await fetch(
+            config,
+            "SELECT toUnixTimestamp(watermark) FROM watermarks WHERE operation = 'ListSyslogs'"
+            " AND scope_id IN {ids:Array(String)}",
+            {"ids": nodes},
+        )
+        assert marks == [[SEEN]] * len(nodes)
+
+
+async def test_the_rest_of_what_is_not_answered_any_more_is_a_gap(tmp_path: Path) -> None:
+    """A service that knows nothing of a node that has left is asked once; the stream ends, and fails no more."""
+    clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=1, density=0.2)
+    account = Account(world)
+    node = account.clusters[account.cluster_ids[0]].nodes[0].node_id
+    async with simulator(world, clock, account=account) as api:
+        config = configuration(tmp_path, api, clusters=account.cluster_ids)
+        await run_once(config)
+        account.leave(node, LEFT, NOW + 90_000)
+        api.faults = (Fault(kind=FaultKind.NOT_FOUND, operation="ListSyslogs", scope_id=node),)
+        clock.set(SEEN)
+        report = await run_once(config)
+        assert not report.failures
+        (gap,) = await told_gaps(config)
+        assert (gap["operation"], gap["scope_id"], gap["seconds"]) == ("ListSyslogs", node, SEEN - NOW + SETTLE)
+        assert gap["reason"].startswith("left, and is not answered any more: ")
+        assert await told_state(config, "ListSyslogs", node) == ("ended", None)
+        before = calls(api, "ListSyslogs")
+        report = await run_once(config)
+        assert not report.failures
+        assert calls(api, "ListSyslogs") == before
+
+
+async def test_ticks_missed_before_a_group_left_are_a_gap(tmp_path: Path) -> None:
+    """Its usage cannot be asked for later; with the last tick that was taken nothing is missing."""
+    clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=2, density=0.2)
+    async with simulator(world, clock) as api:
+        config = configuration(tmp_path, api, discover=["resource_groups"])
+        await run_once(config)
+        fewer = World(seed=7, node_count=4, group_count=1, density=0.2)
+        (gone,) = set(world.group_ids) - set(fewer.group_ids)
+        api.backend.listings["ListResourceGroups"] = ResourceGroupListing(Account(fewer))
+        clock.set(SEEN)
+        await run_once(config)
+        found = [gap for gap in await told_gaps(config) if gap["scope_id"] == gone]
+        (gap,) = found
+        assert (gap["operation"], gap["reason"]) == ("GetUserViewMetrics", "missed")
+        assert SEEN - 60 - NOW - 60 <= gap["seconds"] <= SEEN - NOW
+        assert await told_state(config, "GetUserViewMetrics", gone) == ("ended", None)
+
+
+async def test_jobs_that_were_over_before_the_first_look_are_no_gap(tmp_path: Path) -> None:
+    """They never began here: `status` calls them ended, and `gaps` expects nothing of them."""
+    clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=2, density=0.2)
+    async with simulator(world, clock) as api:
+        config = configuration(tmp_path, api, discover=["jobs"])
+        config = config.model_copy(
+            update={"sources": config.sources.model_copy(update={"job_metrics": replace_recheck(config)})}
+        )
+        await run_once(config)
+        over = [job.job_id for job in api.backend.account.jobs(NOW) if job.finished < NOW - 2 * 3600]
+        assert over
+        assert await told_state(config, "GetJobEvents", over[0]) == ("ended", None)
+        assert await told_gaps(config) == []
+
+
+def replace_recheck(config: Settings) -> Any:
+    return config.sources.job_metrics.model_copy(update={"recheck_seconds": ()})
