@@ -142,8 +142,14 @@ class Quota:
 class Price:
     """What one call costs, whether it succeeds or fails."""
 
-    cny: Decimal
+    cny: Decimal | None
+    """None where the service says how many calls are free, and not what others cost."""
     free_calls_per_month: int = 0
+
+    @property
+    def counted_cny(self) -> Decimal:
+        """What a call adds to the spend: nothing where its price is not known."""
+        return self.cny or Decimal(0)
 
 
 MIB: Final = 1 << 20
@@ -216,4 +222,4 @@ def wire_name(answer: type[Answer], attribute: str) -> str:
 
 def price_text(price: Price | None) -> str:
     """A price as people read it; an absent one is never shown as zero."""
-    return "unpriced" if price is None else f"{price.cny} CNY"
+    return f"{price.cny} CNY" if price is not None and price.cny is not None else "unpriced"

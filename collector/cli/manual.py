@@ -76,7 +76,7 @@ def listing_json(rows: Iterable[Operation]) -> list[dict[str, Any]]:
             "summary": row.summary,
             "quota_per_second": row.quota.per_second,
             "quota_documented": row.quota.documented,
-            "price_cny": None if row.price is None else str(row.price.cny),
+            "price_cny": None if row.price is None or row.price.cny is None else str(row.price.cny),
             "free_calls_per_month": 0 if row.price is None else row.price.free_calls_per_month,
             "paging": _paging(row),
             "parameters": [p.name for p in row.parameters],

@@ -178,7 +178,7 @@ def _line_data(line: Line) -> dict[str, Any]:
         "calls_per_look": demand.calls_per_look,
         "calls_per_day": _pair(line.calls_per_day),
         "calls_per_month": _pair(line.calls_per_month),
-        "price_cny": None if price is None else plain_cny(price.cny),
+        "price_cny": None if price is None or price.cny is None else plain_cny(price.cny),
         "free_calls_per_month": None if price is None else price.free_calls_per_month,
         "cny_per_month": None if line.cny_per_month is None else _money(line.cny_per_month),
     }

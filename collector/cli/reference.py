@@ -66,7 +66,7 @@ def _overview(rows: Iterable[Operation]) -> str:
                 f"[{row.name}](#{row.name.lower()})",
                 row.summary,
                 f"{row.quota.per_second}" if row.quota.documented else f"({row.quota.per_second})",
-                "unpriced" if row.price is None else f"{row.price.cny:f}",
+                "unpriced" if row.price is None or row.price.cny is None else f"{row.price.cny:f}",
                 "-" if row.price is None else _free(row),
                 _paging(row),
             )
@@ -77,7 +77,7 @@ def _overview(rows: Iterable[Operation]) -> str:
 
 def _free(row: Operation) -> str:
     assert row.price is not None
-    if not row.price.cny:
+    if row.price.cny == 0:
         return "all"
     return str(row.price.free_calls_per_month)
 

@@ -34,7 +34,9 @@ def reserve(db: sqlite3.Connection, operation: str, now: int, price: Price | Non
         spending = spending_with(db, operation, price, now)
         if spending is not None:
             allow(db, spending)
-    price_micro_cny, free_calls = (micro_cny(price.cny), price.free_calls_per_month) if price is not None else (0, 0)
+    price_micro_cny, free_calls = (
+        (micro_cny(price.counted_cny), price.free_calls_per_month) if price is not None else (0, 0)
+    )
     cursor = db.execute(
         "INSERT INTO reserved (operation, minute, price_micro_cny, free_calls) VALUES (?, ?, ?, ?)",
         (operation, now // 60 * 60, price_micro_cny, free_calls),
@@ -84,7 +86,7 @@ def _terms(kept: Sequence[int | None], price: Price | None) -> tuple[int, int]:
     price_micro_cny, free_calls = kept
     if price_micro_cny is not None and free_calls is not None:
         return price_micro_cny, free_calls
-    return (0, 0) if price is None else (micro_cny(price.cny), price.free_calls_per_month)
+    return (0, 0) if price is None else (micro_cny(price.counted_cny), price.free_calls_per_month)
 
 
 def _enter(

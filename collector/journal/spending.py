@@ -46,7 +46,7 @@ class InFlight:
 
     def with_call(self, price: Price) -> InFlight:
         """With one more call, at this price."""
-        price_micro_cny, free_calls = micro_cny(price.cny), price.free_calls_per_month
+        price_micro_cny, free_calls = micro_cny(price.counted_cny), price.free_calls_per_month
         return InFlight(
             self.calls_before,
             self.reserved + 1,

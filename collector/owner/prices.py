@@ -24,7 +24,7 @@ def check_prices(settings: Settings) -> None:
     if not settings.budget.monthly_cny:
         return
     prices = prices_of(settings)
-    unpriced = [row.name for row in called_by(settings) if prices[row.name] is None]
+    unpriced = [row.name for row in called_by(settings) if (price := prices[row.name]) is None or price.cny is None]
     if unpriced:
         raise ConfigError(
             [

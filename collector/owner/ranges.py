@@ -16,7 +16,7 @@ from collector.owner.calls import refusal_to_call
 from collector.owner.instance import Owner
 from collector.pipeline.backfill import Asked, calls_at_least
 from collector.pipeline.clock_watch import HINT
-from collector.pipeline.plan import cost
+from collector.pipeline.plan import cost, is_priced
 from collector.pipeline.streams import WindowStreams
 
 
@@ -131,7 +131,8 @@ async def price(owner: Caller, asked: Sequence[Asked]) -> dict[str, Any]:
     total = Decimal(0)
     unpriced = []
     for name, count in calls.items():
-        if (terms := prices[name]) is None:
+        terms = prices[name]
+        if terms is None or not is_priced(terms, spent.get(name, 0) + count):
             unpriced.append(name)
         else:
             total += cost(terms, spent.get(name, 0) + count) - cost(terms, spent.get(name, 0))

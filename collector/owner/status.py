@@ -43,7 +43,7 @@ async def status(owner: Reader) -> dict[str, Any]:
             "operation": name,
             "calls_this_month": spend.get(name, (0, 0))[0],
             "spend_cny": str(spend[name][1]) if name in spend else "0",
-            "price_cny": None if (price := prices[name]) is None else str(price.cny),
+            "price_cny": None if (price := prices[name]) is None or price.cny is None else str(price.cny),
             "free_calls_per_month": 0 if price is None else price.free_calls_per_month,
             "quota_per_second": bucket.rate_limit,
             "quota_documented": CATALOGUE[name].quota.documented,

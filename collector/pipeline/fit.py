@@ -62,7 +62,7 @@ def longer(demand: Demand) -> int | None:
 
 def _costs(demand: Demand, prices: Mapping[str, Price | None]) -> bool:
     price = prices[demand.operation.name]
-    return price is not None and price.cny > 0
+    return price is not None and price.counted_cny > 0
 
 
 def _stretched(

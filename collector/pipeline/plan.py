@@ -93,7 +93,7 @@ class Line:
     calls_per_month: Ends[int]
     price: Price | None
     cny_per_month: Ends[Decimal] | None
-    """After the free calls, which the operation's lines take in order; None without a price."""
+    """After the free calls, which the operation's lines take in order; None where what others cost is not known."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,7 +146,7 @@ def plan(
             if demand.asking is not Asking.DETAILS
         ),
         cny_per_month=_sum(line.cny_per_month for line in lines),
-        unpriced=tuple(dict.fromkeys(line.demand.operation.name for line in lines if line.price is None)),
+        unpriced=tuple(dict.fromkeys(line.demand.operation.name for line in lines if line.cny_per_month is None)),
         is_at_least=any(demand.is_at_least for demand in demands),
     )  # fmt: skip
 
@@ -164,6 +164,8 @@ def price_lines(demands: Iterable[Demand], prices: Mapping[str, Price | None]) -
             calls = Ends(_calls(slow, MONTH_DAYS), _calls(fast, MONTH_DAYS))
             name = demand.operation.name
             earlier, before[name] = before[name], _added(before[name], calls)
+            # How many details are asked for is not known beforehand.
+            most = 2**62 if asking is Asking.DETAILS else before[name].most
             lines.append(
                 Line(
                     demand=demand,
@@ -171,15 +173,22 @@ def price_lines(demands: Iterable[Demand], prices: Mapping[str, Price | None]) -
                     calls_per_day=Ends(_calls(slow, 1), _calls(fast, 1)),
                     calls_per_month=calls,
                     price=price,
-                    cny_per_month=None if price is None else _cost_between(price, earlier, before[name]),
+                    cny_per_month=_cost_between(price, earlier, before[name])
+                    if price is not None and is_priced(price, most)
+                    else None,
                 )
             )
     return tuple(lines)
 
 
 def cost(price: Price, calls: int) -> Decimal:
-    """CNY of so many calls in a month."""
-    return price.cny * max(0, calls - price.free_calls_per_month)
+    """CNY of so many calls in a month, as far as their price is known."""
+    return price.counted_cny * max(0, calls - price.free_calls_per_month)
+
+
+def is_priced(price: Price | None, calls: int) -> bool:
+    """Whether it is known what so many calls in a month cost."""
+    return price is not None and (price.cny is not None or calls <= price.free_calls_per_month)
 
 
 def _calls(per_second: Fraction, days: int) -> int:

@@ -79,7 +79,7 @@ def _samples(key: str) -> list[str]:
     return [
         f"# {row.name} = {{ cny = {row.price.cny}, free = {row.price.free_calls_per_month} }}\n"
         for row in CATALOGUE.values()
-        if row.price is not None
+        if row.price is not None and row.price.cny is not None
     ]
 
 

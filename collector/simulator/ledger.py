@@ -65,10 +65,11 @@ class OperationStats:
 
     @property
     def cost_cny(self) -> Decimal | None:
-        """CNY after the free tier of one month; None where the operation has no price."""
-        if self.price is None:
+        """CNY after the free tier of one month; None where its calls have no price."""
+        paid = max(0, self.calls - self.price.free_calls_per_month) if self.price is not None else self.calls
+        if self.price is None or (self.price.cny is None and paid):
             return None
-        return self.price.cny * max(0, self.calls - self.price.free_calls_per_month)
+        return self.price.counted_cny * paid
 
     def as_dict(self) -> dict[str, Any]:
         return {

@@ -216,6 +216,7 @@ DESCRIBE_DIAGNOSTIC_RESULT = _rpc(
     (Parameter("DiagnosticId", Place.FORM, "The diagnosis.", required=True),),
     DescribeDiagnosticResultAnswer,
     quota=Quota(100),
+    price=Price(None, free_calls_per_month=1000),
     scope="DiagnosticId",
 )
 

@@ -16,6 +16,7 @@ from collector.api.operation import (
     Operation,
     Parameter,
     Place,
+    Price,
     Product,
     Quota,
     Style,
@@ -228,18 +229,15 @@ def test_limits_are_positive(row: Operation) -> None:
     assert row.quota.per_second > 0
     assert row.answer_bytes_max > 0
     assert row.records_max is None or row.records_max > 0
-    assert row.price is None or (row.price.cny >= 0 and row.price.free_calls_per_month >= 0)
+    assert row.price is None or (row.price.counted_cny >= 0 and row.price.free_calls_per_month >= 0)
 
 
 def test_figures_are_the_documented_ones() -> None:
     """Prices, free calls and quotas are those of the documentation, and no figure stands where it gives none."""
     for name, (cny, free, per_second) in DOCUMENTED.items():
         row = CATALOGUE[name]
-        if cny is None:
-            assert row.price is None or row.price.free_calls_per_month == free
-        else:
-            assert row.price is not None
-            assert (row.price.cny, row.price.free_calls_per_month) == (Decimal(cny), free)
+        expected = Price(None if cny is None else Decimal(cny), free)
+        assert row.price == (None if expected == Price(None) else expected)
         assert row.quota == (Quota(per_second) if per_second else Quota(100, documented=False))
     for name in CATALOGUE.keys() - DOCUMENTED.keys():
         assert (CATALOGUE[name].price, CATALOGUE[name].quota.documented) == (None, False)
@@ -249,6 +247,7 @@ def test_figures_are_the_documented_ones() -> None:
 def test_an_absent_price_is_not_shown_as_nothing() -> None:
     """Unpriced and free are different things."""
     assert price_text(CATALOGUE["CreateResourceLog"].price) == "unpriced"
+    assert price_text(CATALOGUE["DescribeDiagnosticResult"].price) == "unpriced"
     assert price_text(CATALOGUE["GetXtraceToken"].price) == "0 CNY"
 
 

@@ -120,7 +120,7 @@ class Service:
     calls: dict[str, int] = field(default_factory=dict)
 
     def cost(self, month: str, price: Price) -> Decimal:
-        return price.cny * max(0, self.calls.get(month, 0) - price.free_calls_per_month)
+        return price.counted_cny * max(0, self.calls.get(month, 0) - price.free_calls_per_month)
 
 
 STEP = st.sampled_from(["reserve", "reserve", "reserve", "settle", "settle", "release", "crash", "turn"])

@@ -17,10 +17,11 @@ from collector.api.operations import CATALOGUE
 from collector.cli.commands.plan import amount, assumptions
 from collector.cli.planned import as_data, cny_text, settings_of, show
 from collector.errors import ConfigError, UsageError
+from collector.owner.calls import cost_text
 from collector.owner.planning import demands_of
 from collector.owner.prices import called_by, check_prices, prices_of
 from collector.pipeline.fit import fit
-from collector.pipeline.plan import Asking, Demand, Plan, plan
+from collector.pipeline.plan import Asking, Demand, Ends, Plan, plan
 from collector.settings import Settings, load
 
 LOGS = CATALOGUE["ListSyslogs"]
@@ -92,6 +93,20 @@ def test_what_has_no_price_is_never_shown_as_free() -> None:
     data = as_data(told, None, None)
     assert data["lines"][1]["cny_per_month"] is None
     assert data["lines"][1]["price_cny"] is None
+
+
+def test_free_calls_without_a_price_cost_nothing_and_others_are_unpriced() -> None:
+    """Where only the free calls are published, a plan within them costs 0, and one beyond them has no price."""
+    diagnosis = CATALOGUE["DescribeDiagnosticResult"]
+    within = planned(Demand("diagnostics", diagnosis, Asking.LISTS, 1, False, 3600, 3600))
+    assert (within.lines[0].cny_per_month, within.unpriced) == (Ends(Decimal(0), Decimal(0)), ())
+    beyond = planned(Demand("diagnostics", diagnosis, Asking.LISTS, 1, False, 600, 600))
+    assert (beyond.lines[0].cny_per_month, beyond.unpriced) == (None, (diagnosis.name,))
+    details = planned(Demand("diagnostics", diagnosis, Asking.DETAILS, 0, False, 600, 600))
+    assert details.unpriced == (diagnosis.name,)
+    assert as_data(within, None, None)["lines"][0]["free_calls_per_month"] == 1000
+    assert cost_text(diagnosis.price, 1000) == "free (1,000 of 1,000 free calls this month)"
+    assert cost_text(diagnosis.price, 1001) == "unpriced"
 
 
 @pytest.mark.parametrize(
