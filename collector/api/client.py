@@ -46,6 +46,7 @@ _log = structlog.get_logger()
 
 
 Observe = Callable[[Operation, int, str, float], None]
+Record = Callable[[Operation | None, Mapping[str, Any], Exchange, float], None]
 """Told of each attempt that was sent, when its outcome is known: the operation, the HTTP status (0 where no answer
 came), the code as of `Attempt.code`, and the seconds from sending to the last byte or the failure."""
 
@@ -104,11 +105,13 @@ class ApiClient:
         timeout_seconds: float,
         transport: Exchanging | None = None,
         observe: Observe = lambda operation, http_status, code, seconds: None,
+        record: Record = lambda operation, parameters, exchange, seconds: None,
     ) -> None:
         """`buckets` by operation name (`throttle.buckets_for`). `concurrency_max` calls are on their
         way at once (`Slots`). `timeout_seconds` runs from sending to the last byte; waiting for a token
-        does not count. `transport` stands in for HTTP; the client enters and leaves it. `observe` is called
-        in the midst of a call and must neither wait nor raise."""
+        does not count. `transport` stands in for HTTP; the client enters and leaves it. `observe` and
+        `record` are called in the midst of a call and must neither wait nor raise; `record` sees every exchange that
+        was sent, and the clock's probe without an operation."""
         self.gate = Gate(clock)
         self._gateway = gateway
         self._clock = clock
@@ -124,6 +127,7 @@ class ApiClient:
         self._turns = {name: asyncio.Lock() for name in buckets}
         self._transport: Exchanging = transport or Transport(timeout_seconds=timeout_seconds)
         self._observe = observe
+        self._record = record
         self._sent: set[_Call] = set()
 
     async def __aenter__(self) -> Self:
@@ -166,7 +170,9 @@ class ApiClient:
             return None
 
         probe = replace(self._gateway.clock_probe(), headers={"Cache-Control": "no-cache", "Pragma": "no-cache"})
+        begun = self._clock.monotonic()
         exchange = await self._transport.exchange(probe, depart=depart, body_bytes_max=CLOCK_PROBE_BYTES_MAX)
+        self._record(None, {}, exchange, self._clock.monotonic() - begun)
         told = read_date(exchange.headers)
         if told is not None:
             date, age, _ = told
@@ -271,6 +277,8 @@ class ApiClient:
                     break
                 departure.was_not_sent()
             departure.ended()
+            if departure.sent:
+                self._record(call.operation, call.parameters, exchange, departure.seconds)
             return await self._conclude(exchange, departure, had_cursor=bool(call.parameters.get("NextToken")))
         except _BrokenSend:
             return await self._conclude(Exchange(Failure.BROKEN), departure, had_cursor=False)
@@ -426,6 +434,11 @@ class _Departure:
         self._ended_at = self._client._clock.monotonic()
         self._leave_slot()
 
+    @property
+    def seconds(self) -> float:
+        """From the first byte sent to the end, or until now."""
+        return (self._client._clock.monotonic() if self._ended_at is None else self._ended_at) - self._sent_at
+
     async def settle(self, http_status: int, code: str, body_bytes: int) -> None:
         """Enter a failed attempt."""
         attempt = self._outcome(http_status, code, 0, body_bytes)
@@ -463,8 +476,7 @@ class _Departure:
 
     def _outcome(self, http_status: int, code: str, rows: int, body_bytes: int) -> Attempt:
         assert self._ticket is not None
-        ended_at = self._client._clock.monotonic() if self._ended_at is None else self._ended_at
-        self._client._observe(self.call.operation, http_status, code, ended_at - self._sent_at)
+        self._client._observe(self.call.operation, http_status, code, self.seconds)
         scope_id = self.call.scope_id
         return Attempt(self._ticket, self._name, scope_id, self.time, http_status, code, rows, body_bytes)
 

@@ -16,7 +16,7 @@ from collector.api.operation import Operation
 from collector.api.operations import CATALOGUE
 from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN, GetXtraceTokenAnswer
 from collector.api.throttle import buckets_for
-from collector.api.transport import Exchanging
+from collector.api.transport import Exchange, Exchanging
 from collector.clock import Clock, SystemClock
 from collector.errors import JournalUnavailable, Stopping
 from collector.journal.journal import Journal
@@ -26,6 +26,7 @@ from collector.owner.lock import OwnerLock
 from collector.owner.observing import conclude
 from collector.owner.prices import check_prices
 from collector.owner.reader import Reader
+from collector.owner.recorder import Recorder
 from collector.owner.set_aside import open_journal
 from collector.owner.shards import quotas_of
 from collector.owner.streams import operations_of
@@ -80,8 +81,10 @@ class Caller(Reader):
         threaded: bool = True,
         is_service: bool = False,
         memory: MemoryLimit | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         super().__init__(settings, clock, memory)
+        self._recorder = recorder
         self.random = random
         self.metrics = Metrics()
         self.client: ApiClient | None = None
@@ -159,6 +162,14 @@ class Caller(Reader):
             # An unusable one ends the start, not each call.
             proxy_for(url)
         self.meter = JournalMeter(self.journal, self.server_clock, self.budget)
+        recorder, gateway = self._recorder, self.gateway
+
+        def record(
+            operation: Operation | None, parameters: Mapping[str, object], exchange: Exchange, seconds: float
+        ) -> None:
+            if recorder is not None:
+                recorder.note(operation, parameters, exchange, seconds, gateway.redact)
+
         return ApiClient(
             self.gateway,
             clock=self.clock,
@@ -173,6 +184,7 @@ class Caller(Reader):
             observe=lambda operation, http_status, code, seconds: self.metrics.observe(
                 operation.name, http_status, code, seconds
             ),
+            record=record,
         )
 
     @property

@@ -21,6 +21,7 @@ from collector.owner.caller import Caller, retry_policy
 from collector.owner.gateway import check_endpoints
 from collector.owner.place import gone_from
 from collector.owner.prices import check_prices
+from collector.owner.recorder import Recorder
 from collector.owner.reloading import fixed_changes
 from collector.owner.shards import JournalMembership, check_discovery, quotas_of
 from collector.owner.streams import stages
@@ -62,10 +63,11 @@ class Owner(Caller):
         is_service: bool = False,
         store: Store | None = None,
         memory: MemoryLimit | None = None,
+        recorder: Recorder | None = None,
     ) -> None:
         super().__init__(
             settings, clock, key=key, random=random, transport=transport, threaded=threaded, is_service=is_service,
-            memory=memory,
+            memory=memory, recorder=recorder,
         )  # fmt: skip
         self._given_store = store
         self.haste = Haste()
@@ -86,6 +88,7 @@ class Owner(Caller):
         is_service: bool = False,
         store: Store | None = None,
         memory: MemoryLimit | None = None,
+        recorder: Recorder | None = None,
     ) -> Self:
         """Take journal and store, creating what is missing, and bring the store's tables up to date.
 
@@ -95,7 +98,7 @@ class Owner(Caller):
         """
         return await cls(
             settings, clock or SystemClock(), key=key, random=random or Random(), transport=transport,
-            threaded=threaded, is_service=is_service, store=store, memory=memory,
+            threaded=threaded, is_service=is_service, store=store, memory=memory, recorder=recorder,
         )._opened()  # fmt: skip
 
     def _check(self) -> None:

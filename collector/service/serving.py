@@ -18,6 +18,7 @@ from collector.clock import Clock, SystemClock
 from collector.errors import ApiError, CollectorError, ConfigError, StoreUnavailable
 from collector.owner.instance import Owner
 from collector.owner.lock import JournalOwned
+from collector.owner.recorder import Recorder
 from collector.owner.reloading import changes
 from collector.owner.socket import listening
 from collector.owner.waiting import ends_soon, wait_for_journal
@@ -57,6 +58,7 @@ async def serve(
     only: Sequence[str] = (),
     environ: Mapping[str, str] = os.environ,
     clock: Clock | None = None,
+    recorder: Recorder | None = None,
 ) -> None:
     """Collect every stream until SIGTERM or SIGINT, and end within the grace period.
 
@@ -68,7 +70,7 @@ async def serve(
     check_listener(settings.service.listen, token)
     check_listener(settings.service.sql_listen, token, KEY)
     clock = clock or SystemClock()
-    process = _Process(key, token, reload, only, clock, Notifier(environ, clock))
+    process = _Process(key, token, reload, only, clock, Notifier(environ, clock), recorder=recorder)
     with _signals(process, settings.service.grace_seconds):
         while not process.stop.is_set():
             try:
@@ -102,6 +104,7 @@ class _Process:
     notifier: Notifier
     stop: asyncio.Event = field(default_factory=asyncio.Event)
     reloads: asyncio.Event = field(default_factory=asyncio.Event)
+    recorder: Recorder | None = None
 
     async def collect(self, settings: Settings) -> None:
         """Collect and ship until told to stop. Raises _StoreMissed before anything is collected."""
@@ -122,7 +125,9 @@ class _Process:
 
     async def _owner(self, settings: Settings, store: Store | None = None) -> Owner:
         """Become the owner; a command that holds the journal and ends by itself is waited for."""
-        opened = partial(Owner.open, settings, key=self.key, clock=self.clock, is_service=True, store=store)
+        opened = partial(
+            Owner.open, settings, key=self.key, clock=self.clock, is_service=True, store=store, recorder=self.recorder
+        )
         return await wait_for_journal(opened, self.clock, ends_soon, self.stop)
 
     async def collect_without_store(self, settings: Settings, error: StoreUnavailable) -> Settings:

@@ -23,6 +23,7 @@ from collector.simulator.hashing import between, key_of
 from collector.simulator.ledger import Arrival, Ledger
 from collector.simulator.listing import Listing
 from collector.simulator.refusals import Refusal, throttled
+from collector.simulator.replay import Replay
 from collector.simulator.signatures import Call, Verifier
 from collector.simulator.wire import Gateway, Target, parameters_of, target_of
 
@@ -45,7 +46,10 @@ class CallHandler:
         latency_seconds: tuple[float, float],
         compress: bool,
         maker: Executor | None,
+        replay: Replay | None = None,
+        is_fast: bool = False,
     ) -> None:
+        """With `replay` answers are those of a recording, as late as they were unless `is_fast`."""
         self.plan = FaultPlan((), seed)
         self._listings = listings
         self._ledger = ledger
@@ -56,6 +60,8 @@ class CallHandler:
         self._latency_seconds = latency_seconds
         self._compress = compress
         self._maker = maker
+        self._replay = replay
+        self._is_fast = is_fast
 
     async def serve(self, request: web.Request) -> web.StreamResponse:
         """The handler of every path that is not a control's."""
@@ -70,8 +76,11 @@ class CallHandler:
             target = target_of(call)
         except Refusal as refusal:
             request_id = self._request_id(call.path, 0)
-            dates = date_headers(self._now(), self.plan.draw_date(None) if call.method == "HEAD" else None)
-            return _refused(refusal, None, request_id), {"x-acs-request-id": request_id} | dates
+            fault = self.plan.draw_date(None) if call.method == "HEAD" else None
+            dates: Mapping[str, str] = date_headers(self._now(), fault)
+            if self._replay is not None and call.method == "HEAD" and fault is None:
+                dates = self._replay.probe() or dates
+            return _refused(refusal, None, request_id), {"x-acs-request-id": request_id, **dates}
         operation = target.operation
         arrival = self._ledger.arrive(operation, self._machine.monotonic())
         self._ledger.stats[operation.name].by_gateway[target.gateway] += 1
@@ -88,7 +97,10 @@ class CallHandler:
                 status, rows, sent_bytes = answer.status, answer.rows, len(answer.body)
             elif answer.transport is not FaultKind.RESET_BEFORE:
                 status, sent_bytes = answer.status, len(answer.body) // 2
-            return answer, headers | date_headers(self._now(), date_fault)
+            dates = date_headers(self._now(), date_fault)
+            if self._replay is not None and date_fault is None:
+                dates |= answer.headers
+            return answer, headers | dates
         finally:
             self._ledger.leave(operation, status=status, rows=rows, sent_bytes=sent_bytes)
 
@@ -107,7 +119,11 @@ class CallHandler:
         scope_id = operation.scope_id(parameters)
         fired = self.plan.draw(operation.name, scope_id, has_token=bool(parameters.get("NextToken")))
         self._ledger.stats[operation.name].faults.update(fired.kinds)
-        await self._wait(latency + fired.delay_seconds)
+        if self._replay is None:
+            await self._wait(latency + fired.delay_seconds)
+        else:
+            recorded = self._replay.next(operation, parameters, take=False)
+            await self._wait((0.0 if self._is_fast else recorded.seconds) + fired.delay_seconds)
         fault = fired.breaks
         if fault is not None:
             refusal = breaking.refusal(fault, scope_id)
@@ -115,6 +131,12 @@ class CallHandler:
                 raise refusal
             if not breaking.needs_answer(fault):
                 return breaking.replacement(fault, request_id)
+        if self._replay is not None:
+            # Only now, so that a call which a fault refused gets this answer when it is repeated.
+            recorded = self._replay.next(operation, parameters, take=True)
+            good = replace(recorded.answer, headers=dict(recorded.headers))
+            is_plain = fault is not None and good.status == 200 and good.transport is None
+            return breaking.spoiled(fault, operation, good) if fault is not None and is_plain else good
         check_parameters(operation, parameters)
         # Read after the waiting: a slow answer holds what is visible when it leaves, as its Date says.
         now = self._now()

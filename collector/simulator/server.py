@@ -21,6 +21,7 @@ from collector.simulator.drift import drift_syslog, drift_user, syslog_shape, us
 from collector.simulator.faults import Fault, FaultPlan
 from collector.simulator.handler import CallHandler
 from collector.simulator.ledger import Ledger, OperationStats
+from collector.simulator.replay import Replay
 from collector.simulator.signatures import Verifier
 from collector.simulator.syslogs import Bounds
 from collector.simulator.world import LateRows, Record, World
@@ -45,7 +46,8 @@ class Simulator:
     What is behind the answers is `backend`, with the `account` around the world: one of the world's
     seed unless another is given. `quotas` are requests a second by operation, over the catalogue's.
     `now` gives the service's time of day; a `SimulatorClock` can be moved through `clock`. Every
-    answer takes `latency_seconds` (least, most) longer than it must.
+    answer takes `latency_seconds` (least, most) longer than it must. With a `replay` the answers are those of
+    a recording, as late as they were unless `is_fast`.
     """
 
     def __init__(
@@ -70,6 +72,8 @@ class Simulator:
         port: int = 0,
         clock: Clock | None = None,
         threaded: bool = False,
+        replay: Replay | None = None,
+        is_fast: bool = False,
     ) -> None:
         self.world = world
         self.seed = world.seed if seed is None else seed
@@ -104,6 +108,8 @@ class Simulator:
             latency_seconds=latency_seconds,
             compress=compress,
             maker=self._maker,
+            replay=replay,
+            is_fast=is_fast,
         )
         self.faults = faults
         self._host = host

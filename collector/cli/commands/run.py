@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from functools import partial
+from pathlib import Path
 from typing import Annotated, Any
 
 import structlog
@@ -19,12 +20,13 @@ from collector.cli.running import run_to_end, showing, source_bars
 from collector.clock import SystemClock
 from collector.errors import UsageError
 from collector.owner.instance import Owner
+from collector.owner.recorder import recording
 from collector.owner.socket import listening
 from collector.owner.streams import needs
 from collector.owner.waiting import wait_for_journal
 from collector.pipeline.clock_watch import HINT
 from collector.pipeline.run import OnceRunner, RunReport
-from collector.service.serving import serve
+from collector.service.serving import Reload, serve
 from collector.settings import Settings
 
 log = structlog.get_logger(__name__)
@@ -46,6 +48,9 @@ def register(app: typer.Typer) -> None:
         shard: Annotated[
             str | None, typer.Option(metavar="I/N", help="Collect only this part of the streams [shard].")
         ] = None,
+        record: Annotated[
+            Path | None, typer.Option(metavar="DIR", help="Write the API traffic to files there, without secrets.")
+        ] = None,
         as_json: Annotated[bool, typer.Option("--json", help="Print what was done as JSON; with --once.")] = False,
     ) -> int:
         """Collect until told to stop; with --once, collect what is due and end.
@@ -61,10 +66,10 @@ def register(app: typer.Typer) -> None:
         names = _known(source or [], settings)
         key = key_for(settings)
         if once:
-            return run_to_end(collect_once(settings, key, names, options.reporter, as_json=as_json))
+            return run_to_end(collect_once(settings, key, names, options.reporter, as_json=as_json, record=record))
         if as_json:
             raise UsageError("--json tells what one run did; it goes with --once", hint="pai-collector status --json")
-        asyncio.run(serve(settings, key, reload=configured, only=names))
+        asyncio.run(_serve(settings, key, configured, names, record))
         return ExitStatus.DONE
 
 
@@ -76,10 +81,26 @@ def _known(names: list[str], settings: Settings) -> list[str]:
     return names
 
 
-async def collect_once(settings: Settings, key: ApiKey, only: list[str], reporter: Reporter, *, as_json: bool) -> int:
+async def _serve(settings: Settings, key: ApiKey, reload: Reload, only: list[str], record: Path | None) -> None:
+    async with recording(record) as recorder:
+        await serve(settings, key, reload=reload, only=only, recorder=recorder)
+
+
+async def collect_once(
+    settings: Settings,
+    key: ApiKey,
+    only: list[str],
+    reporter: Reporter,
+    *,
+    as_json: bool,
+    record: Path | None = None,
+) -> int:
     """One run over every stream; returns the exit status."""
-    opened = partial(Owner.open, settings, key=key)
-    async with await wait_for_journal(opened, SystemClock()) as owner, listening(owner):
+    async with (
+        recording(record) as recorder,
+        await wait_for_journal(partial(Owner.open, settings, key=key, recorder=recorder), SystemClock()) as owner,
+        listening(owner),
+    ):
         runner = owner.once(only)
         async with showing(source_bars(runner)):
             report = await runner.run()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import signal
 from collections.abc import Sequence
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -12,9 +13,11 @@ import typer
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line
 from collector.errors import ConfigError, UsageError
+from collector.simulator.clock import SimulatorClock
 from collector.simulator.fault_words import fault_help, parse_fault
-from collector.simulator.faults import Fault
+from collector.simulator.faults import BENDS, Fault
 from collector.simulator.promptness import count_promptly
+from collector.simulator.replay import Replay
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
 
@@ -37,6 +40,12 @@ def register(app: typer.Typer) -> None:
             list[str] | None,
             typer.Option(metavar="FAULT", help="What goes wrong, such as 429=5%; may be repeated. See below."),
         ] = None,
+        replay: Annotated[
+            Path | None, typer.Option(metavar="DIR", help="Answer with what run --record wrote there.")
+        ] = None,
+        fast: Annotated[
+            bool, typer.Option("--fast", help="With --replay: answer at once, not as late as it was.")
+        ] = False,
         as_json: Annotated[
             bool, typer.Option("--json", help="Tell address, key and targets as one JSON line.")
         ] = False,
@@ -54,17 +63,32 @@ def register(app: typer.Typer) -> None:
         if not 0 <= latency[0] <= latency[1]:
             raise UsageError(f"--latency: got {latency[0]} {latency[1]}; expected 0 <= MIN <= MAX")
         world = World(seed, nodes, groups)
-        faults = _faults(world, fault or [])
-        asyncio.run(_serve(world, port, latency, faults, as_json=as_json))
+        faults = _faults(world, fault or [], is_checked=replay is None)
+        recorded = None if replay is None else _recorded(replay, faults)
+        if recorded is None and fast:
+            raise UsageError("--fast is about a recording: it goes with --replay DIR")
+        asyncio.run(_serve(world, port, latency, faults, recorded, is_fast=fast, as_json=as_json))
 
 
-def _faults(world: World, texts: Sequence[str]) -> list[Fault]:
-    """Read the faults. Raises ConfigError with all mistakes."""
+def _recorded(folder: Path, faults: Sequence[Fault]) -> Replay:
+    """Read a recording. Raises UsageError where it cannot be replayed with these faults."""
+    if bends := [fault.kind for fault in faults if fault.kind in BENDS]:
+        raise UsageError(f"--fault: {bends[0]} changes how a list is paged, and a recording has its pages already")
+    try:
+        return Replay.read(folder)
+    except OSError as error:
+        raise UsageError(f"--replay: {folder} cannot be read: {error.strerror or error}") from None
+    except ValueError as error:
+        raise UsageError(f"--replay: {error}") from None
+
+
+def _faults(world: World, texts: Sequence[str], *, is_checked: bool) -> list[Fault]:
+    """Read the faults; what is not simulated is refused if `is_checked`. Raises ConfigError with all mistakes."""
     found: list[Fault] = []
     mistakes: list[str] = []
     for text in texts:
         try:
-            found.append(parse_fault(text, [*world.node_ids, *world.group_ids]))
+            found.append(parse_fault(text, [*world.node_ids, *world.group_ids] if is_checked else None))
         except ValueError as error:
             mistakes.append(f"--fault: {error}")
     if mistakes:
@@ -73,29 +97,54 @@ def _faults(world: World, texts: Sequence[str]) -> list[Fault]:
 
 
 async def _serve(
-    world: World, port: int, latency: tuple[float, float], faults: Sequence[Fault], *, as_json: bool
+    world: World,
+    port: int,
+    latency: tuple[float, float],
+    faults: Sequence[Fault],
+    replay: Replay | None,
+    *,
+    is_fast: bool,
+    as_json: bool,
 ) -> None:
     count_promptly()
     stop = asyncio.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    simulator = Simulator(
+        world,
+        latency_seconds=latency,
+        port=port,
+        faults=faults,
+        threaded=True,
+        replay=replay,
+        is_fast=is_fast,
+        # A collector that begins now asks what one asked that began then.
+        now=None if replay is None else SimulatorClock(replay.started_at),
+    )
     try:
-        async with Simulator(world, latency_seconds=latency, port=port, faults=faults, threaded=True) as running:
-            _tell(running, as_json=as_json)
+        async with simulator as running:
+            _tell(running, replay, as_json=as_json)
             await stop.wait()
     except OSError as error:
         raise UsageError(f"--port: cannot listen on {port}: {error.strerror or error}") from error
 
 
-def _tell(running: Simulator, *, as_json: bool) -> None:
+def _tell(running: Simulator, replay: Replay | None, *, as_json: bool) -> None:
     world, credentials = running.world, running.credentials
+    node_ids, group_ids = world.node_ids, world.group_ids
+    if replay is not None:
+        node_ids = replay.scope_ids.get("ListSyslogs", [])
+        group_ids = replay.scope_ids.get("GetUserViewMetrics", [])
     if as_json:
-        targets = {"nodes": world.node_ids, "resource_groups": world.group_ids}
+        targets = {"nodes": node_ids, "resource_groups": group_ids}
         print_json({"base_url": running.base_url, "key": credentials.key, **targets})
         return
-    nodes = ", ".join(f'"{node}"' for node in world.node_ids[:3])
-    groups = ", ".join(f'"{group}"' for group in world.group_ids[:2])
-    print_line(f"simulator at {running.base_url}, {len(world.node_ids)} nodes, {len(world.group_ids)} resource groups")
+    nodes = ", ".join(f'"{node}"' for node in node_ids[:3])
+    groups = ", ".join(f'"{group}"' for group in group_ids[:2])
+    print_line(f"simulator at {running.base_url}, {len(node_ids)} nodes, {len(group_ids)} resource groups")
+    if replay is not None:
+        cut = f"; {replay.unreadable_lines} lines cannot be read" if replay.unreadable_lines else ""
+        print_line(f"answers with {replay.requests} recorded requests of {', '.join(sorted(replay.scope_ids))}{cut}")
     print_line("in another terminal:")
     print_line(f"  export DASHSCOPE_API_KEY={credentials.key}")
     print_line("  pai-collector init")
