@@ -83,7 +83,7 @@ class DiagnosticsSource:
             if not isinstance(raw, dict):
                 seen.dead.append(unusable(raw))
             elif (observed := _observed(raw)) is None:
-                seen.dead.append(("DiagId is missing", raw))
+                seen.dead.append(("DiagId is missing", record))
             else:
                 seen.objects.append(observed)
         return seen
