@@ -8,7 +8,7 @@ from typing import Any
 
 import structlog
 
-from collector.errors import AnswerTooLargeError
+from collector.errors import AnswerTooLargeError, BadRequestError
 from collector.journal.coverage import GAP_MISSED
 from collector.journal.entries import Chunk, OpenWindow, PageCommit, Rewrite, Seal, StreamState
 from collector.model import ShipMode, Window
@@ -77,13 +77,19 @@ async def _next_page(
     here = state.open.get(FIRST_LOOK)
     cursor = here.cursor if here else None
     window = here.window if here else snapshot_window(tick_of(at.server_clock.now(), interval))
-    source = sized(source, at.page_sizes.get(state.id))
+    source = sized(source.unsorted() if state.id in at.unsorted else source, at.page_sizes.get(state.id))
     async with at.room.held(source.operation.answer_bytes_max, repeatable=False):
         parameters = source.parameters(state.key, window, cursor)
         try:
             reply = await at.client.request(source.operation, state.key.scope_id, parameters)
         except AnswerTooLargeError:
             return await _ask_for_less(at, state, source, here, window, interval, int(parameters["PageSize"]))
+        except BadRequestError as error:
+            if not source.sort_by or cursor is not None:
+                raise
+            log.warning("sort_refused", stream=str(state.key), sort_by=source.sort_by, error=str(error))
+            at.unsorted.add(state.id)
+            return state, False
         tick = tick_of(reply.date, interval)
         if here is not None and tick != here.window.start:
             await at.journal.settle(replace(reply.attempt, code=CODE_NOT_USED))

@@ -72,6 +72,8 @@ class Collecting:
     """Stream row -> answers in a row that were dated too early to seal anything that is due."""
     page_sizes: dict[int, int] = field(default_factory=dict)
     """Stream row -> records a page of its lists, if an answer was too large."""
+    unsorted: set[int] = field(default_factory=set)
+    """Rows of streams whose lists the service does not sort by the configured field."""
     seconds_too_large: dict[int, int] = field(default_factory=dict)
     """Stream row -> windows of one second in a row whose answers were too large."""
 

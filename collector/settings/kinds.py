@@ -200,6 +200,19 @@ def identifier(what: str) -> Kind:
     return Kind(read, {"type": "string", "pattern": r"^\S+$", "maxLength": ID_CHARACTERS_MAX})
 
 
+def optional_identifier(what: str) -> Kind:
+    """An id, or nothing."""
+    named = identifier(what)
+
+    def read(value: object) -> str:
+        try:
+            return "" if value == "" else str(named.read(value))
+        except ValueError as right:
+            raise ValueError(f"nothing, or {right}") from None
+
+    return Kind(read, {"type": "string", "pattern": r"^\S*$", "maxLength": ID_CHARACTERS_MAX})
+
+
 def pair(what: str, example: str) -> Kind:
     """Two ids with a slash between, as the services address what lies in a cluster."""
     right = f'{what} with its cluster, such as "{example}"'

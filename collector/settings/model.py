@@ -307,6 +307,14 @@ class UserMetricsSettings(Section):
     page_size: Annotated[int, kinds.whole(1, 1000)] = Field(
         1000, description="Users asked for with each call: 1 to 1000."
     )
+    sort_by: Annotated[str, kinds.optional_identifier("a field")] = Field(
+        "UserId",
+        description="Field that the list is sorted by, one that does not change while it is paged: then no user moves "
+        'between pages. "": as the service has it.',
+    )
+    order: Annotated[Literal["asc", "desc"], kinds.choice("asc", "desc")] = Field(
+        "asc", description='Order of the list by that field: "asc" or "desc".'
+    )
 
 
 class NodeMetricsSettings(Section):

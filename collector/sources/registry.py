@@ -50,7 +50,10 @@ SPECS: Final = (
         "resource_group",
         Look.SNAPSHOT,
         lambda section: UserMetricsSource(
-            page_size=section.page_size, time_step=format_duration(section.time_step_seconds, largest="h")
+            page_size=section.page_size,
+            time_step=format_duration(section.time_step_seconds, largest="h"),
+            sort_by=section.sort_by,
+            order=section.order,
         ),
     ),
     Spec(

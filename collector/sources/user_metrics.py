@@ -8,6 +8,7 @@ shows some users twice.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from copy import copy
 from typing import Any
 
 import msgspec
@@ -55,9 +56,18 @@ class UserMetricsSource:
     operation = GET_USER_VIEW_METRICS
     tables = (USER_METRICS, RESOURCE_GROUP_METRICS)
 
-    def __init__(self, *, page_size: int, time_step: str) -> None:
+    def __init__(self, *, page_size: int, time_step: str, sort_by: str = "", order: str = "asc") -> None:
+        """`sort_by` is empty for a list as the service has it."""
         self.page_size = page_size
         self.time_step = time_step
+        self.sort_by = sort_by
+        self.order = order
+
+    def unsorted(self) -> UserMetricsSource:
+        """Return a source that asks for lists in the order that the service gives them."""
+        plain = copy(self)
+        plain.sort_by = ""
+        return plain
 
     def parameters(self, key: StreamKey, window: Window, cursor: str | None) -> dict[str, Any]:
         """Parameters of the page at `cursor`."""
@@ -67,7 +77,7 @@ class UserMetricsSource:
             "PageNumber": str(here.page_number),
             "PageSize": str(here.page_size or self.page_size),
             "TimeStep": self.time_step,
-        }
+        } | ({"SortBy": self.sort_by, "Order": self.order} if self.sort_by else {})
 
     def next_cursor(self, cursor: str | None, answer: Answer) -> str | None:
         """The cursor after this page, None after the last one."""

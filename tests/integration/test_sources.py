@@ -293,3 +293,22 @@ async def test_the_collector_sends_its_own_spans_where_that_is_asked_for(tmp_pat
         assert calls(api, "GetXtraceToken") == 1
         names = {name for upload in api.backend.traces.received for name in upload.span_names}
         assert names == {"window", "page", "segment"}
+
+
+@pytest.mark.parametrize("sort_by", ["UserId", "NoSuchField"])
+async def test_lists_of_users_are_sorted_unless_the_service_refuses_it(sort_by: str, tmp_path: Path) -> None:
+    """Every page is asked for in one stable order; a field that the service does not know costs one call."""
+    world = World(seed=7, node_count=4, group_count=1, density=0.2)
+    async with simulator(world) as api:
+        config = settings(
+            tmp_path,
+            api.base_url,
+            targets={"resource_groups": world.group_ids},
+            sources={"user_metrics": {"page_size": 5, "sort_by": sort_by, "order": "desc"}},
+        )
+        report = await run_once(config)
+        assert not report.failures
+        users = await fetch(config, "SELECT user_id, job_type FROM user_metrics")
+        assert len(users) == len({(user, job_type) for user, job_type in users}) > 5
+        pages = -(-len(users) // 5)
+        assert calls(api, "GetUserViewMetrics") == pages + (sort_by != "UserId")

@@ -147,7 +147,7 @@ BAD = [
     ("unknown_table", "stor: no such key; did you mean store?"),
     (
         "unknown_far",
-        "sources.user_metrics.colour: no such key; there are enabled, interval, time_step, page_size",
+        "sources.user_metrics.colour: no such key; there are enabled, interval, time_step, page_size, sort_by, order",
     ),
     ("misplaced_key", "page_size: no such key; did you mean sources.user_metrics.page_size?"),
     ("not_a_table", 'log: got "debug"; expected a table with level, format'),
