@@ -15,7 +15,7 @@ import shutil
 import threading
 from collections.abc import AsyncIterator, Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from types import TracebackType
@@ -138,6 +138,9 @@ class Recorder:
                 work()
         except OSError as error:
             self.is_stopped = True
+            if self._file is not None:
+                with suppress(OSError):
+                    self._file.close()
             log.warning("recording_stopped", path=str(self._folder), error=error.strerror or str(error))
         except Exception:
             # A record that cannot be made is no reason to miss the next one, and never to fail a call.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shutil
 import subprocess
@@ -81,10 +82,18 @@ def apply(folder: Path) -> None:
 
 @pytest.mark.slow("commands as processes")
 def test_the_worked_example_works_as_it_stands(tmp_path: Path) -> None:
-    """Whoever follows the page has a source that asks, stores each state once and buries what names no report."""
-    for name in ("collector", "sql", "schemas"):
+    """Whoever follows the page has a source that keeps the contract, asks, and stores each state once."""
+    for name in ("collector", "sql", "schemas", "tests"):
         shutil.copytree(ROOT / name, tmp_path / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copy(ROOT / "pyproject.toml", tmp_path)
     apply(tmp_path)
+    held = subprocess.run(
+        [sys.executable, "-m", "pytest", "-q", "--all", "-n", "0", "tests/contract/test_fault_reports.py"],
+        cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": os.environ["PATH"]},
+        capture_output=True, text=True, timeout=240,
+    )  # fmt: skip
+    assert held.returncode == 0, held.stdout[-2000:]
+    assert " passed" in held.stdout
     done = subprocess.run(
         [sys.executable, "-c", USE], cwd=tmp_path, env={"PYTHONPATH": str(tmp_path), "PATH": ""},
         capture_output=True, text=True, timeout=120,
