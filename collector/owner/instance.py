@@ -139,9 +139,12 @@ class Owner(Caller):
             yield
 
     @property
-    def streams_waiting(self) -> int:
-        """Streams that another journal may still hold rows of."""
-        return self.membership.waiting
+    def not_begun(self) -> str:
+        """Why this process, which is to collect, has not begun; empty if it has, or is not to."""
+        if not self._is_service or (self.service_running is not None and self.service_running.facts().is_started):
+            return ""
+        waited_for = self.membership.begins_after
+        return f"the journal {waited_for} of this shard was alive a moment ago" if waited_for else "it starts"
 
     async def _leave(self) -> None:
         """Tell the others at the end what this journal still holds."""

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from collector import __version__
 from collector.journal.ledger import billing_month
+from collector.owner.condition import judged
 from collector.owner.instance import Owner
 from collector.pipeline.budget import budget_facts
+from collector.pipeline.facts import COLLECTED, FAILING, NEW, STOPPED, WAITING
 from collector.telemetry import stderr
 from collector.telemetry.metrics import Gauge
 
@@ -16,6 +18,7 @@ async def measured(owner: Owner) -> list[Gauge]:
     depth = await owner.journal.depth()
     counters = await owner.journal.counters()
     money = await budget_facts(owner.journal, now, owner.budget)
+    judgement = await judged(owner)
     values = [
         Gauge("build_info", 1, {"version": __version__}),
         Gauge("journal_bytes", depth.bytes),
@@ -31,7 +34,10 @@ async def measured(owner: Owner) -> list[Gauge]:
         Gauge("log_lines_dropped", stderr.dropped()),
         Gauge("clock_offset_seconds", owner.server_clock.difference_seconds),
         Gauge("clock_in_doubt", int(bool(owner.server_clock.doubt))),
+        Gauge("well", int(judgement.is_well)),
+        Gauge("ready", int(judgement.is_ready)),
     ]
+    values += [Gauge("unwell", 1, {"reason": reason.kind, "subject": reason.subject}) for reason in judgement.reasons]
     for counter, name in (("recheck_calls", "recheck_calls"), ("recheck_rows", "late_rows")):
         values += [
             Gauge(name, count, {"operation": operation})
@@ -78,7 +84,7 @@ def _of_sources(owner: Owner) -> list[Gauge]:
         worst("settle_seconds", facts.source, facts.settle_seconds)
         add("ticks_missed", facts.source, facts.ticks_missed)
         add("due_streams", facts.source, facts.due)
-        for state in ("new", "collected", "failing", "stopped"):
+        for state in (NEW, COLLECTED, FAILING, STOPPED, WAITING):
             add("streams", facts.source, facts.states.get(state, 0), state)
     return [
         Gauge(name, value, {"source": source} | ({"state": state} if state else {}))

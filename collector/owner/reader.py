@@ -117,9 +117,9 @@ class Reader:
         return Budget.of(budget.monthly_cny, budget.on_reached, self._part)
 
     @property
-    def streams_waiting(self) -> int:
-        """Streams that another journal may still hold rows of."""
-        return 0
+    def not_begun(self) -> str:
+        """Why this process, which is to collect, has not begun; empty if it has, or is not to."""
+        return ""
 
     @property
     def is_journal_full(self) -> bool:

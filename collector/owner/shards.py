@@ -221,6 +221,10 @@ class JournalMembership:
         self._tell_waiting(keys, held_by)
         return claimed
 
+    def held_back(self, keys: Sequence[StreamKey]) -> int:
+        """How many of the streams are this shard's, and wait."""
+        return sum(self._share.owns(key) and key not in self._mine for key in keys)
+
     def _holders(self, key: StreamKey, now: int) -> list[KnownJournal]:
         if self._is_exclusive:
             return []
@@ -232,9 +236,7 @@ class JournalMembership:
         for operation in operations:
             self._waiting.pop(operation, None)
         for operation in operations:
-            waiting = sum(
-                key.operation == operation and self._share.owns(key) and key not in self._mine for key in keys
-            )
+            waiting = self.held_back([key for key in keys if key.operation == operation])
             if waiting:
                 self._waiting[operation] = waiting
         names = tuple(sorted({one.id for one in held_by})) if held_by else (self._told[1] if self._waiting else ())

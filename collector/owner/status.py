@@ -9,16 +9,15 @@ from datetime import UTC, datetime
 from typing import Any
 
 from collector.api.operations import CATALOGUE
-from collector.clock import STEP_SECONDS_MAX
 from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
 from collector.model import ENDED, StreamKey
+from collector.owner.condition import judged, stream_states
 from collector.owner.reader import Reader
 from collector.owner.watched import watched
 from collector.pipeline.budget import budget_facts
-from collector.pipeline.facts import ServiceFacts, told
+from collector.pipeline.facts import NOTHING, WAITING
 from collector.pipeline.streams import Streams
-from collector.store.missing import NO_HISTORY, MissingStore
 from collector.telemetry import stderr
 
 STREAMS_SHOWN_MAX = 10_000
@@ -31,8 +30,11 @@ async def status(owner: Reader) -> dict[str, Any]:
     """
     now = owner.server_clock.now()
     collected = await watched(owner)
+    judgement = await judged(owner)
+    state_of = await stream_states(owner)
+    known = [(state, state_of.get(state.key, ENDED)) for state in (await owner.journal.streams()).values()]
     # What is not collected any more comes last, and nothing that it once failed with counts.
-    states = sorted((await owner.journal.streams()).values(), key=lambda state: (state.key not in collected, state.key))
+    known.sort(key=lambda stream: (stream[1] == ENDED, stream[0].key))
     month = billing_month(now)
     prices = owner.prices()
     spend = {operation: (calls, cost) for operation, calls, cost in await owner.journal.spend(month)}
@@ -55,16 +57,16 @@ async def status(owner: Reader) -> dict[str, Any]:
     ]
     money = await budget_facts(owner.journal, now, owner.budget)
     service = owner.service_running
-    facts = service.facts() if service is not None else ServiceFacts((), ())
+    facts = service.facts() if service is not None else NOTHING
     tries = service.next_tries() if service is not None else {}
-    failing = sum(1 for state in states if state.error and state.key in collected)
-    words = [_state(state, collected) for state in states]
-    told_states = Counter(words)
-    ahead = sum(1 for state in states if (state.watermark or 0) > now + STEP_SECONDS_MAX and state.key in collected)
-    headline, is_well = _headline(owner, facts, len(states) - told_states[ENDED], failing, ahead)
+    states = Counter(word for _, word in known)
+    if waiting := sum(source.states.get(WAITING, 0) for source in facts.sources):
+        states[WAITING] = waiting
     return {
-        "headline": headline,
-        "is_well": is_well,
+        "headline": judgement.headline,
+        "is_well": judgement.is_well,
+        "is_ready": judgement.is_ready,
+        "reasons": [asdict(reason) for reason in judgement.reasons],
         "notes": owner.notes,
         "now": _iso(now),
         "clock": {
@@ -76,7 +78,7 @@ async def status(owner: Reader) -> dict[str, Any]:
         "month": month,
         "region": owner.settings.api.region,
         "shard": owner.settings.shard,
-        "streams_waiting": owner.streams_waiting,
+        "streams_waiting": waiting,
         "collecting": owner.runner is not None or service is not None,
         "sources": [
             asdict(source)
@@ -91,10 +93,10 @@ async def status(owner: Reader) -> dict[str, Any]:
         "stops": [asdict(stop) | {"since": _iso(stop.since), "next_try": _iso(stop.next_try)} for stop in facts.stops],
         "streams": [
             _stream(state, word, None if _is_over(state, collected) else now, tries.get(state.key))
-            for state, word in zip(states[:STREAMS_SHOWN_MAX], words, strict=False)
+            for state, word in known[:STREAMS_SHOWN_MAX]
         ],
-        "stream_count": len(states),
-        "states": dict(told_states),
+        "stream_count": len(known),
+        "states": dict(states),
         "operations": operations,
         "spend_cny": str(sum((cost for _, cost in spend.values()), start=0)),
         "budget": {
@@ -129,32 +131,6 @@ async def _delays(owner: Reader) -> dict[str, Any]:
     return {} if owner.lateness.all is None else {"syslogs": asdict(owner.lateness.all)}
 
 
-def _headline(owner: Reader, facts: ServiceFacts, streams: int, failing: int, ahead: int) -> tuple[str, bool]:
-    """In one sentence: is all well?"""
-    stops = [told(stop) for stop in facts.stops]
-    late = [s.source for s in facts.sources if (s.freshness_seconds or 0) > s.freshness_promise_seconds]
-    if stops:
-        said = ", ".join(stops)
-        return f"{said[0].upper()}{said[1:]}. {failing} of {streams} streams fail.", False
-    if owner.shipping_error is not None:
-        return "The store does not take rows; they wait in the journal.", False
-    if trouble := owner.journal_trouble:
-        return f"{trouble[0].upper()}{trouble[1:]}; collecting waits.", False
-    if failing:
-        return f"{failing} of {streams} streams fail.", False
-    if late:
-        return f"All streams work, but {', '.join(dict.fromkeys(late))} is behind what was promised.", False
-    if ahead:
-        return f"{ahead} of {streams} streams are collected beyond the present time; a clock was or is wrong.", False
-    if owner.service_running is not None and (doubt := owner.server_clock.doubt):
-        return f"The clock is in doubt: {doubt}.", False
-    if owner.service_running is not None:
-        return f"All is well: {streams} streams are collected.", True
-    if isinstance(owner.store, MissingStore):
-        return f"{NO_HISTORY.capitalize()}.", False
-    return f"{streams} streams, none fails; no service runs.", True
-
-
 def _is_over(state: StreamState, collected: Mapping[StreamKey, Streams]) -> bool:
     """Whether a stream has nothing to get fresher by: it has ended, whether its rechecks are made or not."""
     streams = collected.get(state.key)
@@ -164,6 +140,7 @@ def _is_over(state: StreamState, collected: Mapping[StreamKey, Streams]) -> bool
 
 def _stream(state: StreamState, word: str, now: int | None, next_try: int | None) -> dict[str, Any]:
     """What is told of a stream; without `now` it has ended, and its age means nothing."""
+
     return {
         "operation": state.key.operation,
         "region": state.key.region,
@@ -177,14 +154,6 @@ def _stream(state: StreamState, word: str, now: int | None, next_try: int | None
         "error_at": _iso(state.error_at),
         "next_try": _iso(next_try),
     }
-
-
-def _state(state: StreamState, collected: Mapping[StreamKey, Streams]) -> str:
-    if state.key not in collected:
-        return ENDED
-    if state.error:
-        return "failing"
-    return "collected" if state.watermark is not None else "new"
 
 
 def _iso(time: int | None) -> str | None:

@@ -267,6 +267,12 @@ def operations_of(settings: Settings) -> list[Operation]:
     return [*found, *([GET_XTRACE_TOKEN] if settings.tracing.enabled else [])]
 
 
+def expects_targets(settings: Settings) -> bool:
+    """Whether more than lists is to be asked for."""
+    lists = {InventorySource(kind).operation.name for kind in (*KIND_OF.values(), "node")}
+    return any(operation.name not in lists for operation in operations_of(settings) if operation != GET_XTRACE_TOKEN)
+
+
 def watched_kinds(settings: Settings) -> set[str]:
     """The kinds of targets that are named or discovered."""
     targets = settings.targets

@@ -4,6 +4,26 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Final
+
+NEW: Final = "new"
+"""Nothing of it is stored yet."""
+COLLECTED: Final = "collected"
+FAILING: Final = "failing"
+"""Its last look failed, or its operation keeps failing."""
+STOPPED: Final = "stopped"
+"""It is not asked at present: its scope, operation or account is refused, or the budget is reached."""
+WAITING: Final = "waiting"
+"""Another journal may hold rows of it."""
+
+
+def stream_state(*, is_stopped: bool, is_failing: bool, watermark: int | None) -> str:
+    """The state of a stream that is watched and does not wait."""
+    if is_stopped:
+        return STOPPED
+    if is_failing:
+        return FAILING
+    return COLLECTED if watermark is not None else NEW
 
 
 @dataclass(frozen=True, slots=True)
@@ -14,7 +34,7 @@ class SourceFacts:
     """As the configuration names it."""
     operation: str
     states: Mapping[str, int]
-    """`new`, `collected`, `failing` or `stopped` -> streams."""
+    """State -> streams that are in it."""
     freshness_seconds: float | None
     """Now less the watermark, of the stream furthest behind; None where no stream has a watermark."""
     freshness_promise_seconds: float
@@ -25,6 +45,8 @@ class SourceFacts:
     """Since the start."""
     due: int
     """Streams that wait for their turn now."""
+    new_seconds: float = 0.0
+    """For how long the stream that is new for longest has been watched."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,16 +64,15 @@ class Stop:
     """Server time, seconds since the epoch; None where nothing is tried by itself."""
 
 
-def told(stop: Stop) -> str:
-    """A stop in few words."""
-    if stop.what == "circuit":
-        return f"{stop.operation} keeps failing"
-    return f"{stop.what} {stop.operation}".rstrip() + " stopped"
-
-
 @dataclass(frozen=True, slots=True)
 class ServiceFacts:
     """Everything at one moment."""
 
     sources: tuple[SourceFacts, ...]
     stops: tuple[Stop, ...]
+    is_started: bool = True
+    """Whether it knows its streams."""
+
+
+NOTHING: Final = ServiceFacts((), ())
+"""Of a process that is no service."""

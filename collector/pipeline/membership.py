@@ -21,6 +21,9 @@ class Membership(Protocol):
     async def claim(self, keys: Sequence[StreamKey]) -> Sequence[StreamKey]:
         """Those of the streams that this process may collect now. Raises StoreUnavailable."""
 
+    def held_back(self, keys: Sequence[StreamKey]) -> int:
+        """How many of the streams are this process's, and could not be claimed."""
+
 
 class _Alone:
     """There is nobody else."""
@@ -33,6 +36,9 @@ class _Alone:
 
     async def claim(self, keys: Sequence[StreamKey]) -> Sequence[StreamKey]:
         return keys
+
+    def held_back(self, keys: Sequence[StreamKey]) -> int:
+        return 0
 
 
 ALONE: Final = _Alone()

@@ -23,6 +23,8 @@ class Slot:
     phase: int
     due_at: float = 0.0
     """Monotonic seconds."""
+    entered_at: float = 0.0
+    """Monotonic seconds."""
     is_regular: bool = True
     """False when it is due outside of its grid, to catch up or to try again."""
     records: int = 0

@@ -34,7 +34,7 @@ from collector.journal.entries import StreamState
 from collector.model import StreamKey
 from collector.pipeline.cadence import next_time, phase_of, ticks_missed
 from collector.pipeline.collecting import Collecting
-from collector.pipeline.facts import ServiceFacts, SourceFacts, Stop
+from collector.pipeline.facts import NEW, WAITING, ServiceFacts, SourceFacts, Stop, stream_state
 from collector.pipeline.membership import ALONE, Membership
 from collector.pipeline.schedule import Queue, Slot
 from collector.pipeline.ship import Shipped, Shipping
@@ -75,6 +75,8 @@ class _Lane:
     """Stream row -> its slot."""
     waiting: set[Slot] = field(default_factory=set)
     """Slots that failed because the whole operation does."""
+    held_back: int = 0
+    """Streams that another journal may hold rows of."""
     ticks_missed: int = 0
     late_until: float = float("-inf")
     """A tick that is missed before this, monotonic, is no news."""
@@ -131,6 +133,7 @@ class Service:
         self._lifted = asyncio.Event()
         self._replan = asyncio.Event()
         self._is_blocked = False
+        self._is_started = False
         self._tasks: set[asyncio.Task[None]] = set()
         self._looks: set[asyncio.Task[None]] = set()
         self._fault: asyncio.Future[BaseException] | None = None
@@ -158,6 +161,7 @@ class Service:
         await self._begin()
         await self._watch.settle()
         await self._plan()
+        self._is_started = True
 
     async def run(self, stop: asyncio.Event) -> None:
         """Collect and ship until `stop` is set, then end within the grace period.
@@ -286,9 +290,13 @@ class Service:
         for streams in found:
             keys = streams.keys(self._region)
             mine = list(await self._membership.claim(keys))
+            self._lane(streams).held_back = self._membership.held_back(keys)
             self._is_blocked = self._is_blocked or len(mine) < len(keys)
             await streams.adopt(self._journal, self._store, mine)
             wanted |= dict.fromkeys(mine, streams)
+        for lane in self._lanes.values():
+            if lane.streams not in found:
+                lane.held_back = 0
         states = await self._journal.streams()
         added = 0
         for key, streams in wanted.items():
@@ -327,7 +335,7 @@ class Service:
     def _enter(self, lane: _Lane, streams: Streams, state: StreamState) -> None:
         slot = Slot(streams, state, streams.cadence.interval, phase_of(state.key, streams.spread))
         now = self._server_clock.now()
-        slot.due_at = self._clock.monotonic()
+        slot.due_at = slot.entered_at = self._clock.monotonic()
         if state.sealed_to is not None and not self._watch.is_due(state):
             # Where it would be, had this process been there all the time.
             slot.due_at += next_time(state.sealed_to + streams.settle, slot.interval, slot.phase) - now
@@ -535,7 +543,6 @@ class Service:
     def facts(self) -> ServiceFacts:
         """The service at this moment."""
         now, monotonic = self._server_clock.now(), self._clock.monotonic()
-        sources = tuple(self._source_facts(lane, now) for lane in self._lanes.values())
         stops = tuple(
             Stop(
                 pause.what,
@@ -555,11 +562,28 @@ class Service:
             )
             for circuit in self._client.gate.open_circuits()
         )
-        return ServiceFacts(sources, stops)
+        sources = tuple(self._source_facts(lane, now) for lane in self._lanes.values())
+        return ServiceFacts(sources, stops, self._is_started)
 
     def watched(self) -> Mapping[StreamKey, Streams]:
         """The streams that are collected at present."""
         return {slot.state.key: slot.streams for slot in self._slots.values()}
+
+    def states(self) -> Mapping[StreamKey, str]:
+        """Every stream that is watched, with its state."""
+        return {slot.state.key: self._state(slot) for slot in self._slots.values()}
+
+    def _state(self, slot: Slot) -> str:
+        operation = slot.streams.operation.name
+        return stream_state(
+            is_stopped=slot.is_refused or self._stops.has(operation),
+            is_failing=slot.failures > 0 or bool(slot.state.error) or self._client.gate.circuit_open(operation),
+            watermark=slot.state.watermark,
+        )
+
+    def collected_beyond(self, time: float) -> int:
+        """How many streams have a watermark later than `time`."""
+        return sum((slot.state.watermark or 0) > time for slot in self._slots.values())
 
     def next_tries(self) -> Mapping[StreamKey, int]:
         """For each stream that fails: when it is tried again, server time in seconds since the epoch."""
@@ -574,15 +598,20 @@ class Service:
         slots = lane.slots.values()
         marks = [slot.state.watermark for slot in slots if slot.state.watermark is not None and not _is_over(slot)]
         cadence = lane.streams.cadence
+        states = Counter(self._state(slot) for slot in slots)
+        if lane.held_back:
+            states[WAITING] = lane.held_back
+        entered = [slot.entered_at for slot in slots if self._state(slot) == NEW]
         return SourceFacts(
             source=lane.streams.name,
             operation=lane.operation,
-            states=Counter(_state(slot) for slot in slots),
+            states=states,
             freshness_seconds=float(max(0, now - min(marks))) if marks else None,
             freshness_promise_seconds=cadence.interval_max + lane.streams.settle + 2 * self._flush_interval_seconds,
             settle_seconds=lane.streams.settle,
             ticks_missed=lane.ticks_missed,
             due=lane.queue.due(),
+            new_seconds=self._clock.monotonic() - min(entered) if entered else 0.0,
         )
 
 
@@ -590,14 +619,6 @@ def _is_over(slot: Slot) -> bool:
     """Whether a stream has ended and only rechecks are left of it: it cannot become fresher."""
     end = slot.streams.end(slot.state.key)
     return end is not None and (slot.state.watermark or 0) >= end
-
-
-def _state(slot: Slot) -> str:
-    if slot.is_refused:
-        return "stopped"
-    if slot.failures:
-        return "failing"
-    return "collected" if slot.state.watermark is not None else "new"
 
 
 def _is_of_the_end(error: BaseException) -> bool:

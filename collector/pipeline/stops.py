@@ -57,6 +57,10 @@ class Stops:
         """Everything that is stopped."""
         return list(self._pauses.values())
 
+    def has(self, operation: str) -> bool:
+        """Whether the operation or its account is stopped."""
+        return bool(self._of(operation))
+
     def begin(self, what: str, operation: str, error: str) -> None:
         """Stop something, or let it stay stopped for longer after it was tried in vain."""
         now = self._clock.monotonic()

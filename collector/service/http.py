@@ -6,7 +6,6 @@ was made to point here must not read it. Everywhere else only with the token.
 
 from __future__ import annotations
 
-import asyncio
 import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
@@ -15,7 +14,8 @@ from typing import Final
 import structlog
 from aiohttp import web
 
-from collector.errors import CollectorError, ConfigError, UsageError
+from collector.errors import ConfigError, UsageError
+from collector.owner.condition import answers, judged
 from collector.owner.instance import Owner
 from collector.owner.measured import measured
 from collector.owner.status import status
@@ -26,8 +26,6 @@ from collector.telemetry.metrics import OPENMETRICS, TEXT
 log = structlog.get_logger(__name__)
 
 TOKEN_VARIABLE: Final = "PAI_COLLECTOR_SERVICE_TOKEN"
-ANSWER_SECONDS: Final = 2.0
-"""A store or journal that takes longer to answer is not ready."""
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """Asked by what watches processes, and telling nothing but yes or no to whoever has no token."""
 HEADERS: Final = {
@@ -109,9 +107,10 @@ def _application(owner: Owner, token: str, on_loopback: bool) -> web.Application
         return web.Response(status=200 if is_alive else 503, text="alive\n" if is_alive else "the journal hangs\n")
 
     async def readyz(request: web.Request) -> web.Response:
-        reasons = await unready(owner)
-        body = {"ready": not reasons} | ({"reasons": reasons} if is_known(request) else {})
-        return web.json_response(body, status=503 if reasons else 200)
+        judgement = await judged(owner)
+        reasons = [str(reason) for reason in judgement.reasons if reason.is_severe]
+        body = {"ready": judgement.is_ready} | ({"reasons": reasons} if is_known(request) else {})
+        return web.json_response(body, status=200 if judgement.is_ready else 503)
 
     async def metrics(request: web.Request) -> web.Response:
         openmetrics = "application/openmetrics-text" in request.headers.get("Accept", "")
@@ -133,41 +132,6 @@ def _application(owner: Owner, token: str, on_loopback: bool) -> web.Application
     return application
 
 
-async def unready(owner: Owner) -> list[str]:
-    """Why the service is not ready; empty when it is."""
-    reasons = []
-    if owner.shipping_error is not None:
-        reasons.append(f"the store does not take rows: {owner.shipping_error}")
-    elif not await _answers(owner.store.fetch("SELECT 1")):
-        reasons.append(f"the store does not answer within {ANSWER_SECONDS:g} s")
-    if owner.room.is_full:
-        reasons.append(f"{owner.room.trouble}, and collecting waits")
-    service = owner.service_running
-    if service is None:
-        return [*reasons, "not collecting yet"]
-    facts = service.facts()
-    reasons += [f"the account is stopped: {stop.error}" for stop in facts.stops if stop.what == "account"]
-    streams = sum(sum(source.states.values()) for source in facts.sources)
-    down = {stop.operation for stop in facts.stops if stop.what in ("operation", "circuit")}
-    ill = sum(
-        sum(source.states.values())
-        if source.operation in down
-        else source.states.get("failing", 0) + source.states.get("stopped", 0)
-        for source in facts.sources
-    )
-    if 0 < streams == ill:
-        reasons.append("every stream fails")
-    return reasons
-
-
 async def journal_lives(owner: Owner) -> bool:
     """Whether the journal answers, or is known to wait for its disk or for another program: a restart cures neither."""
-    return owner.room.is_full or await _answers(owner.journal.counters()) or owner.room.is_full
-
-
-async def _answers(work: Awaitable[object]) -> bool:
-    try:
-        await asyncio.wait_for(work, ANSWER_SECONDS)
-    except (TimeoutError, CollectorError):
-        return False
-    return True
+    return owner.room.is_full or await answers(owner.journal.counters()) or owner.room.is_full

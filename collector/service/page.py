@@ -48,6 +48,11 @@ def page(told: Mapping[str, Any]) -> str:
     parts = [
         f'<h1 class="{"well" if well else "ill"}">{escape(told["headline"])}</h1>',
         _table(
+            "What is wrong",
+            ("what", "seen", "what to do"),
+            [(r["text"], r["detail"], r["action"]) for r in told["reasons"]],
+        ),
+        _table(
             "Stopped",
             ("what", "operation", "since", "next try", "why"),
             [(s["what"], s["operation"], s["since"], s["next_try"], s["error"]) for s in told["stops"]],

@@ -16,13 +16,13 @@ import structlog
 from collector.api.gateways import ApiKey
 from collector.clock import Clock, SystemClock
 from collector.errors import ApiError, CollectorError, ConfigError, StoreUnavailable
+from collector.owner.condition import judged
 from collector.owner.instance import Owner
 from collector.owner.lock import JournalOwned
 from collector.owner.recorder import Recorder
 from collector.owner.reloading import changes
 from collector.owner.socket import listening
 from collector.owner.waiting import ends_soon, wait_for_journal
-from collector.pipeline.facts import told
 from collector.pipeline.service import Service
 from collector.redaction import register_secret
 from collector.service.http import TOKEN_VARIABLE, check_listener, journal_lives, serving_http
@@ -156,11 +156,11 @@ class _Process:
         async with (
             serving_http(owner, listen=listeners.listen, token=self.token),
             serving_sql(owner, listen=listeners.sql_listen, token=self.token),
-            _beside(_follow_reloads(owner, service, self.notifier, self.reloads, self.reload)),
-            _beside(_stay_alive(owner, service, self.notifier, self.clock)),
+            _beside(_follow_reloads(owner, self.notifier, self.reloads, self.reload)),
+            _beside(_stay_alive(owner, self.notifier, self.clock)),
         ):
             log.info("service_started", streams=service.stream_count, sources=len(service.facts().sources))
-            self.notifier.ready(_in_one_line(service))
+            self.notifier.ready((await judged(owner)).headline)
             await service.run(stop)
 
 
@@ -235,15 +235,13 @@ async def _beside(work: Coroutine[Any, Any, None]) -> AsyncIterator[None]:
         await asyncio.gather(task, return_exceptions=True)
 
 
-async def _follow_reloads(
-    owner: Owner, service: Service, notifier: Notifier, reloads: asyncio.Event, reload: Reload
-) -> None:
+async def _follow_reloads(owner: Owner, notifier: Notifier, reloads: asyncio.Event, reload: Reload) -> None:
     while True:
         await reloads.wait()
         reloads.clear()
         notifier.reloading()
         await reconfigure(owner, reload)
-        notifier.ready(_in_one_line(service))
+        notifier.ready((await judged(owner)).headline)
 
 
 async def reconfigure(owner: Owner, reload: Reload) -> bool:
@@ -264,16 +262,9 @@ async def reconfigure(owner: Owner, reload: Reload) -> bool:
     return True
 
 
-async def _stay_alive(owner: Owner, service: Service, notifier: Notifier, clock: Clock) -> None:
+async def _stay_alive(owner: Owner, notifier: Notifier, clock: Clock) -> None:
     """Tell the watchdog that the loop turns and the journal answers."""
     while True:
         if await journal_lives(owner):
-            notifier.alive(_in_one_line(service))
+            notifier.alive((await judged(owner)).headline)
         await clock.sleep(notifier.watchdog_seconds / 3 if notifier.watchdog_seconds else ALIVE_SECONDS)
-
-
-def _in_one_line(service: Service) -> str:
-    facts = service.facts()
-    failing = sum(source.states.get("failing", 0) + source.states.get("stopped", 0) for source in facts.sources)
-    stops = "".join(f"; {told(stop)}" for stop in facts.stops)
-    return f"collecting {service.stream_count} streams, {failing} of them failing{stops}"

@@ -15,6 +15,11 @@ class AwayStore:
         self.location = location
         self._error = error
 
+    @property
+    def reason(self) -> str:
+        """Why it cannot be reached."""
+        return str(self._error)
+
     async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> NoReturn:
         """Raises StoreUnavailable."""
         raise self._unavailable()

@@ -35,7 +35,13 @@ class Gauge:
 GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "freshness_seconds": ("Now less the watermark, of the stream of the source that is furthest behind.", ("source",)),
     "freshness_promise_seconds": ("What freshness should stay below.", ("source",)),
-    "streams": ("Streams by state: new, collected, failing, stopped.", ("source", "state")),
+    "streams": ("Streams by state: new, collected, failing, stopped, waiting.", ("source", "state")),
+    "well": ("1 where nothing is wrong, as status says.", ()),
+    "ready": ("1 where streams are collected and what they bring is stored, as /readyz says.", ()),
+    "unwell": (
+        "1 for each reason that status gives; subject is the operation or the source, if it is about one.",
+        ("reason", "subject"),
+    ),
     "due_streams": ("Streams that wait for their turn.", ("source",)),
     "quota_used_ratio": ("Part of the operation's quota that was used in the last second.", ("operation",)),
     "rate_per_second": ("Requests a second that the operation is asked with at most at present.", ("operation",)),

@@ -123,6 +123,31 @@ def test_the_alert_rules_name_metrics_that_exist() -> None:
     assert {name[name.index("pai_collector_") + len("pai_collector_") :] for name in named} <= known
 
 
+async def test_an_api_that_is_away_from_the_start_is_told_alike_on_every_way(tmp_path: Path) -> None:
+    """Streams that have never been collected fail; none is counted as collected, and all ways say the same."""
+    world = World(seed=5, node_count=3, group_count=1)
+    async with (
+        running(tmp_path, world, targets={"nodes": world.node_ids}, api={"base_url": "http://127.0.0.1:9"}) as run,
+        serving_http(run.owner, listen=LOOPBACK, token="") as address,
+        aiohttp.ClientSession(address) as client,
+    ):
+        await run.until(lambda: bool(run.service.facts().stops))
+        code, body = await text(client, "/readyz")
+        assert code == 503
+        assert "every stream fails" in body
+        async with client.get("/status") as answer:
+            told = await answer.json()
+        assert told["headline"] == "ListSyslogs keeps failing; every stream fails."
+        assert (told["is_well"], told["is_ready"], told["states"]) == (False, False, {"failing": 3})
+        assert {stream["state"] for stream in told["streams"]} == {"failing"}
+        assert told["headline"] in (await text(client, "/"))[1]
+        metrics = (await text(client, "/metrics"))[1]
+        assert 'pai_collector_streams{source="syslogs",state="failing"} 3.0' in metrics
+        assert 'pai_collector_unwell{reason="nothing",subject=""} 1.0' in metrics
+        assert 'pai_collector_unwell{reason="circuit",subject="ListSyslogs"} 1.0' in metrics
+        assert "pai_collector_well 0.0" in metrics
+
+
 async def test_a_refused_account_is_told_on_every_way(tmp_path: Path) -> None:
     """With a wrong key the service lives, is not ready, and says why on the page, in the status and the metrics."""
     async with listening(tmp_path, key="sk-wrong") as (run, client):
@@ -138,7 +163,7 @@ async def test_a_refused_account_is_told_on_every_way(tmp_path: Path) -> None:
         assert told["stops"][0]["next_try"] > told["now"]
         assert 'pai_collector_stopped{operation="",what="account"} 1.0' in (await text(client, "/metrics"))[1]
         page = (await text(client, "/"))[1]
-        assert "Account stopped." in page
+        assert "The account is stopped" in page
         assert "sk-wrong" not in page + body
 
 

@@ -197,7 +197,7 @@ def test_nothing_is_created_in_an_empty_folder(empty: Folder, words: Sequence[st
 
 def test_an_empty_folder_is_reported_as_one_without_history(empty: Folder) -> None:
     """In one line, with the command that begins one; a query, which has nothing to answer from, is an error."""
-    for words, status in ((("status",), 0), (("gaps",), 1), (COUNT, 2), (("export", str(empty.path / "out")), 2)):
+    for words, status in ((("status",), 1), (("gaps",), 1), (COUNT, 2), (("export", str(empty.path / "out")), 2)):
         done = empty.run_unchanged(*words)
         assert done.status == status, words
         assert done.stderr.count("no history here yet") == 1, done.stderr

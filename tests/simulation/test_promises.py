@@ -9,9 +9,9 @@ from pathlib import Path
 import pytest
 from structlog.testing import capture_logs
 
+from collector.owner.condition import judged
 from collector.owner.instance import Owner, bring_up_to_date
 from collector.owner.status import status
-from collector.service.http import unready
 from collector.settings import Settings
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
@@ -130,13 +130,13 @@ def test_a_service_that_is_away_is_told_once(tmp_path: Path) -> None:
         assert stop.next_try - api.now() <= 61
         assert "wire is cut" in stop.error
         told = await status(machine.owner)
-        assert told["headline"].startswith("ListSyslogs keeps failing.")
-        assert await unready(machine.owner) == ["every stream fails"]
+        assert told["headline"] == "ListSyslogs keeps failing; every stream fails."
+        assert not (await judged(machine.owner)).is_ready
         assert machine.service.facts().sources[0].states["failing"] > 10
         machine.wire.is_cut = False
         await asyncio.sleep(1200)
         assert (await status(machine.owner))["is_well"]
-        assert not await unready(machine.owner)
+        assert (await judged(machine.owner)).is_ready
         await machine.end()
 
     try:

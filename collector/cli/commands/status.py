@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from collector.cli.exits import ExitStatus
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
 from collector.cli.running import run_to_end
@@ -16,6 +17,8 @@ if TYPE_CHECKING:
     from collector.settings import Settings
 
 STREAMS_SHOWN_MAX = 40
+ENDS = {"account": ExitStatus.CREDENTIALS, "budget": ExitStatus.BUDGET}
+"""Kinds of reasons with an exit status of their own."""
 
 
 def register(app: typer.Typer) -> None:
@@ -25,8 +28,11 @@ def register(app: typer.Typer) -> None:
     def status(
         context: typer.Context,
         as_json: Annotated[bool, typer.Option("--json", help="Everything, for programs.")] = False,
-    ) -> None:
-        """Show streams with watermark and freshness, quota use, spend of the month, and the journal."""
+    ) -> int:
+        """Show how well things are, streams with watermark and freshness, quota use, spend of the month, the journal.
+
+        Ends with 0 where all is well, 3 where the key is refused, 4 where the budget is reached, else with 1.
+        """
         options = options_of(context)
         told = run_to_end(_ask(options.settings()))
         options.reporter.notes(told["notes"])
@@ -34,6 +40,8 @@ def register(app: typer.Typer) -> None:
             print_json(told)
         else:
             _show(told)
+        kinds = {reason["kind"] for reason in told["reasons"]}
+        return next((status for kind, status in ENDS.items() if kind in kinds), ExitStatus(not told["is_well"]))
 
 
 async def _ask(settings: Settings) -> dict[str, Any]:
@@ -45,6 +53,8 @@ async def _ask(settings: Settings) -> dict[str, Any]:
 
 def _show(told: dict[str, Any]) -> None:
     print_line(told["headline"])
+    for reason in told["reasons"]:
+        print_line(f"  {reason['text']}{': ' if reason['detail'] else ''}{reason['detail']} -> {reason['action']}")
     if doubt := told["clock"]["doubt"]:
         print_line(f"Clock: {doubt}; it is taken to be {told['now']}.")
     if told["stops"]:
