@@ -37,6 +37,7 @@ NOT_RECORDS: Sequence[Any] = (None, "text", 5, True, [])
 ODD_VALUES: Sequence[Any] = (None, "", "text", -1, 1.5, True, [], {}, [None], {"a": [1]}, "x" * 300, "9" * 40)
 PAGES_MAX = 1_000
 RECORDS_CHANGED = 3
+MEETINGS = 20
 KEEPS_ALL = ("extra", "attributes")
 """A table with such a column keeps what the service adds."""
 
@@ -240,8 +241,13 @@ class WindowContract(SourceContract):
         start, end = self.window.start, self.window.end
         far = Window(end + 864_000, end + 864_060)
         for cursor, answer in self.pages():
-            whole = self.counted(self.source.page(self.key, self.window, cursor, answer))
-            for middle in {start + 1, (start + end) // 2, end - 1}:
+            page = self.source.page(self.key, self.window, cursor, answer)
+            whole = self.counted(page)
+            # Where two windows meet at the very second of a record, it shows whether both take it.
+            times: list[Any] = [
+                row[table.time_index or 0] for table, rows in self.rows_of(page).items() for row in rows
+            ]
+            for middle in {start + 1, end - 1, *(time for time in times[:MEETINGS] if start < time < end)}:
                 parts = (Window(start, middle), Window(middle, end))
                 halves = [self.counted(self.source.page(self.key, part, cursor, answer)) for part in parts]
                 assert halves[0] + halves[1] == whole, middle
