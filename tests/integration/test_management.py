@@ -246,6 +246,17 @@ async def test_a_call_prints_the_answer_as_it_was_sent_and_is_in_the_meter(confi
     assert {row["operation"]: row["calls"] for row in metered.json} == dict(service.calls)
 
 
+async def test_a_call_of_all_pages_prints_one_answer_and_its_cost(config: Path, service: Service) -> None:
+    """On stdout the answer, on stderr the calls; a page cannot be named."""
+    done = await run(config, "call", "ListDiagnosticResults", "--all")
+    assert done.status == 0
+    assert [each["DiagId"] for each in done.json["DiagnosticResults"]] == [f"diag-{n}" for n in range(130)]
+    assert "2 calls: 2 x unpriced" in done.stderr
+    assert service.calls["ListDiagnosticResults"] == 2
+    refused = await run(config, "call", "ListDiagnosticResults", "--all", "--param", "NextToken=t")
+    assert (refused.status, refused.stdout) == (2, b"")
+
+
 @pytest.mark.parametrize(
     ("arguments", "lines"),
     [
