@@ -174,6 +174,7 @@ _READS: tuple[tuple[re.Pattern[str], Callable[[Twin, dict[str, Any], dict[str, A
         Twin._is_there,
     ),
     # How late records arrive is learned, and nothing here depends on it.
+    (re.compile("SELECT 1"), lambda twin, found, parameters: [[1]]),
     (re.compile(r"SELECT if\(grouping\(node_id\).+"), lambda twin, found, parameters: []),
     (re.compile(r"SELECT version, name, checksum FROM pai\.migrations ORDER BY version"), Twin._migrations),
     (
