@@ -6,8 +6,9 @@ Rows whose page of the file cannot be read are stepped over and counted.
 from __future__ import annotations
 
 import sqlite3
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
 
@@ -17,6 +18,7 @@ from collector.errors import JournalCorrupt, JournalTooNew, UsageError
 from collector.journal.coverage import OPEN, REPLAY_PART
 from collector.journal.entries import Chunk
 from collector.journal.journal import STRAY
+from collector.journal.known_schema import restored
 from collector.journal.packing import checked
 from collector.journal.reading import reading
 from collector.journal.schema import FORMAT
@@ -30,6 +32,8 @@ _FILE_BYTES_MAX: Final = 1 << 40
 
 IN_PART: Final = (STRAY, REPLAY_PART)
 """`delay` of windows that hold only some of the rows of their range."""
+
+_CHUNK_COLUMNS: Final = "id, window_id, stream_id, reading, table_name, rows, bytes, seal_number, segment_id"
 
 Row = Mapping[str, Any]
 
@@ -84,11 +88,21 @@ class Salvage:
 def salvage(path: Path) -> Salvage:
     """Look through a journal. Raises UsageError where there is none and JournalCorrupt where nothing can be read.
 
-    Of a file that was cut off, the missing end is filled with zeros: without all of its pages SQLite reads nothing.
+    Of a file that was cut off, the missing end is filled with zeros: without all of its pages SQLite reads nothing. A
+    page of SQLite's own schema that was lost is written again, as this program writes it.
     """
     if not path.is_file():
         raise UsageError(f"{path}: there is no journal", hint="journal ls lists those that were set aside")
     _fill_up(path)
+    try:
+        return _salvage(path)
+    except JournalCorrupt:
+        if not restored(path):
+            raise
+    return _salvage(path)
+
+
+def _salvage(path: Path) -> Salvage:
     with reading(path) as db:
         version = _version(db, path)
         if version > FORMAT:
@@ -102,12 +116,15 @@ def salvage(path: Path) -> Salvage:
                 for row in _by_id(db, "streams", "id, operation, region, scope_id", lost)}  # fmt: skip
         windows = {row["id"]: (Window(row["start"], row["end"]), row["delay"] not in IN_PART)
                    for row in _by_id(db, "windows", "id, delay, start, end", lost)}  # fmt: skip
-        chunks = list(
-            _by_id(db, "chunks", "id, window_id, stream_id, table_name, rows, bytes, seal_number, segment_id", lost)
-        )
-        # Of a window whose last page is missing, whoever has the stream asks again.
+        # A row that was damaged may be read as one of nothing.
+        chunks = [row for row in _by_id(db, "chunks", _CHUNK_COLUMNS, lost) if isinstance(row["rows"], int)]
         sealed = sorted((row for row in chunks if row["seal_number"] is not None), key=_order)
         found.sealed = _sealed([row for row in sealed if row["table_name"] != API_CALLS.name], keys, windows)
+        # What was read of windows whose last page is missing. It covers nothing: whoever has the stream asks again.
+        found.sealed += [
+            replace(one, is_whole=False)
+            for one in _sealed(_longest_readings([row for row in chunks if row["seal_number"] is None]), keys, windows)
+        ]
         for row in _from_both_ends(db, "gaps", "*", "stream_id, start, end", lost):
             if row["state"] == OPEN and row["stream_id"] in keys:
                 found.gaps.setdefault(keys[row["stream_id"]], []).append(Window(row["start"], row["end"]))
@@ -130,6 +147,18 @@ def _fill_up(path: Path) -> None:
     except OSError:
         # It cannot be written, so it is read as it is.
         return
+
+
+def _longest_readings(chunks: Sequence[sqlite3.Row]) -> list[sqlite3.Row]:
+    """Of each window the chunks of one reading: two of them have the same rows."""
+    rows: Counter[tuple[int, int]] = Counter()
+    for row in chunks:
+        rows[row["window_id"], row["reading"]] += row["rows"]
+    longest: dict[int, int] = {}
+    for (window_id, number), count in rows.items():
+        if window_id not in longest or count > rows[window_id, longest[window_id]]:
+            longest[window_id] = number
+    return [row for row in chunks if longest[row["window_id"]] == row["reading"]]
 
 
 def _order(row: sqlite3.Row) -> tuple[int, int]:

@@ -114,6 +114,27 @@ async def cut_short(collecting: Collecting, stream_id: int, end: int, error: Api
     return await journal.stream(stream_id)
 
 
+async def seal_in_part(collecting: Collecting, state: StreamState) -> StreamState:
+    """Seal the windows of a stream that do not go on soon, each at its last whole second; the rest is asked again.
+
+    What was paid for is then stored, and not only kept. A window whose rows do not come in order, or are all of its
+    first second, stays open: nobody knows up to when it is complete.
+    """
+    for delay, here in [(delay, here) for delay, here in state.open.items() if delay >= FIRST_LOOK]:
+        if (seal := _whole_seconds(here)) is not None:
+            log.info("window_sealed_in_part", stream=str(state.key), pages=here.pages, window_end=seal.end)
+            state = await _sealed(collecting, state, Planned(here.window, here.mode, delay), here, seal)
+    return state
+
+
+def _whole_seconds(here: OpenWindow) -> Seal | None:
+    if not here.in_order or here.last_time is None or here.last_time <= here.window.start:
+        return None
+    end = min(here.last_time, here.window.end)
+    # Dated by what it proves itself: no recheck is spared by it.
+    return Seal(end, end, _rewrite(here.reading, end))
+
+
 async def _sealed(
     at: Collecting, state: StreamState, planned: Planned, here: OpenWindow | None, seal: Seal
 ) -> StreamState:
@@ -150,7 +171,10 @@ class _WindowReader:
                     raise
                 if here.reading + 1 >= READINGS_MAX:
                     # Or every later call would ask with the same dead cursor.
-                    await journal.drop_window(state.id, here.id)
+                    if (seal := _whole_seconds(here)) is None:
+                        await journal.drop_window(state.id, here.id)
+                    else:
+                        await self._seal_as_it_is(state, window, here, seal)
                     raise
                 log.info("cursor_died", stream=str(state.key), pages=here.pages, code=error.code)
                 return await journal.restart_window(state.id, here.id), False

@@ -15,6 +15,7 @@ from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
 from collector.model import StreamKey
 from collector.pipeline.adopt import adopt_spend
+from collector.pipeline.collect_windows import seal_in_part
 from collector.pipeline.collecting import PATIENCE_SECONDS, Collecting
 from collector.pipeline.membership import ALONE, Membership
 from collector.pipeline.ship import Shipped, Shipper
@@ -56,6 +57,8 @@ class RunReport:
     """Calls made, by operation."""
     cost_cny: Decimal = Decimal(0)
     """What they cost after the free tier."""
+    held_back: set[StreamKey] = field(default_factory=set)
+    """Streams that are not caught up because the budget is reached."""
     clock: str = ""
     """Why what time it is is in doubt, so that nothing is known to be caught up; empty where it is not."""
 
@@ -167,6 +170,10 @@ class OnceRunner:
             await self._collect(now)
             self.report.clock = await self._watch.confirm()
             passed = self._clock.monotonic() - begun
+            for state in (await self._journal.streams()).values():
+                # No other look follows in this run.
+                if state.open and state.id in self._due:
+                    await seal_in_part(self._collecting, state)
             if self.report.credentials is not None or self.report.budget is not None:
                 return
             if abs(self._server_clock.now() - passed - now) <= STEP_SECONDS_MAX:
@@ -204,6 +211,7 @@ class OnceRunner:
             return await self._watch.corrected(state, source)
         except BudgetReached as error:
             self.report.budget = error
+            self.report.held_back.add(state.key)
         except ApiError as error:
             await self._note_failure(state, error)
         return None
@@ -225,6 +233,7 @@ class OnceRunner:
                 await self._journal.set_error(state.id, str(error), self._server_clock.now())
             except BudgetReached as error:
                 self.report.budget = error
+                self.report.held_back.add(state.key)
             except ApiError as error:
                 await self._note_failure(state, error)
             else:

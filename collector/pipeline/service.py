@@ -33,6 +33,7 @@ from collector.errors import (
 from collector.journal.entries import StreamState
 from collector.model import StreamKey
 from collector.pipeline.cadence import next_time, phase_of, ticks_missed
+from collector.pipeline.collect_windows import seal_in_part
 from collector.pipeline.collecting import Collecting
 from collector.pipeline.facts import NEW, WAITING, ServiceFacts, SourceFacts, Stop, stream_state
 from collector.pipeline.membership import ALONE, Membership
@@ -56,6 +57,8 @@ STORE_RETRY_SECONDS: Final = 5.0
 CLOCK_RETRY_SECONDS: Final = 30.0
 CLOCK_NOTE_SECONDS: Final = 600.0
 """The journal remembers this often what time it is."""
+SEAL_SECONDS: Final = 120.0
+"""An open window that is not gone on with for longer is sealed at its last whole second."""
 SHIP_SHARE: Final = 0.4
 """Part of the grace period that is kept for shipping."""
 IN_FLIGHT_LOOK_SECONDS: Final = 0.02
@@ -233,6 +236,7 @@ class Service:
         # A page that finds the disk full until now is given up; it will be asked for again.
         self._collecting.room.shut()
         await _cancelled(self._looks)
+        await self._seal_all()
         ship_stop.set()
         left = max(0.0, deadline - self._clock.monotonic())
         with suppress(TimeoutError, StoreUnavailable, JournalUnavailable, Stopping):
@@ -246,6 +250,13 @@ class Service:
         with suppress(JournalUnavailable, Stopping):
             rows_waiting = (await self._journal.depth()).rows
         log.info("service_stopped", streams=len(self._slots), calls_in_flight=in_flight, rows_waiting=rows_waiting)
+
+    async def _seal_all(self) -> None:
+        """Nobody knows when the next start is: what was read until now is to be stored."""
+        with suppress(JournalError, Stopping):
+            for state in (await self._journal.streams()).values():
+                if state.id in self._slots and state.open:
+                    await seal_in_part(self._collecting, state)
 
     def _spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
         task = asyncio.create_task(work)
@@ -473,7 +484,7 @@ class Service:
 
     async def _set_back(self, lane: _Lane, slot: Slot, what: str, error: Exception) -> None:
         """The stream is well, but nothing of its operation or account can be asked at present."""
-        slot.state = await self._journal.stream(slot.state.id)
+        slot.state = await seal_in_part(self._collecting, await self._journal.stream(slot.state.id))
         self._stops.begin(what, "" if what == ACCOUNT else lane.operation, str(error))
         slot.due_at, slot.is_regular = self._clock.monotonic(), False
 
@@ -497,6 +508,8 @@ class Service:
                 lane.waiting.add(slot)
         else:
             seconds = pause_seconds(slot.failures)
+        if seconds >= SEAL_SECONDS:
+            slot.state = await seal_in_part(self._collecting, slot.state)
         slot.due_at, slot.is_regular = self._clock.monotonic() + seconds, False
         await self._journal.set_error(slot.state.id, str(error), self._server_clock.now())
         if slot.failures == 1:

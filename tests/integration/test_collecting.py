@@ -4,10 +4,12 @@ from __future__ import annotations
 
 from decimal import Decimal
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from collector.errors import CredentialsError, UsageError
+from collector.journal.inspect import contents
 from collector.owner.instance import Owner
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.faults import Fault, FaultKind
@@ -283,3 +285,27 @@ async def test_the_meter_counts_what_the_service_counts(tmp_path: Path) -> None:
         assert cost["GetUserViewMetrics"] == 0
         statuses = await fetch(configuration, "SELECT DISTINCT http_status FROM api_calls ORDER BY 1")
         assert [500] in statuses
+
+
+@pytest.mark.parametrize("pages", [2, 3])
+async def test_what_was_paid_before_the_budget_ended_is_stored(tmp_path: Path, pages: int) -> None:
+    """A window that cannot go on ends at its last whole second; nothing waits unseen, nothing is called caught up."""
+    world = a_world(1, lines_per_second=2.0)
+    async with simulator(world) as api:
+        sections: dict[str, Any] = {"targets": {"nodes": tuple(world.node_ids)}, "api": {"base_url": api.base_url}}
+        sections["api"]["prices"] = {"ListSyslogs": {"cny": Decimal("0.0001"), "free_calls_per_month": 0}}
+        poor = settings(tmp_path, api.base_url, **sections, budget={"monthly_cny": Decimal("0.0001") * pages})
+        report = await run_once(poor)
+        assert report.budget is not None
+        assert {key.scope_id for key in report.held_back} == set(world.node_ids)
+        assert calls(api, "ListSyslogs") == pages
+        stored = await stored_syslogs(poor)
+        ((watermark,),) = await fetch(poor, "SELECT toUnixTimestamp(watermark) FROM watermarks")
+        assert not differences(true_syslogs(world, world.node_ids, NOW - LOOKBACK, watermark), stored)
+        assert stored.total() > 100 * (pages - 1)
+        assert contents(poor.journal.path)["open_windows"] == []
+
+        rich = settings(tmp_path, api.base_url, **sections)
+        assert (await run_once(rich)).budget is None
+        truth = true_syslogs(world, world.node_ids, NOW - LOOKBACK, NOW - SETTLE)
+        assert not differences(truth, await stored_syslogs(rich))

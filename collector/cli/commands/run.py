@@ -123,7 +123,8 @@ def _say_idle(settings: Settings, report: RunReport, names: list[str]) -> None:
 
 
 def _progress(report: RunReport) -> str:
-    collected = f"{report.streams - len(report.failures)} of {report.streams}"
+    behind = report.failures.keys() | report.held_back
+    collected = f"{report.streams - len(behind)} of {report.streams}"
     return f"{collected} collected; nothing is known to be caught up" if report.clock else f"{collected} caught up"
 
 
@@ -140,6 +141,7 @@ def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_js
             "rows_stored": rows,
             "calls": report.calls,
             "cost_cny": float(report.cost_cny),
+            "streams_held_back": len(report.held_back),
             "budget_reached": str(report.budget) if report.budget else None,
             "failures": failures,
             "clock": report.clock or None,
