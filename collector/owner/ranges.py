@@ -68,7 +68,8 @@ async def asked_streams(owner: Caller, asked: Range, window: Window) -> tuple[li
     known = {key.scope_id for each in streams for key in each.keys(region)}
     if strange := [scope for scope in asked.scopes if scope not in known]:
         raise UsageError(
-            f"--scope: {strange[0]} is no target of {asked.source}", hint="pai-collector status lists the streams"
+            f"--scope: {strange[0]} is no target of {asked.source}",
+            hint="pai-collector status lists the streams; of what has left, name it in [targets] to ask for it again",
         )
     states = await owner.journal.streams()
     found: list[Asked] = []

@@ -16,6 +16,7 @@ from collector.model import StreamKey
 from collector.owner.instance import Owner
 from collector.owner.status import status
 from collector.settings.model import RetrySettings
+from collector.simulator.account import Account
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.world import World
 from tests.support import NOW, SYSLOG_COLUMNS, calls, differences, settings, true_syslogs
@@ -247,6 +248,39 @@ async def test_targets_that_change_are_followed_without_a_restart(tmp_path: Path
         await run.until(lambda: run.source("ListSyslogs").states == {"collected": 2})
         assert stays in run.service.slots
         assert stays.failures == 0
+
+
+@pytest.mark.slow("hours of service")
+async def test_a_node_that_leaves_is_collected_to_its_end_and_makes_nothing_late(tmp_path: Path) -> None:
+    """It is seen by the next list, waits for its recheck without being late, and ends; the others go on."""
+    world = a_world()
+    sources = {
+        "syslogs": {
+            "interval": "10s", "interval_max": "30s", "initial_lookback": "5m", "settle": "60s", "recheck": ["10m"],
+        },
+        "inventory": {"interval": "60s"}, "diagnostics": {"enabled": False},
+    }  # fmt: skip
+    async with running(tmp_path, world, targets={"clusters": Account(world).cluster_ids}, sources=sources) as run:
+        await run.until(lambda: len(run.service.slots) == 5)
+        await run.until(lambda: run.source("ListSyslogs").states == {"collected": 4})
+        left = run.api.now()
+        node = world.node_ids[0]
+        run.api.backend.account.leave(node, left, left + 90_000)
+        slot = next(slot for slot in run.service.slots if slot.state.key.scope_id == node)
+        await run.until(lambda: slot.streams.end(slot.state.key) is not None)
+        end = slot.streams.end(slot.state.key)
+        assert end is not None
+        assert left <= end <= left + 180
+        await run.until(lambda: slot.state.watermark == end)
+        await run.until(lambda: run.api.now() > end + 400)
+        facts = run.source("ListSyslogs")
+        assert facts.states == {"collected": 4}
+        assert facts.freshness_seconds is not None
+        assert facts.freshness_seconds < 200
+        await run.until(lambda: run.source("ListSyslogs").states == {"collected": 3})
+        state = (await run.owner.journal.streams())[slot.state.key]
+        assert (state.sealed_to, set(state.rechecks.values())) == (end, {end})
+        await assert_exact(run.owner, world)
 
 
 @pytest.mark.slow("hours of service")
