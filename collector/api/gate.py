@@ -105,6 +105,8 @@ class Gate:
         self._last_failure: TransientError | None = None
         self._is_shut = False
         self._states: dict[str, _OperationState] = {}
+        self._left: set[tuple[str, str]] = set()
+        """Operations and scopes that have left: that they are refused says nothing about others."""
 
     @property
     def is_shut(self) -> bool:
@@ -202,10 +204,17 @@ class Gate:
                 if error is None:
                     state.refused_scopes.clear()
                     self._end_trial(state, passage.operation)
-                elif isinstance(error, ForbiddenError | NotFoundError):
+                elif (
+                    isinstance(error, ForbiddenError | NotFoundError)
+                    and (passage.operation, passage.scope_id) not in self._left
+                ):
                     self._count_refusal(state, passage, error)
                 if not state.on_trial:
                     self._close_circuit(state, passage.operation)
+
+    def expect_refusal(self, operation: str, scope_id: str, *, is_expected: bool = True) -> None:
+        """Do not stop an operation because a scope that has left is refused."""
+        (self._left.add if is_expected else self._left.discard)((operation, scope_id))
 
     def reopen(self, operation: str | None = None) -> None:
         """Let one call try again what was stopped, the account or one operation; nothing where it is not stopped.

@@ -198,14 +198,18 @@ class WindowStreams:
         planned = next_window(state, self._horizon(state, span, interval), reached)
         if planned is None:
             return None
+        gate, end = collecting.client.gate, self.end(state.key)
+        has_left = end is not None and end <= reached
+        gate.expect_refusal(self.operation.name, state.key.scope_id, is_expected=has_left)
         try:
             after = await collect_window(collecting, self.source, state, planned, self._settle_of(state))
         except (ForbiddenError, NotFoundError) as error:
-            end = self.end(state.key)
-            is_about_scope = not collecting.client.gate.operation_stopped(self.operation.name)
-            if end is None or end > reached or state.sealed_to is None or not is_about_scope:
+            is_about_scope = not gate.operation_stopped(self.operation.name)
+            if end is None or not has_left or state.sealed_to is None or not is_about_scope:
                 raise
             return await cut_short(collecting, state.id, end, error)
+        finally:
+            gate.expect_refusal(self.operation.name, state.key.scope_id, is_expected=False)
         # Nothing of it could be sealed yet, and asking again would bring the same, unless the answer has shown that it
         # is earlier than was thought (by more than the second that a Date is cut to), or was older than the present.
         is_earlier = collecting.server_clock.now() < reached - 1

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -138,6 +139,31 @@ async def test_the_rest_of_what_is_not_answered_any_more_is_a_gap(tmp_path: Path
         report = await run_once(config)
         assert not report.failures
         assert calls(api, "ListSyslogs") == before
+
+
+async def test_many_that_left_and_are_refused_stop_nobody_else(tmp_path: Path) -> None:
+    """Three refused scopes in a row stop an operation; those that have left are expected to be refused."""
+    clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=8, group_count=1, density=0.2)
+    account = Account(world)
+    nodes = [node.node_id for cluster in account.clusters.values() for node in cluster.nodes]
+    async with simulator(world, clock, account=account) as api:
+        config = configuration(tmp_path, api, clusters=account.cluster_ids)
+        await run_once(config)
+        for node in nodes[:6]:
+            account.leave(node, LEFT, NOW + 90_000)
+        api.faults = tuple(
+            Fault(kind=FaultKind.NOT_FOUND, operation="ListSyslogs", scope_id=node) for node in nodes[:6]
+        )
+        clock.set(SEEN)
+        report = await run_once(config)
+        assert not report.failures
+        assert {gap["scope_id"] for gap in await told_gaps(config)} == set(nodes[:6])
+        stored = await stored_syslogs(config)
+        assert not differences(true_syslogs(world, nodes[6:], NOW - SETTLE, SEEN - SETTLE), _since(stored, nodes[6:]))
+
+
+def _since(stored: Counter[tuple[Any, ...]], nodes: list[str]) -> Counter[tuple[Any, ...]]:
+    return Counter({row: n for row, n in stored.items() if row[0] >= NOW - SETTLE and not {*nodes}.isdisjoint(row)})
 
 
 async def test_ticks_missed_before_a_group_left_are_a_gap(tmp_path: Path) -> None:
