@@ -99,6 +99,7 @@ class Journal(JournalReads):
         self.region = region
         self._prices = prices
         self._commit = GroupCommit(lambda: _connect(path), threaded=threaded)
+        self._file = _identity(path)
         self.outlast: Outlast | None = None
         """What waits until the journal takes something again. Without it JournalUnavailable is raised."""
         self.sealed = Signal()
@@ -110,6 +111,11 @@ class Journal(JournalReads):
     def path(self) -> Path:
         """The file."""
         return self._path
+
+    @property
+    def is_in_place(self) -> bool:
+        """Whether the file that is open is still the one at `path`: what is written into another one is lost."""
+        return _identity(self._path) == self._file
 
     async def seal(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """As `run`, for work after which there may be more to ship."""
@@ -330,6 +336,14 @@ class Journal(JournalReads):
             return _stream(db, stream_id)
 
         return await self.run(work)
+
+
+def _identity(path: Path) -> tuple[int, int] | None:
+    try:
+        told = path.stat()
+    except OSError:
+        return None
+    return told.st_dev, told.st_ino
 
 
 def put_chunk(

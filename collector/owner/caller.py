@@ -24,6 +24,7 @@ from collector.memory import MemoryLimit, MemoryPool
 from collector.owner.gateway import gateway_of
 from collector.owner.lock import OwnerLock
 from collector.owner.observing import conclude
+from collector.owner.place import ids_path
 from collector.owner.prices import check_prices
 from collector.owner.reader import Reader
 from collector.owner.recorder import Recorder
@@ -195,7 +196,11 @@ class Caller(Reader):
     @property
     def journal_trouble(self) -> str:
         """Why something waits for the journal, empty if nothing does."""
-        return self.room.trouble if self.room.is_full else ""
+        if self.room.is_full:
+            return f"{self.room.trouble}; collecting waits"
+        if not self.journal.is_in_place:
+            return "the journal's file was removed or replaced; a new one is begun once its rows are stored"
+        return ""
 
     async def _ask_for_token(self) -> GetXtraceTokenAnswer:
         assert self.client is not None
@@ -207,8 +212,8 @@ class Caller(Reader):
     # The quota outlives a process: the service still counts what an earlier one sent
 
     async def _restore_sends(self, clean_end: int | None) -> None:
-        if clean_end is None:
-            # The journal is new: nobody sent anything before.
+        if clean_end is None and not ids_path(self.settings.journal.path).exists():
+            # The journal is new, and the first one here: nobody sent anything before.
             return
         if not clean_end:
             for bucket in self.buckets.values():

@@ -145,9 +145,8 @@ def _ways(condition: Condition) -> list[Reason]:
         action = "mend the store: rows wait in the journal until then"
         found.append(Reason("store", "the store takes no rows", action, detail=condition.store_error, is_severe=True))
     if condition.journal_trouble:
-        action = "give the journal's disk room, or free the file"
-        text = f"{condition.journal_trouble}; collecting waits"
-        found.append(Reason("journal", text, action, is_severe=True))
+        action = "give the journal's disk room, free the file, and leave it where it is"
+        found.append(Reason("journal", condition.journal_trouble, action, is_severe=True))
     return found
 
 

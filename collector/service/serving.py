@@ -39,6 +39,8 @@ log = structlog.get_logger(__name__)
 
 STORE_RETRY_SECONDS = 5.0
 """A server that did not answer at the start is asked again this often."""
+JOURNAL_LOOK_SECONDS = 5.0
+"""Whether the journal's file is in its place is looked at this often."""
 ALIVE_SECONDS = 10.0
 """Where nobody watches, systemd's status line is renewed this often."""
 SIGNAL_STATUS = 128
@@ -74,8 +76,7 @@ async def serve(
     with _signals(process, settings.service.grace_seconds):
         while not process.stop.is_set():
             try:
-                await process.collect(settings)
-                return
+                settings = await process.collect(settings)
             except JournalOwned:
                 if not process.stop.is_set():
                     raise
@@ -106,22 +107,29 @@ class _Process:
     reloads: asyncio.Event = field(default_factory=asyncio.Event)
     recorder: Recorder | None = None
 
-    async def collect(self, settings: Settings) -> None:
-        """Collect and ship until told to stop. Raises _StoreMissed before anything is collected."""
+    async def collect(self, settings: Settings) -> Settings:
+        """Collect and ship until told to stop, or until another journal has to be begun; returns the configuration.
+
+        Raises _StoreMissed before anything is collected.
+        """
         async with AsyncExitStack() as stack:
             try:
                 owner = await stack.enter_async_context(await self._owner(settings))
                 await stack.enter_async_context(listening(owner))
                 service = owner.service(self.only)
                 if not await _unless_stopped(service.start(), self.stop):
-                    return
+                    return settings
             except StoreUnavailable as error:
                 if not settings.store.url:
                     # Nobody else has an embedded store: what keeps it shut is here to be mended.
                     raise
                 raise _StoreMissed(error) from error
             await stack.enter_async_context(_beside(owner.lateness.follow()))
-            await self._run(owner, service, self.stop)
+            ends = asyncio.Event()
+            await stack.enter_async_context(_beside(_end_with(self.stop, ends)))
+            await stack.enter_async_context(_beside(_watch_journal(owner, ends)))
+            await self._run(owner, service, ends)
+            return owner.settings
 
     async def _owner(self, settings: Settings, store: Store | None = None) -> Owner:
         """Become the owner; a command that holds the journal and ends by itself is waited for."""
@@ -181,6 +189,22 @@ async def _unless_stopped(work: Coroutine[Any, Any, None], stop: asyncio.Event) 
 
 async def _end_with(stop: asyncio.Event, ends: asyncio.Event) -> None:
     await stop.wait()
+    ends.set()
+
+
+async def _watch_journal(owner: Owner, ends: asyncio.Event) -> None:
+    """Set `ends` where the journal's file is gone from its place: what it holds is shipped, and a new one begun.
+
+    While the store takes nothing, what is open is all that has the rows.
+    """
+    is_told = False
+    while owner.journal.is_in_place or owner.shipping_error is not None:
+        if not owner.journal.is_in_place and not is_told:
+            log.error("journal_lost", path=str(owner.journal.path))
+            is_told = True
+        await owner.clock.sleep(JOURNAL_LOOK_SECONDS)
+    if not is_told:
+        log.error("journal_lost", path=str(owner.journal.path))
     ends.set()
 
 

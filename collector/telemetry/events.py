@@ -207,6 +207,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "journal_waited_for": (
         "A command that ends soon holds the journal; the start waits for it.", ("holder", "seconds_max"),
     ),
+    "journal_lost": ("The journal's file was removed or replaced while it was open; a new one is begun.", ("path",)),
     "journal_set_aside": ("The journal was damaged; it was moved, and a new one begun.", ("path", "reason")),
     "table_altered": ("A table was brought to what the configuration has changed.", ("statement",)),
     "segment_shipped": ("The store has acknowledged a segment.", ("table", "rows", "segment")),

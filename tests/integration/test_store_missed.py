@@ -153,3 +153,52 @@ async def test_a_journal_that_knows_nothing_is_no_beginning(tmp_path: Path, serv
         assert "opening the store" in failed["message"]
         assert not any(told["calls"] for told in (await api.told("stats")).values())
     assert json.dumps(service.events).count(PASSWORD) == 0
+
+
+@pytest.mark.slow("services as processes", cases=3)
+@pytest.mark.parametrize("how", ["removed under it", "removed after a kill", "replaced under it"])
+async def test_a_service_whose_journal_is_lost_collects_again_by_itself(
+    tmp_path: Path, server: ServerProcess, how: str
+) -> None:
+    """Nobody has to do anything: readiness says what happens, and every line is stored once."""
+    journal = tmp_path / "journal.db"
+
+    def lose() -> None:
+        for file in (journal, tmp_path / "journal.db-wal", tmp_path / "journal.db-shm"):
+            file.unlink(missing_ok=True)
+        if how == "replaced under it":
+            journal.write_bytes(b"SQLite format 3\0" + bytes(5000))
+
+    async with simulated() as api:
+        path = configured(tmp_path, api, server, listen="127.0.0.1:0")
+        async with serving(path) as service:
+            address = (await service.event("listener_started"))["address"]
+            await until(lambda: asked(f"{address}/readyz")[0] == 200)
+            if how == "removed after a kill":
+                service.process.kill()
+            lose()
+            if how != "removed after a kill":
+                await until(lambda: asked(f"{address}/readyz")[0] == 503)
+                assert "removed or replaced" in asked(f"{address}/readyz")[1]
+                address = (await service.event("listener_started"))["address"]
+                await api.tell("clock", {"advance": LATER_SECONDS})
+                await until(lambda: asked(f"{address}/readyz")[0] == 200)
+                service.process.send_signal(signal.SIGTERM)
+                assert await service.ended() == 0
+        if how == "removed after a kill":
+            await api.tell("clock", {"advance": 20})
+            async with serving(path) as again:
+                address = (await again.event("listener_started"))["address"]
+                await until(lambda: asked(f"{address}/readyz")[0] == 200)
+        await api.tell("clock", {"advance": 2 * LATER_SECONDS})
+        await once(path)
+        configuration = load(path, {})
+        ((start, end),) = await fetch(
+            configuration,
+            "SELECT toUnixTimestamp(max(collected_from)), toUnixTimestamp(min(watermark)) FROM watermarks"
+            " WHERE operation = 'ListSyslogs'",
+        )
+        stored = await stored_syslogs(configuration)
+        kept = Counter({row: count for row, count in stored.items() if start <= row[0] < end})
+        assert end - start > LOOKBACK + LATER_SECONDS - SETTLE - 60
+        assert not differences(true_syslogs(WORLD, WORLD.node_ids, start, end), kept)

@@ -61,7 +61,7 @@ def service(**facts: Any) -> Condition:
         (of("budget") | {"budget_reached": "2026-11"}, ["budget"], True, "The budget stops ListSyslogs."),
         ({"budget_reached": "2026-11"}, ["budget"], True, "The budget of 2026-11 is reached."),
         ({"store_error": "away"}, ["store"], False, "The store takes no rows."),
-        ({"journal_trouble": "the disk is full"}, ["journal"], False, "The disk is full; collecting waits."),
+        ({"journal_trouble": "the disk is full"}, ["journal"], False, "The disk is full."),
         ({"ahead": 1}, ["ahead"], True, "1 streams are collected beyond"),
         ({"clock_doubt": "two clocks"}, ["clock"], True, "The clock is in doubt."),
         ({"not_begun": "it starts", "states": {}}, ["starting"], False, "Collecting has not begun."),
