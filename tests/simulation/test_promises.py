@@ -130,7 +130,7 @@ def test_a_service_that_is_away_is_told_once(tmp_path: Path) -> None:
         assert stop.next_try - api.now() <= 61
         assert "wire is cut" in stop.error
         told = await status(machine.owner)
-        assert told["headline"] == "ListSyslogs keeps failing; every stream fails."
+        assert told["headline"].startswith("ListSyslogs keeps failing; every stream fails")
         assert not (await judged(machine.owner)).is_ready
         assert machine.service.facts().sources[0].states["failing"] > 10
         machine.wire.is_cut = False
