@@ -22,6 +22,8 @@ KEY = "store.fault_rules"
 CLASSES_MAX = 100
 PATTERN_CHARACTERS_MAX = 500
 
+_MATCHED = "SELECT multiMatchAllIndices(materialize(''), {patterns:Array(String)})"
+_EXTRACTED = "SELECT extract(materialize(''), {patterns:Array(String)}[1])"
 _PATTERN_CODES = ("(BAD_ARGUMENTS 36)", "(CANNOT_COMPILE_REGEXP 427)", "(HYPERSCAN_CANNOT_SCAN_TEXT 459)")
 _CLASS = re.compile(r"[a-z][a-z0-9_]{0,39}")
 _TABLES = ("rule", "case", "code", "ignore")
@@ -84,14 +86,10 @@ def read_rules(text: str) -> tuple[FaultRules, list[str]]:
 
 async def check_rules(store: Store, rules: FaultRules) -> None:
     """Try every pattern and example on the engine that will use them. Raises ConfigError with all mistakes."""
-    mistakes = []
-    for where, pattern, probe in _probes(rules):
-        try:
-            await store.fetch(probe, {"pattern": pattern})
-        except (StoreRefused, StoreUnavailable) as error:
-            if not _is_about_pattern(error):
-                raise
-            mistakes.append(f"{KEY}: {where}: got {pattern!r}; {_reason(error)}")
+    patterns, codes = _probes(rules)
+    mistakes = await _refused(store, patterns, _MATCHED)
+    for probe in codes:
+        mistakes += await _refused(store, [probe], _EXTRACTED)
     if not mistakes:
         mistakes = [f"{KEY}: {mistake}" async for mistake in _wrong_examples(store, rules)]
     if mistakes:
@@ -113,18 +111,33 @@ async def classify(store: Store, rules: FaultRules, messages: Sequence[str]) -> 
     return [(name, code, case, device, severity) for name, code, case, device, severity in rows]
 
 
-def _probes(rules: FaultRules) -> Iterator[tuple[str, str, str]]:
-    found = "SELECT multiMatchAllIndices(materialize(''), [{pattern:String}])"
-    extracted = "SELECT extract(materialize(''), {pattern:String})"
+def _probes(rules: FaultRules) -> tuple[list[tuple[str, str]], list[tuple[str, str]]]:
+    """Return where each expression stands, with its text: those that are matched, and those that extract a number."""
+    patterns, codes = [], []
     for rule in rules.rules:
         where = f"rule {rule.name!r}" if rule.name else "ignore"
-        for index, pattern in enumerate(rule.patterns):
-            yield f"{where}: patterns[{index}]", pattern, found
+        patterns += [(f"{where}: patterns[{index}]", pattern) for index, pattern in enumerate(rule.patterns)]
         if isinstance(rule.code, str) and rule.code:
-            yield f"{where}: code", rule.code, extracted
+            codes.append((f"{where}: code", rule.code))
     for case in rules.cases:
-        for index, pattern in enumerate(case.patterns):
-            yield f"case {case.case!r} of {case.name!r}: patterns[{index}]", pattern, found
+        where = f"case {case.case!r} of {case.name!r}"
+        patterns += [(f"{where}: patterns[{index}]", pattern) for index, pattern in enumerate(case.patterns)]
+    return patterns, codes
+
+
+async def _refused(store: Store, probes: Sequence[tuple[str, str]], sql: str) -> list[str]:
+    """Return a mistake for each pattern that the engine refuses: all are tried at once, halves only if that fails."""
+    try:
+        await store.fetch(sql, {"patterns": [pattern for _, pattern in probes]})
+    except (StoreRefused, StoreUnavailable) as error:
+        if not _is_about_pattern(error):
+            raise
+        if len(probes) > 1:
+            half = len(probes) // 2
+            return await _refused(store, probes[:half], sql) + await _refused(store, probes[half:], sql)
+        where, pattern = probes[0]
+        return [f"{KEY}: {where}: got {pattern!r}; {_reason(error)}"]
+    return []
 
 
 async def _wrong_examples(store: Store, rules: FaultRules) -> AsyncIterator[str]:
