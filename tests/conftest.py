@@ -68,6 +68,29 @@ def _is_deep(config: pytest.Config) -> bool:
     return bool(config.getoption("--all") or config.getoption("--rest"))
 
 
+def _slow(item: pytest.Item) -> pytest.Mark | None:
+    """Return the marker that leaves out this case, if one does: those named by its `fast` stay."""
+    return next((mark for mark in item.iter_markers("slow") if _case(item) not in mark.kwargs.get("fast", ())), None)
+
+
+def _case(item: pytest.Item) -> str:
+    return item.callspec.id if hasattr(item, "callspec") else ""
+
+
+def _check_fast_ids(items: list[pytest.Item]) -> None:
+    """Raise UsageError if a marker names a case that is not there: it would leave out more than it says."""
+    cases: dict[str, set[str]] = {}
+    wanted: dict[str, set[str]] = {}
+    for item in items:
+        test = item.nodeid.partition("[")[0]
+        cases.setdefault(test, set()).add(_case(item))
+        for mark in item.iter_markers("slow"):
+            wanted.setdefault(test, set()).update(mark.kwargs.get("fast", ()))
+    for test, ids in wanted.items():
+        if missing := ids - cases[test]:
+            raise pytest.UsageError(f"{test}: no case {', '.join(sorted(missing))}; there are {sorted(cases[test])}")
+
+
 def _is_property(item: pytest.Item) -> bool:
     return hasattr(getattr(item, "obj", None), "hypothesis")
 
@@ -75,16 +98,18 @@ def _is_property(item: pytest.Item) -> bool:
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     # Last, so that they do not hold up the other processes for long.
     items.sort(key=lambda item: item.get_closest_marker("alone") is not None)
+    named = tuple(argument for argument in config.args if "::" in argument)
+    if not named:
+        _check_fast_ids(items)
     if config.getoption("--all"):
         return
     left_out_cases = config.stash[LEFT_OUT]
     if not config.getoption("--rest"):
         left_out_cases[PROPERTIES] = sum(map(_is_property, items))
-    named = tuple(argument for argument in config.args if "::" in argument)
     kept: list[pytest.Item] = []
     left_out: list[pytest.Item] = []
     for item in items:
-        slow = item.get_closest_marker("slow")
+        slow = _slow(item)
         if config.getoption("--rest"):
             is_kept = slow is not None or _is_property(item)
         else:

@@ -99,6 +99,7 @@ async def test_a_range_that_does_not_adjoin_leaves_a_gap_that_can_be_filled(tmp_
         assert not differences(truth, await stored_syslogs(configuration))
 
 
+@pytest.mark.slow("backfills")
 async def test_a_gap_survives_the_loss_of_the_journal(tmp_path: Path) -> None:
     """A new journal learns the gaps that the store shows, so that filling them closes them."""
     world = a_world(1)
@@ -114,6 +115,7 @@ async def test_a_gap_survives_the_loss_of_the_journal(tmp_path: Path) -> None:
         assert await gaps(configuration) == []
 
 
+@pytest.mark.slow("backfills")
 async def test_a_covered_range_is_asked_again_and_what_came_late_is_added(tmp_path: Path) -> None:
     """Rows that no recheck looked for are stored once, and those that are stored stay single."""
     world = a_world()
@@ -186,6 +188,7 @@ async def test_nothing_counts_as_covered_before_the_store_has_it(tmp_path: Path)
             assert state.collected_from == BEGIN - HOUR
 
 
+@pytest.mark.slow("backfills")
 async def test_a_backfill_stops_at_the_budget_and_goes_on_with_more(tmp_path: Path) -> None:
     """What fits is read, the rest with the next budget, none of it twice."""
     world = a_world(1)
@@ -209,6 +212,7 @@ async def test_a_backfill_stops_at_the_budget_and_goes_on_with_more(tmp_path: Pa
         assert first < 4
 
 
+@pytest.mark.slow("backfills")
 async def test_what_the_service_refuses_is_a_gap_with_that_reason(tmp_path: Path) -> None:
     """A range that it will not answer for is told, with its code; the rest of the history stays covered."""
     world = a_world(1)
@@ -296,6 +300,7 @@ async def test_gaps_tell_what_is_missing_and_why(tmp_path: Path) -> None:
         ]
 
 
+@pytest.mark.slow("backfills")
 async def test_an_interrupted_backfill_leaves_nothing_running(tmp_path: Path) -> None:
     """Who stops listening ends it: no call goes out any more. Until then no other one touches its streams."""
     world = World(22, 4, 1, lines_per_second=0.5, bursts=False)
@@ -315,6 +320,7 @@ async def test_an_interrupted_backfill_leaves_nothing_running(tmp_path: Path) ->
             assert calls(api, "ListSyslogs") == before
 
 
+@pytest.mark.slow("backfills")
 async def test_a_service_does_the_work_of_a_command_beside_its_own(tmp_path: Path) -> None:
     """Through the owner's socket; the live streams go on meanwhile, and nothing is stored twice."""
     world = a_world()

@@ -114,6 +114,7 @@ def test_plan_prices_a_configuration_and_calls_nothing(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["collector.toml"]
 
 
+@pytest.mark.slow("many commands")
 def test_what_plan_proposes_can_be_pasted_and_fits(tmp_path: Path) -> None:
     """The lines are TOML; a configuration with them costs what was said and fits the same budget."""
     (tmp_path / "collector.toml").write_text("[targets]\nresource_groups = []\n")

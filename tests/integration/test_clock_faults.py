@@ -117,6 +117,7 @@ async def test_a_machine_a_day_off_collects_by_the_services_time(tmp_path: Path,
 
 
 @pytest.mark.parametrize("later", [0, pytest.param(600, marks=SLOW), 2 * HOUR])
+@pytest.mark.slow("wrong dates", fast=("7200",))
 async def test_what_was_sealed_while_all_dates_were_ahead_is_collected_again(tmp_path: Path, later: int) -> None:
     """In the next run, be its time behind or before the watermark; each line is stored once."""
     world = World(11, 2, 0)
@@ -133,6 +134,7 @@ async def test_what_was_sealed_while_all_dates_were_ahead_is_collected_again(tmp
             assert (await gaps(owner, ALL_GAPS))["gaps"] == []
 
 
+@pytest.mark.slow("wrong dates")
 async def test_every_kind_of_stream_is_set_back(tmp_path: Path) -> None:
     """Log lines, series and events are collected again; snapshots that were dated in the future are a gap."""
     world = World(11, 2, 1)
@@ -162,6 +164,7 @@ async def test_every_kind_of_stream_is_set_back(tmp_path: Path) -> None:
         assert gap == [["dated by a clock that was ahead", (NOW + HOUR) // 60 * 60, "open"]]
 
 
+@pytest.mark.slow("wrong dates")
 async def test_a_watermark_ahead_is_set_back_with_the_journal_lost(tmp_path: Path) -> None:
     """The store alone knows it: the stream takes it over, and takes it back."""
     world = World(11, 2, 0)
@@ -196,6 +199,7 @@ async def test_a_stream_ahead_of_a_time_in_doubt_is_not_caught_up(
         await assert_stored(configuration, world)
 
 
+@pytest.mark.slow("wrong dates")
 async def test_one_answer_without_a_date_sets_no_stream_back(tmp_path: Path) -> None:
     """On a machine that is a day behind: the last run's account contradicts it, and the next answer has a date."""
     world = World(11, 2, 0)
@@ -210,6 +214,7 @@ async def test_one_answer_without_a_date_sets_no_stream_back(tmp_path: Path) -> 
             assert {state.generation for state in (await owner.journal.streams()).values()} == {0}
 
 
+@pytest.mark.slow("wrong dates")
 async def test_answers_that_are_all_old_are_not_the_present(tmp_path: Path) -> None:
     """Probe and machine agree that the answers are two hours old: what they prove is stored, and the run fails."""
     world = World(11, 2, 0)

@@ -90,6 +90,7 @@ async def test_usage_is_stored_as_the_service_told_it(tmp_path: Path) -> None:
         assert summary == [[tick, len(users), told["TotalCPU"], float(told["CPUUsageRate"])]]
 
 
+@pytest.mark.slow("pages")
 async def test_a_snapshot_over_several_pages_is_one_snapshot(tmp_path: Path) -> None:
     """All pages carry one tick, no user is lost or doubled, and the group's count is over all pages."""
     world = a_world(users_per_group=2345)
@@ -107,6 +108,7 @@ async def test_a_snapshot_over_several_pages_is_one_snapshot(tmp_path: Path) -> 
         assert user_count == len({u["UserId"] for u in truth})
 
 
+@pytest.mark.slow("pages")
 async def test_a_total_that_changes_while_paging_is_read_again(tmp_path: Path) -> None:
     """When the list shifts under the pages, the snapshot is read again and still holds each user once."""
     world = a_world(users_per_group=1500)
@@ -122,6 +124,7 @@ async def test_a_total_that_changes_while_paging_is_read_again(tmp_path: Path) -
         assert (rows, keys) == (len(truth), len(truth))
 
 
+@pytest.mark.slow("hours of service")
 async def test_ticks_that_were_not_asked_are_gaps(tmp_path: Path) -> None:
     """A missed tick is never asked under an old time: it is listed, with its range."""
     world = a_world()
@@ -211,6 +214,7 @@ async def test_late_rows_are_stored_once_by_the_recheck(tmp_path: Path) -> None:
         assert plain_calls <= calls(api, "ListSyslogs")
 
 
+@pytest.mark.slow("lost journals")
 async def test_a_lost_journal_stores_nothing_twice(tmp_path: Path) -> None:
     """On a new machine before an old store, what is asked again is compared, and rows after it appended."""
     world = a_world()

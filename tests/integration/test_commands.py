@@ -304,6 +304,7 @@ async def test_the_key_is_nowhere(tmp_path: Path, accepted: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["short", "long-" + "x" * 130])
+@pytest.mark.slow("commands as processes", fast=("short",))
 async def test_status_and_query_work_beside_a_run_and_a_second_run_does_not(tmp_path: Path, name: str) -> None:
     """Both are answered through the runner's socket, which is its user's alone; a second owner is sent away."""
     async with simulated("--latency", "0.3", "0.5") as api:

@@ -340,6 +340,13 @@ def quick(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 @pytest.mark.parametrize(
     ("row", "http_status", "code"), [(row, *row.replies[0]) for row in TABLE], ids=[row.line for row in TABLE]
 )
+@pytest.mark.slow(
+    "exit statuses",
+    fast=(
+        "403",
+        "503",
+    ),
+)
 def test_the_exit_status_of_a_run(
     row: Row, http_status: int, code: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

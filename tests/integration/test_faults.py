@@ -70,6 +70,7 @@ HARMLESS = (FaultKind.LATENCY, FaultKind.BIG_HEAD, FaultKind.PLAIN_AS_GZIP)
         for fault in REPEATED
     ],
 )
+@pytest.mark.slow("kinds of faults", fast=("throttle_429",))
 async def test_rows_equal_the_truth_whatever_happens(tmp_path: Path, fault: Fault) -> None:
     """A fault that passes costs calls, never rows, and each failed call is in the meter."""
     world = World(SEED, 4, 1, lines_per_second=1.0)

@@ -546,6 +546,7 @@ def test_no_list_of_tables_tells_which_files_there_are(endpoint: Endpoint) -> No
     assert endpoint.ask(endpoint.filled("SHOW COLUMNS FROM `{secret}` FROM default")) == (200, b"")
 
 
+@pytest.mark.slow("hostile queries")
 def test_a_reader_does_not_see_the_next_one(endpoint: Endpoint) -> None:
     """Neither the text of another's query nor its parameters stand anywhere that a reader can look."""
     endpoint.ask("SELECT {secret_parameter:String} AS remembered", param_secret_parameter="whisper")

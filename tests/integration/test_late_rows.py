@@ -62,6 +62,7 @@ async def runs(folder: Path, recheck: list[str], late: int, begin: int, end: int
         pytest.param(1_000, 600, SETTLE, id="after it", marks=pytest.mark.slow("late rows")),
     ],
 )
+@pytest.mark.slow("late rows")
 async def test_late_rows_are_stored_once_by_the_next_recheck(tmp_path: Path, late: int, begin: int, end: int) -> None:
     """Every one of them, for at most twice the calls of the same runs without rechecks, which lose them all."""
     plain, world, plain_calls = await runs(tmp_path / "plain", [], late, begin, end)

@@ -148,6 +148,7 @@ async def test_an_api_that_is_away_from_the_start_is_told_alike_on_every_way(tmp
         assert "pai_collector_well 0.0" in metrics
 
 
+@pytest.mark.slow("troubles that are told")
 async def test_a_refused_account_is_told_on_every_way(tmp_path: Path) -> None:
     """With a wrong key the service lives, is not ready, and says why on the page, in the status and the metrics."""
     async with listening(tmp_path, key="sk-wrong") as (run, client):
@@ -167,6 +168,7 @@ async def test_a_refused_account_is_told_on_every_way(tmp_path: Path) -> None:
         assert "sk-wrong" not in page + body
 
 
+@pytest.mark.slow("troubles that are told")
 async def test_a_disk_without_room_is_told_on_every_way(tmp_path: Path) -> None:
     """While collecting waits for room, the service is not ready; with room it is again."""
     async with listening(tmp_path) as (run, client):
@@ -183,6 +185,7 @@ async def test_a_disk_without_room_is_told_on_every_way(tmp_path: Path) -> None:
         assert (await text(client, "/readyz"))[0] == 200
 
 
+@pytest.mark.slow("troubles that are told")
 async def test_a_journal_that_another_program_locks_is_outlasted(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -217,6 +220,7 @@ async def test_what_an_error_says_is_text_on_the_page(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("host", ["evil.example", "evil.example:9600", "127.0.0.1.evil.example", ""])
+@pytest.mark.slow("hostile queries", fast=("evil.example",))
 async def test_a_name_that_was_made_to_point_here_is_refused(tmp_path: Path, host: str) -> None:
     """A page in a browser cannot read the listener under a name of its own."""
     async with listening(tmp_path) as (_, client):

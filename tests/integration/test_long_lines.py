@@ -112,6 +112,7 @@ async def test_many_long_lines_arrive_in_windows_and_segments_of_bounded_size(tm
 
 
 @pytest.mark.parametrize("is_equal", [False, True], ids=["different", "equal"])
+@pytest.mark.slow("long lines", fast=("equal",))
 async def test_a_second_that_is_larger_than_a_segment_is_stored_once(tmp_path: Path, is_equal: bool) -> None:
     """It is shipped in parts, and without the journal compared in parts: equal lines stay as many as they were."""
     world = account(long_lines(END - 30, 1, 150, 15_000, is_equal=is_equal))
@@ -131,6 +132,7 @@ async def test_a_second_that_is_larger_than_a_segment_is_stored_once(tmp_path: P
             await assert_whole(owner, world)
 
 
+@pytest.mark.slow("long lines")
 async def test_a_segment_that_the_engine_has_no_memory_for_is_divided(tmp_path: Path) -> None:
     """Code 241 for a segment that was within its bounds: smaller ones follow, and the rows are there once."""
     world = account(long_lines(END - 20, 20, 10, 60_000))
@@ -174,6 +176,7 @@ async def test_equal_rows_that_are_refused_are_as_many_dead_letters(tmp_path: Pa
         assert all(state.watermark == END for state in (await owner.journal.streams()).values())
 
 
+@pytest.mark.slow("long lines")
 async def test_a_dead_letter_that_is_refused_is_quarantined(tmp_path: Path) -> None:
     """The journal keeps it and counts it; its table and its stream continue, also after a restart."""
     world = account(long_lines(END - 10, 1, 1, 300_000))

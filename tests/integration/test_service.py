@@ -89,6 +89,7 @@ async def test_a_quiet_node_is_asked_less_often_than_a_busy_one(tmp_path: Path) 
             await run.until(lambda slot=slot, interval=interval: slot.interval == interval)  # type: ignore[misc]
 
 
+@pytest.mark.slow("hours of service")
 async def test_a_refused_key_costs_two_calls_and_is_tried_again_later(tmp_path: Path) -> None:
     """A wrong key stops the account; when it is right again, the next try opens everything."""
     world = a_world()
@@ -126,6 +127,7 @@ async def test_an_unknown_node_stops_alone(tmp_path: Path) -> None:
         assert not (await run.owner.journal.streams())[key].error
 
 
+@pytest.mark.slow("hours of service")
 async def test_a_single_refusal_of_a_collected_scope_loses_no_tick(tmp_path: Path) -> None:
     """A resource group that was refused once is asked again soon; from the second refusal on it is asked rarely."""
     world = World(seed=5, node_count=1, group_count=1)
@@ -208,6 +210,7 @@ async def test_while_the_store_is_away_rows_wait_and_watermarks_stand(tmp_path: 
         await assert_exact(owner, world)
 
 
+@pytest.mark.slow("hours of service")
 async def test_the_budget_stops_what_costs_and_nothing_else(tmp_path: Path) -> None:
     """Calls stop before the cap is passed, shown as a stop; operations that are free go on; more money opens it."""
     world = a_world()

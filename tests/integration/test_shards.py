@@ -214,6 +214,7 @@ async def test_a_disk_that_returns_after_others_had_its_streams_begins_anew(mach
     await machines.assert_exact(end)
 
 
+@pytest.mark.slow("histories of shards")
 async def test_the_same_shard_with_another_journal_is_refused(machines: Machines) -> None:
     """Two machines that are told the same part: the second is told of the first, and takes over once it is silent."""
     await machines.run("c", "1/2")
@@ -236,6 +237,7 @@ async def test_the_same_shard_with_another_journal_is_refused(machines: Machines
     await machines.assert_exact(end)
 
 
+@pytest.mark.slow("lost journals")
 async def test_a_journal_given_up_while_it_is_at_work_ends_its_process(machines: Machines) -> None:
     """The next heartbeat says so; what it has not shipped will be compared."""
     async with machines.process("a") as owner:
@@ -274,6 +276,7 @@ async def test_a_shard_alone_with_its_store_cannot_discover(tmp_path: Path) -> N
     "cap",
     [*(pytest.param(cap, marks=pytest.mark.slow("histories of shards")) for cap in ("0.0004", "0.0011")), "0.002"],
 )
+@pytest.mark.slow("histories of shards")
 async def test_two_shards_together_stay_within_the_budget(machines: Machines, cap: str) -> None:
     """Each has its part of cap and free calls; no two parts add up to more, also across restarts."""
     sections: dict[str, Any] = {
@@ -407,6 +410,7 @@ def remove_journal(folder: Path) -> None:
         )),
     ],
 )  # fmt: skip
+@pytest.mark.slow("lost journals", fast=("removed--",))
 async def test_a_journal_lost_where_it_was_is_given_up_at_once(
     machines: Machines, lost: str, shard: str, next_shard: str
 ) -> None:
@@ -451,6 +455,7 @@ async def test_a_journal_of_another_shard_or_place_is_not_given_up(machines: Mac
         assert await state_of(machines, first.membership.journal_id) == {JournalState.COLLECTING}
 
 
+@pytest.mark.slow("lost journals")
 async def test_an_older_copy_of_a_journal_begins_anew_from_the_store(machines: Machines) -> None:
     """What was shipped since the copy was made is not appended a second time."""
     await machines.run("a")
@@ -464,6 +469,7 @@ async def test_an_older_copy_of_a_journal_begins_anew_from_the_store(machines: M
     await machines.assert_exact(end)
 
 
+@pytest.mark.slow("lost journals")
 async def test_a_journal_of_another_store_begins_anew_from_this_one(machines: Machines) -> None:
     """Its watermarks tell of rows that this store never had: no range is shown as covered that is not."""
     await machines.run("a")

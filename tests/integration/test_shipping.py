@@ -51,6 +51,7 @@ async def assert_exact(configuration: Any, world: World, end: int = NOW - SETTLE
 
 
 @pytest.mark.parametrize("how", [{"lose_answers": 3}, {"away": 3}, {"lose_answers": 2, "away": 2}], ids=str)
+@pytest.mark.slow("lost acknowledgements", fast=("{'lose_answers': 3}",))
 async def test_an_acknowledgement_that_is_lost_doubles_nothing(
     tmp_path: Path, world: World, api: Simulator, how: dict[str, int]
 ) -> None:
@@ -134,6 +135,7 @@ async def test_a_poison_row_becomes_a_dead_letter_and_stops_nothing(
     assert marks == [[NOW - SETTLE]]
 
 
+@pytest.mark.slow("lost acknowledgements")
 async def test_a_segment_sent_again_with_other_settings_in_between_is_stored_once(
     tmp_path: Path, world: World, api: Simulator
 ) -> None:
@@ -155,6 +157,7 @@ async def test_a_segment_sent_again_with_other_settings_in_between_is_stored_onc
         assert count == segment.rows
 
 
+@pytest.mark.slow("lost acknowledgements")
 async def test_a_segment_lost_for_longer_than_tokens_are_kept_is_compared(
     tmp_path: Path, world: World, api: Simulator
 ) -> None:

@@ -171,6 +171,7 @@ async def test_series_are_the_truth_and_a_second_run_collects_what_is_new(tmp_pa
             assert {key for key in points if key[4] < end} - set(stored) == set(), source
 
 
+@pytest.mark.slow("sources end to end")
 async def test_a_value_that_changes_later_is_counted_and_the_first_one_stays(tmp_path: Path) -> None:
     """The service rewrites its past: history says what was seen first, and that it differs."""
     clock = SimulatorClock.frozen(NOW)
@@ -260,6 +261,7 @@ async def test_a_job_that_has_ended_costs_no_more_calls(tmp_path: Path) -> None:
         assert {row[0] for row in marks}.isdisjoint(job.job_id for job in ended)
 
 
+@pytest.mark.slow("sources end to end")
 async def test_a_node_that_comes_to_a_cluster_is_watched(tmp_path: Path) -> None:
     """Discovery goes on: a node that joins is collected, one that leaves is shown as gone."""
     clock = SimulatorClock.frozen(NOW)
@@ -281,6 +283,7 @@ async def test_a_node_that_comes_to_a_cluster_is_watched(tmp_path: Path) -> None
         assert shown == [[0]]
 
 
+@pytest.mark.slow("sources end to end")
 async def test_the_collector_sends_its_own_spans_where_that_is_asked_for(tmp_path: Path, gateway: str) -> None:
     """One setting: windows, pages and segments arrive at the endpoint that GetXtraceToken names; off by default."""
     async with simulator(a_world()) as api:

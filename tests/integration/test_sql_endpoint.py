@@ -359,6 +359,7 @@ async def test_more_requests_than_allowed_are_refused_at_once(tmp_path: Path) ->
                 await asyncio.sleep(0.05)
 
 
+@pytest.mark.slow("requests by the hundred")
 async def test_a_hundred_requests_are_all_answered(tmp_path: Path) -> None:
     """More than may run wait for their turn, and those that go while they wait leave their place to others."""
     async with asked(tmp_path, admission=Admission(4, 100, 60)) as (server, client):
@@ -435,6 +436,7 @@ async def test_the_end_of_the_endpoint_is_the_end_of_its_queries(tmp_path: Path)
             await task
 
 
+@pytest.mark.slow("requests by the hundred")
 async def test_a_client_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
     """An answer that nobody takes is given up after its time, and the engine has not run ahead of the client."""
     async with asked(tmp_path, seconds_max=2.0) as (server, _):
@@ -453,6 +455,7 @@ async def test_a_client_that_does_not_read_is_cut_off(tmp_path: Path) -> None:
         writer.close()
 
 
+@pytest.mark.slow("rows by the million")
 async def test_a_large_result_takes_no_memory(tmp_path: Path) -> None:
     """The process grows by what is under way, not by what is read: 80 MiB of JSON pass through a few."""
     sql = "SELECT number, toString(number) AS text, number * 1.5 AS half FROM numbers(2000000) FORMAT JSON"

@@ -72,6 +72,7 @@ async def test_what_is_stored_as_the_service_tells_it_is_clean(tmp_path: Path) -
         assert (metered, rows) == ([[calls(api, "ListSyslogs")]], [[truth]])
 
 
+@pytest.mark.slow("ranges that are verified")
 async def test_a_changed_value_of_a_series_is_told(tmp_path: Path) -> None:
     """Series are clean as they were collected; a value that was changed is told with what the service says."""
     world = World(32, 4, 1)
@@ -116,6 +117,7 @@ async def test_late_rows_that_nobody_has_found_are_missing(tmp_path: Path) -> No
         assert kinds(told) == (0, 0, 0)
 
 
+@pytest.mark.slow("ranges that are verified")
 async def test_a_sample_is_chosen_by_its_seed(tmp_path: Path) -> None:
     """The same seed judges the same windows and takes the same calls; the whole range would take more."""
     world = World(33, 5, 1, lines_per_second=0.1)
@@ -144,6 +146,7 @@ async def test_what_is_not_covered_is_not_judged(tmp_path: Path) -> None:
         assert calls(api, "ListSyslogs") == before
 
 
+@pytest.mark.slow("ranges that are verified")
 async def test_a_cursor_that_dies_while_verifying_makes_no_difference(tmp_path: Path) -> None:
     """What is left of the range is asked again; nothing is told as missing or extra."""
     world = World(34, 1, 1, lines_per_second=1.0)

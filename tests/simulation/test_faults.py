@@ -60,6 +60,7 @@ def test_every_promise_is_kept_on_the_engine_too(engine: Path, seed: int) -> Non
     assert not outcome.broken, f"{outcome.broken}\n\nmake simulate-faults FROM={seed} SEEDS=1 ARGS=--engine"
 
 
+@pytest.mark.slow("seeded histories")
 def test_the_same_seed_gives_the_same_run() -> None:
     """Every call, every row and everything that is logged, at the same moment: a failure can be looked at again."""
     for seed in (3, 8):
@@ -85,6 +86,7 @@ def test_a_broken_program_is_noticed(name: str) -> None:
     assert first_failure(name, 20) is not None
 
 
+@pytest.mark.slow("breakages that simulations notice")
 def test_a_failure_is_told_with_a_short_history() -> None:
     """What has nothing to do with it is left out, and the command makes the same happen again."""
     with BREAKAGES["token"]():

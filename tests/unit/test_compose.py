@@ -54,6 +54,7 @@ def config(folder: Path, given: dict[str, str]) -> subprocess.CompletedProcess[s
 
 
 @with_compose
+@pytest.mark.slow("commands as processes")
 def test_compose_takes_the_file_with_its_secrets_only(tmp_path: Path) -> None:
     """With all of them the file is whole; without one of them, or with an empty one, the reason names it."""
     given = {name: "s3cret" for name in SECRETS}

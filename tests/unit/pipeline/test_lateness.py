@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import uuid
 
+import pytest
+
 from collector.clock import ServerClock
 from collector.journal.entries import StreamState
 from collector.model import StreamKey, Window
@@ -58,6 +60,7 @@ def test_a_longer_settle_never_asks_for_what_is_sealed_again() -> None:
     assert planned.window == Window(NOW - 60, NOW - 50)
 
 
+@pytest.mark.slow("late rows")
 async def test_each_node_settles_by_its_own_delays(store: EmbeddedStore) -> None:
     """A slow node waits longer, a quiet one goes by all nodes, and what is older than a day is forgotten."""
     rows: list[tuple[int, int | None, str, str, str]] = []

@@ -391,6 +391,7 @@ async def test_stored_lines_are_classified_anew_day_by_day(store: EmbeddedStore,
     assert [day.changed async for day in reclassify(store, rules)] == [0, 0, 0]
 
 
+@pytest.mark.slow("reclassified stores")
 async def test_a_run_that_was_cut_off_goes_on_with_the_days_that_are_left(store: EmbeddedStore) -> None:
     """Days that are as the rules say are left alone."""
     await apply_shape(store, StoreSettings())
@@ -405,6 +406,7 @@ async def test_a_run_that_was_cut_off_goes_on_with_the_days_that_are_left(store:
     assert [day.changed async for day in reclassify(store, rules)] == [0, 1, 1]
 
 
+@pytest.mark.slow("reclassified stores")
 async def test_a_store_from_before_the_columns_is_carried_forward(tmp_path: Path) -> None:
     """Its lines have case, device and severity when read, and on disk once they are classified again."""
     opened = await EmbeddedStore.open(tmp_path / "old")

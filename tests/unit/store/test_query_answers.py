@@ -931,6 +931,7 @@ def all_of(query: NamedQuery) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("format", one_in(len(ENGINE_FORMATS), ENGINE_FORMATS.values(), "formats of named queries"))
+@pytest.mark.slow("formats of named queries")
 async def test_every_query_runs_in_every_format_and_pasted_elsewhere(store: EmbeddedStore, format: str) -> None:
     """The readers' gate takes it with bound values and with the values in it, and both say the same."""
     for number, family in enumerate((faults, of_usage, series, money)):
