@@ -22,9 +22,11 @@ from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import TABLE, load_migrations, migrate
 from tests.support import NOW
+from tests.support.old_journals import downgrade
 
 NODES = 2
 MINUTES = 10
+OLD_FORMAT = 2
 TIMES = ("syslogs", "dead_letters", "events")
 COUNT = ("query", "SELECT count() AS n FROM syslogs", "--format", "json")
 NEEDS_STORE: Sequence[Sequence[str]] = (("status",), ("gaps",), COUNT, ("migrate", "--dry-run"))
@@ -342,6 +344,34 @@ def test_a_call_writes_the_journal_and_nothing_else(
                 calls = dict(db.execute("SELECT operation, sum(calls) FROM months GROUP BY operation"))
             assert calls["ListClusters"] == 1
             assert calls["ListSyslogs"] >= 1
+
+
+def test_commands_that_call_write_the_journal_and_nothing_else(stopped: Folder) -> None:
+    """Also those that store what was told: it waits in the journal for what collects, and tables stay as they are."""
+    nodes = World(3, NODES, 1).node_ids
+    with simulated() as base_url:
+        configured(stopped.path, base_url, '[store.retention]\nsyslogs = "1d"\n')
+        group = stopped.run("call", "ListResources").json["Resources"][0]
+        for words in (
+            ("verify", "syslogs", "--from", "2025-10-09T08:48Z", "--to", "2025-10-09T08:50Z", "--yes"),
+            ("preview", "syslogs", "--scope", nodes[0]),
+            ("diagnostics", "list"),
+            ("resource-log", "show", f"{group['ClusterId']}/{group['ResourceId']}"),
+            ("xtrace", "token"),
+        ):
+            before = contents(stopped.path)
+            done = stopped.run(*words)
+            assert done.status == 0, (words, done)
+            names = {Path(name).name for name in changed(before, contents(stopped.path))}
+            assert "journal.db" in names, words
+            assert names <= {"data", "journal.db", "journal.db.lock"}, words
+
+
+@pytest.mark.parametrize("words", [("journal", "ls"), ("journal", "verify"), ("status",)], ids=" ".join)
+def test_a_journal_of_an_older_version_is_read_as_it_is(stopped: Folder, words: Sequence[str]) -> None:
+    """It is brought up to date by what collects, not by what reads."""
+    downgrade(stopped.path / "data" / "journal.db", OLD_FORMAT)
+    assert stopped.run_unchanged(*words).status == 0
 
 
 def simulated() -> Any:
