@@ -242,6 +242,13 @@ async def test_what_the_service_refuses_is_a_gap_with_that_reason(tmp_path: Path
         ("syslogs", -SETTLE, (), "nothing can be asked again: it is collected up to"),
     ],
 )
+@pytest.mark.slow(
+    "backfills",
+    fast=(
+        "syslogs--3600-scopes3---scope: e01-nowhere is no target of syslogs",
+        "user_metrics--3600-scopes0-user_metrics shows only the present",
+    ),
+)
 async def test_what_cannot_be_asked_again_is_refused(
     tmp_path: Path, source: str, start: int, scopes: tuple[str, ...], text: str
 ) -> None:

@@ -136,6 +136,7 @@ def test_what_plan_proposes_can_be_pasted_and_fits(tmp_path: Path) -> None:
         (("--assume", "cows=3"), "--assume: got cows=3; expected KIND=N"),
     ],
 )
+@pytest.mark.slow("many commands", fast=("arguments0---budget: got -5; expected CNY a month above 0",))
 def test_wrong_words_are_wrong_usage(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     """One line with what was seen and what would be right, and exit status 2."""
     (tmp_path / "collector.toml").write_text("")

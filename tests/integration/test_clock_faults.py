@@ -87,6 +87,13 @@ async def assert_stored(configuration: Settings, world: World, now: int = NOW, s
         pytest.param(skewed(HOUR, arrivals=(1, 2)), marks=SLOW, id="first answers ahead"),
     ],
 )
+@pytest.mark.slow(
+    "wrong dates",
+    fast=(
+        "no date",
+        "every other backend ahead",
+    ),
+)
 async def test_a_wrong_date_beside_right_clocks_loses_nothing(tmp_path: Path, fault: Fault) -> None:
     """Whatever is wrong on the wire: as long as the machine agrees with right answers, a run collects all there is."""
     world = World(11, 2, 0)
@@ -242,6 +249,7 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.mark.parametrize("form", ["asctime", "minus_zero"])
+@pytest.mark.slow("wrong dates", fast=("Asia/Shanghai-asctime",))
 async def test_a_date_without_a_zone_is_utc_on_every_machine(tmp_path: Path, zone: str, form: str) -> None:
     """All forms that HTTP allows, and the zone that is none."""
     world = World(11, 1, 0)

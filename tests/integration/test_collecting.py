@@ -179,6 +179,7 @@ async def test_a_node_that_never_logged_has_its_watermark(tmp_path: Path) -> Non
         ]
 
 
+@pytest.mark.slow("late rows")
 async def test_late_rows_are_stored_once_by_the_recheck(tmp_path: Path) -> None:
     """300 rows that appear behind the watermark come with the next recheck, at no more than twice the calls."""
     world = a_world()

@@ -101,6 +101,7 @@ async def test_an_answer_that_is_too_large_is_asked_for_in_parts(tmp_path: Path)
         assert rows == [[1]]
 
 
+@pytest.mark.slow("kinds of faults")
 async def test_a_cursor_that_dies_loses_and_doubles_nothing(tmp_path: Path) -> None:
     """The window is asked again from its start and merged as multisets."""
     world = World(SEED, 3, 1, lines_per_second=2.0)
@@ -148,6 +149,7 @@ async def test_the_services_bounds_do_not_matter(tmp_path: Path, bounds: str) ->
         assert not differences(truth, await stored_syslogs(configuration))
 
 
+@pytest.mark.slow("kinds of faults")
 async def test_odd_records_are_stored_all_the_same(tmp_path: Path) -> None:
     """Types may drift: numbers for strings, unknown fields, missing ones, other units of time."""
     world = World(SEED, 3, 1, lines_per_second=1.0)

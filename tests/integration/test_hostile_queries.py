@@ -533,6 +533,7 @@ def test_an_odd_text_does_no_harm(endpoint: Endpoint, name: str) -> None:
     endpoint.check_unharmed()
 
 
+@pytest.mark.slow("hostile queries")
 def test_no_list_of_tables_tells_which_files_there_are(endpoint: Endpoint) -> None:
     """The engine's default database holds every file as a table; what lists tables does not look there."""
     for sql in (

@@ -196,6 +196,7 @@ async def test_a_list_whose_smallest_page_is_too_large_fails_its_stream(owner: O
     assert len((await fail(owner, always, streams)).asked) < 8
 
 
+@pytest.mark.slow("long lines")
 async def test_messages_of_100_kb_and_one_of_10_mb(tmp_path: Path) -> None:
     """A hundred long lines are all stored; one that no answer can hold is a gap of its second and those beside it."""
     start = NOW - 300

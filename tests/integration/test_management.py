@@ -658,6 +658,7 @@ async def test_a_call_under_which_the_owner_dies_is_repeated_only_where_that_doe
     assert service.calls_total == (0 if operation == "CreateDiagnosticTask" else 1)
 
 
+@pytest.mark.slow("many commands")
 async def test_a_watch_keeps_nobody_from_the_journal(config: Path, service: Service, settings: Settings) -> None:
     """Between two looks another process can be the owner; Ctrl-C ends the watch at once."""
     service.looks_until_end = 1000

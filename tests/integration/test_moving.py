@@ -95,6 +95,7 @@ async def exported(store: Store, folder: Path) -> Manifest:
     return await export_history(store, await stored_tables(store), folder)
 
 
+@pytest.mark.slow("moves between stores")
 async def test_a_collector_goes_on_at_the_server_where_it_stopped(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -218,6 +219,7 @@ class Small:
         return getattr(self._store, name)
 
 
+@pytest.mark.slow("moves between stores")
 async def test_a_file_that_is_too_large_is_imported_in_parts(tmp_path: Path) -> None:
     """Also where that was interrupted, and where the store then has room for the whole: every row is there once."""
     async with embedded(tmp_path / "from") as store:
@@ -255,6 +257,7 @@ async def test_a_damaged_file_is_named_and_nothing_of_it_is_stored(tmp_path: Pat
     assert here == there
 
 
+@pytest.mark.slow("moves between stores")
 async def test_a_store_with_other_rows_is_refused_unless_asked_for(tmp_path: Path) -> None:
     """Rows that are there already are named by table and partition; with consent the others come beside them."""
     async with embedded(tmp_path / "home") as source:

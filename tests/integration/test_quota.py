@@ -58,6 +58,7 @@ async def test_no_sliding_second_ever_holds_more_than_the_limit(
     assert stats["refused"] == 0
 
 
+@pytest.mark.slow("quotas")
 async def test_a_restarted_process_honours_what_the_one_before_sent(tmp_path: Path) -> None:
     """Runs that follow each other at once share the quota's second, whether they ended cleanly or not."""
     limit = 5

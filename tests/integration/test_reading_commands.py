@@ -252,6 +252,7 @@ def left_open(path: Path) -> None:
 
 
 @pytest.mark.parametrize("words", [("status",), ("migrate", "--dry-run")], ids=" ".join)
+@pytest.mark.slow("many commands", fast=("status",))
 def test_a_changed_retention_lets_no_row_be_dropped_by_reading(stopped: Folder, words: Sequence[str]) -> None:
     """The tables' lifetime is altered by what collects, not by what reads."""
     configured(stopped.path, "http://127.0.0.1:9", '[store.retention]\nsyslogs = "1d"\n')

@@ -167,6 +167,7 @@ async def test_what_a_journal_holds_comes_back_without_a_key(tmp_path: Path) -> 
     assert not differences(truth, await stored_syslogs(configuration))
 
 
+@pytest.mark.slow("histories of replayed journals")
 async def test_what_is_waited_for_is_shipped_without_the_interval(tmp_path: Path) -> None:
     """The interval gathers a service's many small windows; a command that waits for its rows has no use for it."""
     world, clock = a_world(), SimulatorClock.frozen(NOW)

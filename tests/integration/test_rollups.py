@@ -34,6 +34,7 @@ async def counted(store: EmbeddedStore) -> dict[str, int]:
 
 
 @pytest.mark.parametrize("kills", [KILLS[0], pytest.param(KILLS[1], marks=pytest.mark.slow("kills", cases=KILLS[1]))])
+@pytest.mark.slow("kills")
 async def test_rollups_equal_the_rows_after_every_kill(tmp_path: Path, kills: int) -> None:
     """SIGKILL amid inserts: hours and rows agree before the repeat and after it, and no row is lost or doubled."""
     random = Random(SEED)

@@ -177,6 +177,7 @@ async def test_a_segment_lost_for_longer_than_tokens_are_kept_is_compared(
     await assert_exact(configuration, world)
 
 
+@pytest.mark.slow("lost journals")
 async def test_a_journal_that_is_damaged_is_set_aside_and_nothing_is_doubled(tmp_path: Path, world: World) -> None:
     """With the journal gone in the middle, the store's own watermark and rows decide what is asked again."""
     clock = SimulatorClock.frozen(NOW)

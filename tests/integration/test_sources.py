@@ -192,6 +192,7 @@ async def test_a_value_that_changes_later_is_counted_and_the_first_one_stays(tmp
         assert (await owner.journal.counters())["conflicts"] == len(changed)
 
 
+@pytest.mark.slow("sources end to end")
 async def test_events_are_the_truth_with_equal_ones_kept_apart(tmp_path: Path, gateway: str) -> None:
     """Events of services and jobs, field by field, as multisets; a second run adds only what is new."""
     clock = SimulatorClock.frozen(NOW)

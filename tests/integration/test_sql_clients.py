@@ -96,6 +96,7 @@ def flat(row: list[Any]) -> list[Any]:
         ),
     ],
 )
+@pytest.mark.slow("clients of the SQL endpoint")
 async def test_clickhouse_connect(tmp_path: Path, compress: bool | str) -> None:
     """Rows, streamed blocks, Arrow, data frames, parameters, commands and errors, compressed in each way."""
 

@@ -675,6 +675,7 @@ async def test_an_address_that_is_taken_is_named_with_its_key(tmp_path: Path) ->
             assert address == ""
 
 
+@pytest.mark.slow("hostile queries")
 def test_others_are_answered_only_with_a_token() -> None:
     """An address that others can reach is a mistake of the configuration without a token."""
     with pytest.raises(ConfigError, match=r"service\.sql_listen: got .*PAI_COLLECTOR_SERVICE_TOKEN"):

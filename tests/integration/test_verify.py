@@ -159,6 +159,7 @@ async def test_a_cursor_that_dies_while_verifying_makes_no_difference(tmp_path: 
         assert (kinds(told), found, told["failures"]) == ((0, 0, 0), [], [])
 
 
+@pytest.mark.slow("ranges that are verified")
 async def test_answers_in_no_order_are_judged_as_a_whole(tmp_path: Path) -> None:
     """Rows that come shuffled are the same multiset."""
     world = World(34, 1, 1, lines_per_second=0.5)

@@ -155,6 +155,7 @@ async def test_a_lifetime_that_nobody_configured_is_put_right(store: EmbeddedSto
     assert len(await apply_shape(store, StoreSettings(retention={"syslogs": "9d"}))) == 2
 
 
+@pytest.mark.slow("shapes of tables")
 async def test_windows_that_are_kept_no_more_are_collected_once_and_no_more(tmp_path: Path) -> None:
     """A range older than the retention, asked for and compared again, ends like any other: no row stays, none loops."""
     world = World(3, 2, 1, lines_per_second=0.5)
@@ -214,6 +215,7 @@ def test_a_retention_comes_from_the_environment_too(tmp_path: Path) -> None:
 # Hours
 
 
+@pytest.mark.slow("shapes of tables")
 async def test_hours_that_a_power_cut_has_torn_are_made_again(tmp_path: Path) -> None:
     """The rows are read in their place meanwhile, and the next start puts them right."""
     store = await EmbeddedStore.open(tmp_path / "store")
