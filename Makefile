@@ -4,6 +4,9 @@ ARGS ?=
 # Most tests wait more than they compute.
 JOBS ?= 3
 
+# Kept, whatever the environment says: every process of the tests would compile hundreds of modules again.
+export PYTHONDONTWRITEBYTECODE :=
+
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
