@@ -57,6 +57,7 @@ async def coverage(configuration: Settings) -> list[list[object]]:
     )
 
 
+@pytest.mark.slow("backfills")
 async def test_a_range_before_the_first_window_is_stored_and_covered(tmp_path: Path) -> None:
     """Every record is there once, the stream begins earlier, and nothing is missing."""
     world = a_world()
@@ -72,6 +73,7 @@ async def test_a_range_before_the_first_window_is_stored_and_covered(tmp_path: P
         assert await gaps(configuration) == []
 
 
+@pytest.mark.slow("backfills")
 async def test_a_range_that_does_not_adjoin_leaves_a_gap_that_can_be_filled(tmp_path: Path) -> None:
     """What lies between is told as missing, in the store too, until it is backfilled; a part of it divides it."""
     world = a_world(1)
@@ -167,6 +169,7 @@ async def test_what_was_paid_for_is_not_bought_again(tmp_path: Path) -> None:
         assert await gaps(configuration) == []
 
 
+@pytest.mark.slow("backfills")
 async def test_nothing_counts_as_covered_before_the_store_has_it(tmp_path: Path) -> None:
     """The stream begins where it began until the last row of the range is acknowledged."""
     world = a_world(1)
@@ -242,13 +245,7 @@ async def test_what_the_service_refuses_is_a_gap_with_that_reason(tmp_path: Path
         ("syslogs", -SETTLE, (), "nothing can be asked again: it is collected up to"),
     ],
 )
-@pytest.mark.slow(
-    "backfills",
-    fast=(
-        "syslogs--3600-scopes3---scope: e01-nowhere is no target of syslogs",
-        "user_metrics--3600-scopes0-user_metrics shows only the present",
-    ),
-)
+@pytest.mark.slow("backfills")
 async def test_what_cannot_be_asked_again_is_refused(
     tmp_path: Path, source: str, start: int, scopes: tuple[str, ...], text: str
 ) -> None:
@@ -266,6 +263,7 @@ async def test_what_cannot_be_asked_again_is_refused(
         assert calls(api, "ListSyslogs") == before
 
 
+@pytest.mark.slow("backfills")
 async def test_the_price_is_a_lower_bound_and_costs_nothing(tmp_path: Path) -> None:
     """Calls and money are told before anything is asked, and the backfill takes no fewer."""
     world = a_world()

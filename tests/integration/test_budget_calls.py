@@ -136,7 +136,7 @@ def test_what_plan_proposes_can_be_pasted_and_fits(tmp_path: Path) -> None:
         (("--assume", "cows=3"), "--assume: got cows=3; expected KIND=N"),
     ],
 )
-@pytest.mark.slow("many commands", fast=("arguments0---budget: got -5; expected CNY a month above 0",))
+@pytest.mark.slow("many commands")
 def test_wrong_words_are_wrong_usage(tmp_path: Path, arguments: tuple[str, ...], said: str) -> None:
     """One line with what was seen and what would be right, and exit status 2."""
     (tmp_path / "collector.toml").write_text("")
@@ -146,6 +146,7 @@ def test_wrong_words_are_wrong_usage(tmp_path: Path, arguments: tuple[str, ...],
     assert said in ended.stderr
 
 
+@pytest.mark.slow("many commands")
 def test_a_budget_without_prices_is_a_wrong_configuration(tmp_path: Path) -> None:
     """The key that has to be set is named, and the exit status is 2."""
     (tmp_path / "collector.toml").write_text('[targets]\njobs = ["dlc1"]\n[budget]\nmonthly_cny = 5\n')

@@ -301,6 +301,7 @@ async def test_a_compressed_answer_is_read(encoding: str) -> None:
 
 
 @pytest.mark.parametrize("packed", [True, False])
+@pytest.mark.slow("large answers")
 async def test_an_answer_that_is_too_large_is_stopped_while_it_is_read(packed: bool) -> None:
     """Beyond the operation's limit reading stops, of a small body that unpacks to a huge one too; once is enough."""
     operation = replace(GET_USER_VIEW_METRICS, answer_bytes_max=100_000)

@@ -106,6 +106,7 @@ async def test_a_wrong_date_beside_right_clocks_loses_nothing(tmp_path: Path, fa
 
 
 @pytest.mark.parametrize("machine", [NOW - 86_400, pytest.param(NOW + 86_400, marks=SLOW)])
+@pytest.mark.slow("wrong dates")
 async def test_a_machine_a_day_off_collects_by_the_services_time(tmp_path: Path, machine: int) -> None:
     """The lookback too is counted from the service's time, and the difference is shown everywhere."""
     world = World(11, 2, 0)
@@ -124,7 +125,7 @@ async def test_a_machine_a_day_off_collects_by_the_services_time(tmp_path: Path,
 
 
 @pytest.mark.parametrize("later", [0, pytest.param(600, marks=SLOW), 2 * HOUR])
-@pytest.mark.slow("wrong dates", fast=("7200",))
+@pytest.mark.slow("wrong dates")
 async def test_what_was_sealed_while_all_dates_were_ahead_is_collected_again(tmp_path: Path, later: int) -> None:
     """In the next run, be its time behind or before the watermark; each line is stored once."""
     world = World(11, 2, 0)
@@ -188,6 +189,7 @@ async def test_a_watermark_ahead_is_set_back_with_the_journal_lost(tmp_path: Pat
         await assert_stored(configuration, world)
 
 
+@pytest.mark.slow("wrong dates")
 async def test_a_stream_ahead_of_a_time_in_doubt_is_not_caught_up(
     tmp_path: Path,
 ) -> None:
@@ -249,7 +251,7 @@ def zone(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Ite
 
 
 @pytest.mark.parametrize("form", ["asctime", "minus_zero"])
-@pytest.mark.slow("wrong dates", fast=("Asia/Shanghai-asctime",))
+@pytest.mark.slow("wrong dates")
 async def test_a_date_without_a_zone_is_utc_on_every_machine(tmp_path: Path, zone: str, form: str) -> None:
     """All forms that HTTP allows, and the zone that is none."""
     world = World(11, 1, 0)

@@ -40,6 +40,7 @@ def targets(world: World) -> dict[str, object]:
     return {"nodes": tuple(world.node_ids), "resource_groups": tuple(world.group_ids)}
 
 
+@pytest.mark.slow("collecting end to end")
 async def test_a_second_run_asks_for_nothing_and_stores_nothing(tmp_path: Path) -> None:
     """Stored rows are the truth, every field and each as often; the next run finds nothing due."""
     world = a_world()
@@ -59,6 +60,7 @@ async def test_a_second_run_asks_for_nothing_and_stores_nothing(tmp_path: Path) 
         assert (await fetch(configuration, "SELECT count() FROM resource_group_metrics")) == [[2]]
 
 
+@pytest.mark.slow("collecting end to end")
 async def test_usage_is_stored_as_the_service_told_it(tmp_path: Path) -> None:
     """Strings that are numbers become numbers, all users get the tick's time, and the Summary its own table."""
     world = a_world()
@@ -166,6 +168,7 @@ async def test_later_time_is_collected_from_the_watermark_on(tmp_path: Path) -> 
         assert marks == [[NOW - LOOKBACK, end]]
 
 
+@pytest.mark.slow("collecting end to end")
 async def test_a_node_that_never_logged_has_its_watermark(tmp_path: Path) -> None:
     """Nothing logged is a fact that is stored, too."""
     world = World(WORLD_SEED, 2, 1, density=0.0, bursts=False)
@@ -250,6 +253,7 @@ async def test_a_store_that_cannot_be_opened_is_what_is_told(tmp_path: Path) -> 
             assert owner.journal_set_aside is None
 
 
+@pytest.mark.slow("collecting end to end")
 async def test_a_wrong_key_costs_a_handful_of_calls(tmp_path: Path) -> None:
     """A refused key stops the account: fifty streams cost a few calls, and nothing reads as no data."""
     world = a_world(50)

@@ -258,6 +258,7 @@ async def test_a_missing_key_is_a_usage_error(tmp_path: Path, name: str) -> None
 # run --once
 
 
+@pytest.mark.slow("commands as processes")
 async def test_a_second_run_at_the_same_time_of_day_stores_nothing(tmp_path: Path) -> None:
     """The first stores all there is, the second finds every stream caught up and asks only what it must."""
     async with simulated() as api:
@@ -304,7 +305,7 @@ async def test_the_key_is_nowhere(tmp_path: Path, accepted: bool) -> None:
 
 
 @pytest.mark.parametrize("name", ["short", "long-" + "x" * 130])
-@pytest.mark.slow("commands as processes", fast=("short",))
+@pytest.mark.slow("commands as processes")
 async def test_status_and_query_work_beside_a_run_and_a_second_run_does_not(tmp_path: Path, name: str) -> None:
     """Both are answered through the runner's socket, which is its user's alone; a second owner is sent away."""
     async with simulated("--latency", "0.3", "0.5") as api:
@@ -402,6 +403,7 @@ async def test_every_line_of_stderr_is_json_where_that_was_asked_for(tmp_path: P
     assert [file.name for file in tmp_path.iterdir()] == ["collector.toml"]
 
 
+@pytest.mark.slow("commands as processes")
 async def test_failed_streams_are_json_lines_too(tmp_path: Path) -> None:
     """What a run could not collect is told with exit 1, on stderr in the form that was asked for."""
     async with simulated() as api:
@@ -452,6 +454,7 @@ READERS: dict[str, Callable[[bytes], list[dict[str, Any]]]] = {
 }
 
 
+@pytest.mark.slow("commands as processes")
 async def test_every_format_carries_the_same_rows(demo: tuple[Path, Ended]) -> None:
     """CSV, JSON, Parquet and the table for people are read back alike."""
     config = demo[0] / "collector.toml"
@@ -477,6 +480,7 @@ async def test_no_rows_are_an_answer_too(demo: tuple[Path, Ended]) -> None:
 PARAMETERS = ("--name", "faults_over_time", "--param", "hours=2", "--param", "minutes=60", "--param", "rows=5")
 
 
+@pytest.mark.slow("commands as processes")
 async def test_parameters_work_in_every_format_beside_an_owner_or_not(demo: tuple[Path, Ended]) -> None:
     """Named or a reader's own, the values travel through the owner's socket as they are bound without it."""
     config = demo[0] / "collector.toml"
@@ -498,6 +502,7 @@ async def test_parameters_work_in_every_format_beside_an_owner_or_not(demo: tupl
         assert beside.json == own_alone.json
 
 
+@pytest.mark.slow("commands as processes")
 async def test_a_query_changes_nothing(demo: tuple[Path, Ended], tmp_path: Path) -> None:
     """Statements that write, inside the store or outside, are refused and every row is still there."""
     config = demo[0] / "collector.toml"
@@ -623,6 +628,7 @@ def spoil_pages(journal: Path) -> None:
         file.write(b"\xff" * (size - 4096))
 
 
+@pytest.mark.slow("commands as processes")
 async def test_a_damaged_journal_is_told_set_aside_and_gone_on_without(tmp_path: Path) -> None:
     """`journal` tells it by its status; `run` reports where it put the file, and stores no row twice."""
     async with simulated() as api:
@@ -677,6 +683,7 @@ async def test_a_damaged_journal_is_told_set_aside_and_gone_on_without(tmp_path:
     assert not differences(truth, await stored_syslogs(load(path, {})))
 
 
+@pytest.mark.slow("commands as processes")
 async def test_simulate_tells_where_it_is_and_ends_on_sigterm(tmp_path: Path) -> None:
     """Its one line is all that a configuration needs; a taken port is a usage error."""
     process = await started("simulate", "--json", "--nodes", 2, "--groups", 1, key=None)

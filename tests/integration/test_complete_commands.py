@@ -19,6 +19,7 @@ RANGE = ("--from", "2025-10-09T08:03:20Z", "--to", "2025-10-09T08:23:20Z")
 PATIENCE_SECONDS = 240.0
 
 
+@pytest.mark.slow("commands as processes")
 async def test_a_command_line_knows_what_is_missing_and_mends_it(tmp_path: Path) -> None:
     """gaps, backfill and verify end with 1 or 0 as there is something wrong or not."""
     async with simulated() as api:

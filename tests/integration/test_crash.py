@@ -20,22 +20,31 @@ from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from tests.support import LOOKBACK, NOW, SETTLE, differences, fetch, stored_syslogs, true_syslogs
 
-KILLS = (3, 30)
-NODES = 16
+FEW_KILLS, MANY_KILLS = (3, 6, 2.0), (30, 16, 4.0)
+"""Kills, nodes, and lines a second of each: enough pages for a run to last until its last kill."""
 SEED = 31
 RUNS_MAX_A_KILL = 3
 FIRST_KILL_SECONDS = (0.5, 2.5)
 """From the start of a process: from before its journal is open until it is well under way."""
 
 
-@pytest.mark.parametrize("wanted", [KILLS[0], pytest.param(KILLS[1], marks=pytest.mark.slow("kills", cases=KILLS[1]))])
-async def test_kills_lose_double_and_rebuy_nothing(tmp_path: Path, wanted: int) -> None:
+@pytest.mark.parametrize(
+    ("wanted", "nodes", "lines_per_second"),
+    [
+        pytest.param(*FEW_KILLS, id="few"),
+        pytest.param(*MANY_KILLS, id="many", marks=pytest.mark.slow("kills", cases=MANY_KILLS[0])),
+    ],
+)
+async def test_kills_lose_double_and_rebuy_nothing(
+    tmp_path: Path, wanted: int, nodes: int, lines_per_second: float
+) -> None:
     """After each SIGKILL the next run goes on; rows equal the truth, calls are those needed plus those in flight."""
-    world = World(SEED, NODES, 2, lines_per_second=4.0)
+    world = World(SEED, nodes, 2, lines_per_second=lines_per_second)
     random = Random(SEED)
     runs_max = wanted * RUNS_MAX_A_KILL
     sim = (
-        "--seed", str(SEED), "--nodes", str(NODES), "--lines-per-second", "4.0", "--start", str(NOW), "--rate", "0",
+        "--seed", str(SEED), "--nodes", str(nodes), "--lines-per-second", str(lines_per_second), "--start", str(NOW),
+        "--rate", "0",
     )  # fmt: skip
     async with simulator_process(*sim) as api:
         undisturbed = configure(tmp_path / "undisturbed", api, world)

@@ -77,6 +77,7 @@ def labelled(entries: list[tuple[str, dict[str, Any]]]) -> list[Any]:
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("board", "panel"), labelled(PANELS))
+@pytest.mark.slow("variables of dashboards")
 async def test_a_panel_shows_something(store: Store, board: str, panel: dict[str, Any]) -> None:
     """Its query runs as a reader's, has rows and columns of the kind that the panel draws, and not only NULL."""
     columns, rows = await answer(store, expand(panel["targets"][0]["rawSql"], ALL))
@@ -117,6 +118,7 @@ def check_columns(panel: dict[str, Any], columns: list[tuple[str, str]]) -> None
 
 @pytest.mark.asyncio(loop_scope="module")
 @pytest.mark.parametrize(("board", "variable"), one_in(3, labelled(VARIABLES), "variables of dashboards"))
+@pytest.mark.slow("variables of dashboards")
 async def test_a_variable_offers_values_and_a_choice_holds(store: Store, board: str, variable: dict[str, Any]) -> None:
     """Its values are texts, and with one of them chosen each query of the board runs, those that use it on less."""
     columns, rows = await answer(store, expand(variable["query"], ALL))

@@ -93,6 +93,7 @@ LISTS: dict[str, tuple[Streams, Any, str, str]] = {
 
 @pytest.mark.parametrize("name", LISTS)
 @pytest.mark.parametrize("fault", ["second page empty", "first page empty", "first page repeats"])
+@pytest.mark.slow("answers that deny themselves")
 async def test_a_numbered_list_that_its_total_denies_is_read_again_and_then_a_gap(
     owner: Owner, name: str, fault: str
 ) -> None:
@@ -260,6 +261,7 @@ async def test_equal_events_of_one_second_are_no_loop(owner: Owner) -> None:
 
 
 @pytest.mark.parametrize("gateway", ["bearer", "openapi"])
+@pytest.mark.slow("answers that deny themselves")
 async def test_a_denied_answer_is_asked_again_and_no_row_is_missing(
     tmp_path: Path, gateway: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -289,6 +291,7 @@ async def test_a_denied_answer_is_asked_again_and_no_row_is_missing(
         assert len(failed) > 3
 
 
+@pytest.mark.slow("answers that deny themselves")
 async def test_a_key_that_is_refused_inside_of_a_success_stops_the_run(tmp_path: Path) -> None:
     """The status in the body counts: no call after the first is made, and the run ends as with a 401."""
     world = World(23, 3, 1, lines_per_second=0.5)
@@ -302,6 +305,7 @@ async def test_a_key_that_is_refused_inside_of_a_success_stops_the_run(tmp_path:
 
 
 @pytest.mark.parametrize("kind", [FaultKind.REPEATED_PAGE, FaultKind.EMPTY_PAGES])
+@pytest.mark.slow("answers that deny themselves")
 async def test_a_stream_recovers_when_its_list_ends_again(tmp_path: Path, kind: FaultKind) -> None:
     """While the service pages in a circle each node costs a few calls; afterwards every line is stored once."""
     world = World(23, 2, 1, lines_per_second=1.0)

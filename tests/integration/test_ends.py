@@ -93,6 +93,7 @@ async def test_a_node_that_leaves_is_collected_to_its_last_second(lost: bool, tm
         assert calls(api, "ListSyslogs") - before <= 2 * (len(world.node_ids) - 1)
 
 
+@pytest.mark.slow("targets that leave")
 async def test_nodes_of_a_cluster_that_is_gone_end_with_it(tmp_path: Path) -> None:
     """A discovered cluster takes its nodes along, whose list nobody asks for any more."""
     clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=1, density=0.2)
@@ -118,6 +119,7 @@ async def test_nodes_of_a_cluster_that_is_gone_end_with_it(tmp_path: Path) -> No
         assert marks == [[SEEN]] * len(nodes)
 
 
+@pytest.mark.slow("targets that leave")
 async def test_the_rest_of_what_is_not_answered_any_more_is_a_gap(tmp_path: Path) -> None:
     """A service that knows nothing of a node that has left is asked once; the stream ends, and fails no more."""
     clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=1, density=0.2)
@@ -166,6 +168,7 @@ def _since(stored: Counter[tuple[Any, ...]], nodes: list[str]) -> Counter[tuple[
     return Counter({row: n for row, n in stored.items() if row[0] >= NOW - SETTLE and not {*nodes}.isdisjoint(row)})
 
 
+@pytest.mark.slow("targets that leave")
 async def test_ticks_missed_before_a_group_left_are_a_gap(tmp_path: Path) -> None:
     """Its usage cannot be asked for later; with the last tick that was taken nothing is missing."""
     clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=2, density=0.2)
@@ -184,6 +187,7 @@ async def test_ticks_missed_before_a_group_left_are_a_gap(tmp_path: Path) -> Non
         assert await told_state(config, "GetUserViewMetrics", gone) == ("ended", None)
 
 
+@pytest.mark.slow("targets that leave")
 async def test_jobs_that_were_over_before_the_first_look_are_no_gap(tmp_path: Path) -> None:
     """They never began here: `status` calls them ended, and `gaps` expects nothing of them."""
     clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=2, density=0.2)

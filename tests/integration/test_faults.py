@@ -88,6 +88,7 @@ async def test_rows_equal_the_truth_whatever_happens(tmp_path: Path, fault: Faul
             assert metered[0][1] > 0
 
 
+@pytest.mark.slow("kinds of faults")
 async def test_an_answer_that_is_too_large_is_asked_for_in_parts(tmp_path: Path) -> None:
     """It is bought once, not again as it was; shorter windows bring what it held."""
     world = World(SEED, 4, 1, lines_per_second=1.0)
@@ -169,6 +170,7 @@ async def test_odd_records_are_stored_all_the_same(tmp_path: Path) -> None:
         assert kept >= unknown > 0
 
 
+@pytest.mark.slow("kinds of faults")
 async def test_records_that_cannot_be_placed_become_dead_letters(tmp_path: Path) -> None:
     """A record without a usable time is kept with its reason, once, and holds up nothing."""
     world = World(SEED, 2, 1, lines_per_second=1.0)

@@ -5,6 +5,8 @@ from __future__ import annotations
 import re
 from pathlib import Path
 
+import pytest
+
 from collector.store.base import DATABASE
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import load_migrations
@@ -73,6 +75,7 @@ async def test_the_engine_knows_every_limit_of_the_profile(tmp_path: Path) -> No
     assert unbounded == ["readonly", "result_overflow_mode"]
 
 
+@pytest.mark.slow("roles of a server")
 def test_the_roles_may_do_their_work_and_nothing_else(tmp_path: Path) -> None:
     """The writer fills its tables, the reader reads all tables and views; the rest is refused for want of rights."""
     # Twice: a later version replaces views that are there.

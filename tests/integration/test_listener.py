@@ -95,6 +95,7 @@ async def test_the_metrics_count_what_the_api_counted(tmp_path: Path) -> None:
 
 
 @with_promtool
+@pytest.mark.slow("troubles that are told")
 async def test_the_metrics_are_what_prometheus_expects(tmp_path: Path) -> None:
     """Prometheus's own check has nothing to say about them, and does about spoilt ones."""
     async with listening(tmp_path) as (run, client):
@@ -108,6 +109,7 @@ async def test_the_metrics_are_what_prometheus_expects(tmp_path: Path) -> None:
 
 
 @with_promtool
+@pytest.mark.slow("troubles that are told")
 def test_the_alert_rules_are_valid_and_fire_when_they_should() -> None:
     """Each rule fires for what it is about, after its time, and none of them without cause."""
     for arguments in (["check", "rules", str(RULES / "alerts.yml")], ["test", "rules", str(RULES / "alerts_test.yml")]):
@@ -205,6 +207,7 @@ async def test_a_journal_that_another_program_locks_is_outlasted(
         assert (await text(client, "/readyz"))[0] == 200
 
 
+@pytest.mark.slow("troubles that are told")
 async def test_what_an_error_says_is_text_on_the_page(tmp_path: Path) -> None:
     """An answer of the API cannot put markup on the page, and the page may load and run nothing."""
     async with listening(tmp_path) as (run, client):
@@ -249,6 +252,7 @@ def test_others_are_listened_to_only_with_a_token(listen: str) -> None:
     check_listener(listen, "a-long-token")
 
 
+@pytest.mark.slow("troubles that are told")
 async def test_an_address_that_is_taken_is_named(tmp_path: Path) -> None:
     """The error names the key and the address."""
     port = unused_port()

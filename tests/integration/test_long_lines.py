@@ -98,6 +98,7 @@ async def assert_whole(owner: Owner, world: World) -> None:
     assert not differences(truth, Counter(map(tuple, rows)))
 
 
+@pytest.mark.slow("long lines")
 async def test_many_long_lines_arrive_in_windows_and_segments_of_bounded_size(tmp_path: Path) -> None:
     """Windows end at their last whole second before they outgrow a segment, and a calm node is not held up."""
     world = account(long_lines(END - 30, 30, 8, 15_000))
@@ -112,7 +113,7 @@ async def test_many_long_lines_arrive_in_windows_and_segments_of_bounded_size(tm
 
 
 @pytest.mark.parametrize("is_equal", [False, True], ids=["different", "equal"])
-@pytest.mark.slow("long lines", fast=("equal",))
+@pytest.mark.slow("long lines")
 async def test_a_second_that_is_larger_than_a_segment_is_stored_once(tmp_path: Path, is_equal: bool) -> None:
     """It is shipped in parts, and without the journal compared in parts: equal lines stay as many as they were."""
     world = account(long_lines(END - 30, 1, 150, 15_000, is_equal=is_equal))
@@ -162,6 +163,7 @@ async def test_a_row_that_fits_nowhere_is_a_dead_letter_and_its_neighbours_are_s
         assert all(state.watermark == END for state in (await owner.journal.streams()).values())
 
 
+@pytest.mark.slow("long lines")
 async def test_equal_rows_that_are_refused_are_as_many_dead_letters(tmp_path: Path) -> None:
     """Also where their window was compared before: letters of equal lines are counted together."""
     world = account(long_lines(END - 10, 1, 12, 2_000, is_equal=True))

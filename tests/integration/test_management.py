@@ -179,6 +179,7 @@ class LeapingClock:
 
 
 @pytest.mark.parametrize("gateway", ["bearer", "openapi"])
+@pytest.mark.slow("many commands")
 async def test_the_simulated_service_is_managed_through_either_gateway(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, gateway: str
 ) -> None:
@@ -230,6 +231,7 @@ async def test_the_simulated_service_is_managed_through_either_gateway(
 # call
 
 
+@pytest.mark.slow("many commands")
 async def test_a_call_prints_the_answer_as_it_was_sent_and_is_in_the_meter(config: Path, service: Service) -> None:
     """Fields that the catalogue does not know are there; the store's meter equals the service's count."""
     done = await run(config, "call", "DescribeDiagnosticResult", "--param", "DiagnosticId=diag-7")
@@ -427,6 +429,7 @@ async def test_disabling_without_a_terminal_needs_a_yes(config: Path, service: S
 
 
 @pytest.mark.parametrize("answer", ["y", "n"])
+@pytest.mark.slow("many commands")
 async def test_disabling_asks_on_a_terminal(config: Path, service: Service, answer: str) -> None:
     """A yes does it; a no changes nothing and is no success."""
     service.shipping |= {"ProjectName": "p", "LogStore": "l"}
@@ -509,6 +512,7 @@ async def owner_listening(settings: Settings, key: str | None = KEY) -> AsyncIte
         yield owner
 
 
+@pytest.mark.slow("many commands")
 async def test_another_process_makes_the_call_with_its_own_key(
     config: Path, service: Service, settings: Settings
 ) -> None:
@@ -529,6 +533,7 @@ async def test_another_process_makes_the_call_with_its_own_key(
                 break
 
 
+@pytest.mark.slow("many commands")
 async def test_errors_cross_the_socket_as_what_they_are(service: Service, settings: Settings) -> None:
     """Each kind with its facts and its hint."""
     async with owner_listening(settings), access(settings) as through:
@@ -547,6 +552,7 @@ async def test_errors_cross_the_socket_as_what_they_are(service: Service, settin
     assert service.calls_total == 3
 
 
+@pytest.mark.slow("many commands")
 async def test_an_owner_that_only_reads_makes_no_call(service: Service, settings: Settings) -> None:
     """It says so, unless it ends soon: then the command becomes the owner itself."""
     async with owner_listening(settings, key=None), access(settings, key=KEY, clock=LeapingClock()) as through:
@@ -569,6 +575,7 @@ async def test_an_owner_that_only_reads_makes_no_call(service: Service, settings
     await reading
 
 
+@pytest.mark.slow("many commands")
 async def test_an_owner_that_never_answers_is_told_in_words(settings: Settings) -> None:
     """Who it is, and that it has to be looked at: not the error of a socket."""
 
@@ -615,6 +622,7 @@ async def _all(words: AsyncIterator[dict[str, Any]]) -> list[dict[str, Any]]:
     return [word async for word in words]
 
 
+@pytest.mark.slow("many commands")
 async def test_what_another_command_asked_for_is_finished_and_metered_when_the_owner_ends(
     config: Path, service: Service, settings: Settings
 ) -> None:

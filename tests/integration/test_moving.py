@@ -269,6 +269,7 @@ async def test_a_store_with_other_rows_is_refused_unless_asked_for(tmp_path: Pat
         assert (await source.fetch("SELECT count() FROM pai.syslogs"))[0][0] == 2 * DAYS * ROWS_A_DAY
 
 
+@pytest.mark.slow("moves between stores")
 async def test_what_is_no_whole_export_is_refused(tmp_path: Path) -> None:
     """A folder without a manifest, without a file, or of another format says what it lacks."""
     with pytest.raises(UsageError, match=r"no manifest\.json"):

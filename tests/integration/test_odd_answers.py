@@ -60,6 +60,7 @@ async def test_rows_outside_all_that_was_asked_are_stored_once(owner: Owner) -> 
     assert await messages(owner) == ["1970", "future", "future", "here", "next"]
 
 
+@pytest.mark.slow("odd answers")
 async def test_rows_in_the_margin_belong_to_the_neighbour(owner: Owner) -> None:
     """The range asked for is a second wider on both sides; what lies there is left to the next window."""
     end = NOW - 60
@@ -69,6 +70,7 @@ async def test_rows_in_the_margin_belong_to_the_neighbour(owner: Owner) -> None:
     assert await messages(owner) == ["mine"]
 
 
+@pytest.mark.slow("odd answers")
 async def test_a_window_is_never_sealed_past_the_servers_date(owner: Owner) -> None:
     """When the clock turns out to be earlier than thought, the window ends settle before it, and no sooner is lost."""
     date = NOW - 200
@@ -137,6 +139,7 @@ async def test_a_window_too_full_and_out_of_order_is_asked_in_halves(
     assert await messages(owner) == [str(t) for t in times]
 
 
+@pytest.mark.slow("odd answers")
 async def test_an_answer_that_changed_is_a_conflict_and_adds_nothing(owner: Owner) -> None:
     """As many rows in a second, but other ones: the event is not stored in both versions."""
     await run(owner, lambda _: (page(line(NOW - 300, "before")), NOW))
@@ -149,6 +152,7 @@ async def test_an_answer_that_changed_is_a_conflict_and_adds_nothing(owner: Owne
     assert (await owner.journal.counters())["conflicts"] == 1
 
 
+@pytest.mark.slow("odd answers")
 async def test_a_snapshot_that_outlasts_its_tick_is_stored_and_listed(tmp_path: Path) -> None:
     """Paging is resumed only within the tick: what was read is stored, and the tick is a gap, partial."""
     configuration = settings(

@@ -59,6 +59,7 @@ async def collected(configuration: Settings, sql: str = "") -> tuple[dict[str, i
 
 
 @pytest.mark.parametrize("gateway", ["bearer", "openapi"])
+@pytest.mark.slow("odd records")
 async def test_what_can_be_read_is_stored(tmp_path: Path, gateway: str) -> None:
     """Bad bytes, control characters, bad escapes, NaN: every record has its row, and none is a dead letter."""
     world = World(23, 2, 1, lines_per_second=0.2)
@@ -72,6 +73,7 @@ async def test_what_can_be_read_is_stored(tmp_path: Path, gateway: str) -> None:
         assert seen == [[1, 0]]
 
 
+@pytest.mark.slow("odd records")
 async def test_what_cannot_be_read_is_a_dead_letter_and_its_neighbours_are_stored(tmp_path: Path) -> None:
     """Each record is in its table or in dead_letters with a reason; no secret of an inventory is in one."""
     world = World(23, 2, 1, lines_per_second=0.2)

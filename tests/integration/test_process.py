@@ -111,7 +111,7 @@ def test_json_for_programs_is_exact_in_any_encoding(monkeypatch: pytest.MonkeyPa
 @pytest.mark.parametrize(
     ("name", "value"), [("TZ", "CST-8"), ("TZ", "Asia/Beijing"), ("TMPDIR", "/nonexistent"), ("TZ", "Asia/Shanghai")]
 )
-@pytest.mark.slow("services as processes", fast=("TZ-CST-8",))
+@pytest.mark.slow("services as processes")
 def test_the_engine_starts_in_any_environment(name: str, value: str, tmp_path: Path) -> None:
     """Zones that it does not know, no directory for temporary files; its times are UTC whatever the machine's are."""
     (tmp_path / "collector.toml").write_text('[targets]\nnodes = ["e01"]\n', encoding="utf-8")

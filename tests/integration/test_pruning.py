@@ -74,6 +74,7 @@ async def granules(store: EmbeddedStore, sql: str, table: str) -> tuple[int, int
         ("user_metrics", f"{DAY} AND resource_group_id = 'g3'", 0.10),
     ],
 )
+@pytest.mark.slow("orders of rows")
 async def test_a_question_reads_few_granules(
     store: EmbeddedStore, table: str, condition: str, share_max: float
 ) -> None:

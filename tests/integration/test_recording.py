@@ -106,6 +106,7 @@ async def test_a_recorded_run_is_lived_through_again(tmp_path: Path) -> None:
     assert await fetch(config, "SELECT * FROM user_metrics ORDER BY ALL") == true_users
 
 
+@pytest.mark.slow("recordings")
 async def test_the_command_records(tmp_path: Path) -> None:
     """`run --once --record DIR`: one line for every call, in files that only this user can read."""
     async with simulator(WORLD) as api:
@@ -203,6 +204,7 @@ async def test_what_is_too_much_is_left_out_and_told(tmp_path: Path, capsys: pyt
     assert [line["body"] for line in lines(tmp_path)] == ["{}"]
 
 
+@pytest.mark.slow("recordings")
 async def test_a_full_disk_ends_the_recording_and_nothing_else(tmp_path: Path) -> None:
     """The collector goes on; what came then is counted."""
     folder = tmp_path / "traffic"

@@ -152,6 +152,7 @@ async def test_a_second_replay_adds_nothing(tmp_path: Path) -> None:
         await assert_metered(configuration, api)
 
 
+@pytest.mark.slow("histories of replayed journals")
 async def test_what_a_journal_holds_comes_back_without_a_key(tmp_path: Path) -> None:
     """Nothing is called, so whoever sees to a broken machine needs none, and finds nobody there either."""
     world = a_world()
@@ -211,6 +212,7 @@ async def test_a_segment_whose_answer_was_lost_is_counted_once(tmp_path: Path) -
         await assert_metered(configuration, api)
 
 
+@pytest.mark.slow("histories of replayed journals")
 async def test_what_is_no_journal_is_told(tmp_path: Path) -> None:
     """Nothing there, a text, another database, the journal in use, and one that another process works with."""
     world = a_world()

@@ -71,6 +71,7 @@ async def test_rollups_equal_the_rows_after_every_kill(tmp_path: Path, kills: in
         await store.close()
 
 
+@pytest.mark.slow("kills")
 async def test_rollups_equal_the_rows_after_a_repeat_a_merge_and_a_dropped_day(store: EmbeddedStore) -> None:
     """A segment that is sent twice counts once, merged parts keep their sums, and a day takes its hours with it."""
     await ship(store, *range(9))
@@ -90,6 +91,7 @@ async def test_rollups_equal_the_rows_after_a_repeat_a_merge_and_a_dropped_day(s
     assert all(0 < after[table] < before[table] for table in ("syslogs", "metric_points"))
 
 
+@pytest.mark.slow("kills")
 async def test_rows_from_before_the_rollups_are_counted_too(tmp_path: Path) -> None:
     """A store that is older than the projections answers from rows and projections together."""
     store = await EmbeddedStore.open(tmp_path / "store")
@@ -107,6 +109,7 @@ async def test_rows_from_before_the_rollups_are_counted_too(tmp_path: Path) -> N
         await store.close()
 
 
+@pytest.mark.slow("kills")
 async def test_rollups_equal_the_rows_after_a_comparison(tmp_path: Path) -> None:
     """With the journal lost everything is asked for again and compared; the hours do not count it twice."""
     world = World(SEED, 3, 1, lines_per_second=0.5)

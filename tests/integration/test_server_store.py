@@ -137,6 +137,7 @@ async def test_an_owner_that_finds_no_server_says_so_and_lets_go(tmp_path: Path)
             await Owner.open(configuration)
 
 
+@pytest.mark.slow("stores on a server")
 async def test_a_query_of_a_server_needs_no_journal_and_no_lock(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -242,6 +243,7 @@ def self_signed(folder: Path) -> tuple[Path, Path]:
 
 
 @pytest.mark.parametrize("kind", ["embedded", "server"])
+@pytest.mark.slow("stores on a server")
 async def test_check_names_a_table_that_forgets_tokens(
     kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

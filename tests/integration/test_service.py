@@ -235,6 +235,7 @@ async def test_the_budget_stops_what_costs_and_nothing_else(tmp_path: Path) -> N
         await run.until(lambda: calls(run.api, "ListSyslogs") > 80)
 
 
+@pytest.mark.slow("hours of service")
 async def test_targets_that_change_are_followed_without_a_restart(tmp_path: Path) -> None:
     """A reload adds and removes streams; those that stay are not asked again for what they have."""
     world = a_world()
@@ -311,6 +312,7 @@ async def test_a_node_that_is_not_watched_any_more_does_not_fail_for_ever(tmp_pa
         assert told["headline"] == "2 streams, none fails; no service runs."
 
 
+@pytest.mark.slow("hours of service")
 async def test_what_is_discovered_is_collected_and_what_is_gone_is_left(tmp_path: Path) -> None:
     """Streams follow the lists: jobs come and end while the service runs."""
     world = a_world()

@@ -134,6 +134,7 @@ async def test_two_shards_share_the_streams_without_rest(machines: Machines) -> 
     assert states == {"0/2": JournalState.DRAINED, "1/2": JournalState.DRAINED}
 
 
+@pytest.mark.slow("histories of shards")
 async def test_a_shard_takes_over_what_a_drained_journal_had(machines: Machines) -> None:
     """One process becomes two: the new one goes on where the store ends, the old one lets go, nothing is doubled."""
     assert await machines.run("a") == set(machines.world.node_ids)
@@ -444,6 +445,7 @@ async def test_a_journal_lost_where_it_was_is_given_up_at_once(
     await machines.assert_exact(end)
 
 
+@pytest.mark.slow("histories of shards")
 async def test_a_journal_of_another_shard_or_place_is_not_given_up(machines: Machines) -> None:
     """Whoever is at work elsewhere keeps its streams while the other shard begins again without its journal."""
     async with machines.process("a", "0/2") as first:

@@ -65,6 +65,7 @@ async def test_an_acknowledgement_that_is_lost_doubles_nothing(
     await assert_exact(configuration, world)
 
 
+@pytest.mark.slow("lost acknowledgements")
 async def test_a_kill_between_the_token_and_the_part_loses_nothing(
     tmp_path: Path, world: World, api: Simulator
 ) -> None:
@@ -86,6 +87,7 @@ async def test_a_kill_between_the_token_and_the_part_loses_nothing(
     await assert_exact(configuration, world)
 
 
+@pytest.mark.slow("lost acknowledgements")
 async def test_a_store_that_stays_away_keeps_the_rows_in_the_journal(
     tmp_path: Path, world: World, api: Simulator
 ) -> None:
@@ -194,6 +196,7 @@ async def test_a_journal_that_is_damaged_is_set_aside_and_nothing_is_doubled(tmp
         await assert_exact(configuration, world, NOW + 200 - SETTLE)
 
 
+@pytest.mark.slow("lost acknowledgements")
 async def test_a_pending_segment_keeps_its_rows_through_reopening(tmp_path: Path, world: World, api: Simulator) -> None:
     """Frozen bytes are what the journal holds, compressed or not."""
     configuration = settings(tmp_path, api.base_url, targets={"nodes": tuple(world.node_ids)})

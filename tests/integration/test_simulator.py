@@ -144,6 +144,7 @@ async def test_an_end_is_an_absent_token_or_an_empty_one(start: Start) -> None:
     assert [answer.get("NextToken", "absent") for answer in answers] == ["", "absent"]
 
 
+@pytest.mark.slow("simulators")
 async def test_a_second_longer_than_a_page_spans_pages(start: Start) -> None:
     """A burst of hundreds of lines in one second is paged within the second, equal lines and all."""
     world = World(seed=7)
@@ -1044,6 +1045,7 @@ async def test_a_simulator_clock_runs_at_its_rate() -> None:
     assert (fast.now(), real()) == (107.0, T + 20)
 
 
+@pytest.mark.slow("simulators")
 async def test_a_process_of_its_own() -> None:
     """`python -m collector.simulator` says where it listens, answers, and leaves on SIGTERM with 0."""
     command = ["-m", "collector.simulator", "--seed", "7", "--start", str(NOW), "--rate", "0"]

@@ -119,6 +119,7 @@ async def test_everything_discovered_is_collected(tmp_path: Path, gateway: str) 
         assert metered == {name: stats.calls for name, stats in api.stats.items() if stats.calls}
 
 
+@pytest.mark.slow("sources end to end")
 async def test_no_secret_of_a_list_is_stored(tmp_path: Path) -> None:
     """Tokens of services and environments of jobs are left out, in the store and in the journal."""
     async with simulator(a_world()) as api:
@@ -133,6 +134,7 @@ async def test_no_secret_of_a_list_is_stored(tmp_path: Path) -> None:
             assert CANARY.encode() not in file.read_bytes(), file
 
 
+@pytest.mark.slow("sources end to end")
 async def test_series_are_the_truth_and_a_second_run_collects_what_is_new(tmp_path: Path, gateway: str) -> None:
     """Points of nodes, jobs and notebooks: each once, with its value, and no step that is still being filled."""
     clock = SimulatorClock.frozen(NOW)
@@ -250,6 +252,7 @@ async def test_an_answer_that_is_full_is_split_down_to_a_second_and_the_rest_is_
         assert calls(api, "GetJobEvents") < 120
 
 
+@pytest.mark.slow("sources end to end")
 async def test_a_job_that_has_ended_costs_no_more_calls(tmp_path: Path) -> None:
     """A discovered job is asked for until its end and a little after, and then no more."""
     clock = SimulatorClock.frozen(NOW)
@@ -300,6 +303,7 @@ async def test_the_collector_sends_its_own_spans_where_that_is_asked_for(tmp_pat
 
 
 @pytest.mark.parametrize("sort_by", ["UserId", "NoSuchField"])
+@pytest.mark.slow("sources end to end")
 async def test_lists_of_users_are_sorted_unless_the_service_refuses_it(sort_by: str, tmp_path: Path) -> None:
     """Every page is asked for in one stable order; a field that the service does not know costs one call."""
     world = World(seed=7, node_count=4, group_count=1, density=0.2)

@@ -423,6 +423,7 @@ async def test_a_client_that_goes_takes_its_query_along(tmp_path: Path) -> None:
                     await asyncio.sleep(0.02)
 
 
+@pytest.mark.slow("requests by the hundred")
 async def test_the_end_of_the_endpoint_is_the_end_of_its_queries(tmp_path: Path) -> None:
     """Whoever waits for an endless query loses the connection, and the store can be closed."""
     async with aiohttp.ClientSession() as client:
@@ -646,6 +647,7 @@ async def test_without_a_password_no_page_in_a_browser_can_ask(tmp_path: Path) -
 WORLD = World(seed=5, node_count=2, group_count=0, density=0.3)
 
 
+@pytest.mark.slow("requests by the hundred")
 async def test_the_service_serves_it_and_says_where(tmp_path: Path) -> None:
     """With the token of the environment as password; status and page name the address while it is served."""
     async with running(tmp_path, WORLD, targets={"nodes": WORLD.node_ids}) as run:
@@ -662,6 +664,7 @@ async def test_the_service_serves_it_and_says_where(tmp_path: Path) -> None:
         assert run.owner.sql_address == ""
 
 
+@pytest.mark.slow("requests by the hundred")
 async def test_an_address_that_is_taken_is_named_with_its_key(tmp_path: Path) -> None:
     """The error says which key, what it was, and what to do; an empty one serves nothing."""
     port = unused_port()

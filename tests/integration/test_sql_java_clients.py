@@ -226,6 +226,7 @@ def test_an_error_is_found_by_its_header(client: JavaClient, ask: Callable[..., 
 
 
 @pytest.mark.parametrize("kill", ["KILL QUERY WHERE query_id = '{}'", "KILL QUERY WHERE query_id='{}'"])
+@pytest.mark.slow("clients of the SQL endpoint")
 def test_a_statement_is_cancelled(host: str, client: JavaClient, kill: str) -> None:
     """`Statement.cancel()` of either driver: the thread that waits gets an error, the other one a result."""
     query_id = f"5f7d-{len(kill)}"

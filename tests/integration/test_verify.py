@@ -53,6 +53,7 @@ async def change(configuration: Settings, *statements: str) -> None:
             await owner.store.execute(statement)
 
 
+@pytest.mark.slow("ranges that are verified")
 async def test_what_is_stored_as_the_service_tells_it_is_clean(tmp_path: Path) -> None:
     """Every record of the range is compared, each call is metered, and nothing is stored."""
     world = World(31, 3, 1, lines_per_second=0.5)
@@ -133,6 +134,7 @@ async def test_a_sample_is_chosen_by_its_seed(tmp_path: Path) -> None:
         assert isinstance(unseeded["seed"], int)
 
 
+@pytest.mark.slow("ranges that are verified")
 async def test_what_is_not_covered_is_not_judged(tmp_path: Path) -> None:
     """A range before the first window is refused with the command that tells why, and makes no call."""
     world = World(31, 1, 1)
