@@ -297,6 +297,7 @@ async def test_the_meter_counts_what_the_service_counts(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("pages", [2, 3])
+@pytest.mark.slow("collecting end to end", fast=("2",))
 async def test_what_was_paid_before_the_budget_ended_is_stored(tmp_path: Path, pages: int) -> None:
     """A window that cannot go on ends at its last whole second; nothing waits unseen, nothing is called caught up."""
     world = a_world(1, lines_per_second=2.0)

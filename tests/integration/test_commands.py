@@ -280,6 +280,7 @@ async def test_a_second_run_at_the_same_time_of_day_stores_nothing(tmp_path: Pat
 
 
 @pytest.mark.parametrize("accepted", [True, False], ids=["accepted", "refused"])
+@pytest.mark.slow("commands as processes", fast=("accepted",))
 async def test_the_key_is_nowhere(tmp_path: Path, accepted: bool) -> None:
     """Logs at their most talkative, journal and store never hold it; a refused one costs three calls at most."""
     sim = ("--seed", str(SEED), "--nodes", "20", "--lines-per-second", "0.05", "--start", str(NOW), "--rate", "0")
@@ -575,6 +576,7 @@ async def test_status_tells_programs_everything(demo: tuple[Path, Ended]) -> Non
     assert told["store_error"] is None
 
 
+@pytest.mark.slow("commands as processes")
 async def test_a_dry_migration_applies_nothing(tmp_path: Path) -> None:
     """All that it lists is still there to be applied; after that nothing is."""
     path = configured(tmp_path, "http://127.0.0.1:9")

@@ -20,7 +20,7 @@ from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from tests.support import LOOKBACK, NOW, SETTLE, differences, fetch, stored_syslogs, true_syslogs
 
-FEW_KILLS, MANY_KILLS = (3, 6, 2.0), (30, 16, 4.0)
+FEW_KILLS, MANY_KILLS = (3, 4, 2.0), (30, 16, 4.0)
 """Kills, nodes, and lines a second of each: enough pages for a run to last until its last kill."""
 SEED = 31
 RUNS_MAX_A_KILL = 3

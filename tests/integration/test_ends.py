@@ -63,6 +63,7 @@ async def forget_journal(config: Settings) -> None:
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["journal kept", "journal lost"])
+@pytest.mark.slow("targets that leave", fast=("journal kept",))
 async def test_a_node_that_leaves_is_collected_to_its_last_second(lost: bool, tmp_path: Path) -> None:
     """Also when it left while nothing ran: up to when it was missed, then its rechecks, then nothing more."""
     clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=1, density=0.2)

@@ -76,6 +76,7 @@ async def test_late_rows_are_stored_once_by_the_next_recheck(tmp_path: Path, lat
     assert shown == made
 
 
+@pytest.mark.slow("late rows")
 async def test_rechecks_are_counted_with_what_they_find(tmp_path: Path) -> None:
     """The calls that rechecks took and the rows that they found are told by status and the metrics."""
     configuration, _, made = await runs(tmp_path, ["15m"], 300, 880, 400)

@@ -384,6 +384,7 @@ async def test_diagnoses_are_listed_over_all_pages(config: Path, service: Servic
 # resource-log
 
 
+@pytest.mark.slow("many commands")
 async def test_log_shipping_is_switched_on_and_off_once(config: Path, service: Service) -> None:
     """A second time says that it is so already, and asks for no change."""
     enable = ("resource-log", "enable", GROUP, "--project", "p", "--logstore", "l")

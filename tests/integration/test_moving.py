@@ -233,6 +233,7 @@ async def test_a_file_that_is_too_large_is_imported_in_parts(tmp_path: Path) -> 
         assert (await store.fetch("SELECT count() FROM syslogs"))[0][0] == DAYS * ROWS_A_DAY
 
 
+@pytest.mark.slow("moves between stores")
 async def test_a_damaged_file_is_named_and_nothing_of_it_is_stored(tmp_path: Path) -> None:
     """A changed byte is noticed before its file is sent; with the file as it was, the import goes on to its end."""
     async with embedded(tmp_path / "home") as source:

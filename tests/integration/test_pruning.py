@@ -94,6 +94,7 @@ async def test_a_question_reads_few_granules(
         "SELECT toStartOfHour(time) AS hour, count() FROM syslogs GROUP BY hour",
     ],
 )
+@pytest.mark.slow("orders of rows")
 async def test_hours_are_read_from_the_projection(store: EmbeddedStore, sql: str) -> None:
     """Through the view, with conditions, and where somebody asks the table itself for the same."""
     lines = [line for (line,) in await store.fetch(f"EXPLAIN indexes = 1, projections = 1 {sql}")]

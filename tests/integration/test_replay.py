@@ -194,6 +194,7 @@ class WithoutLongSleeps(SystemClock):
         await (asyncio.Event().wait() if seconds > 30 else super().sleep(seconds))
 
 
+@pytest.mark.slow("histories of replayed journals")
 async def test_a_segment_whose_answer_was_lost_is_counted_once(tmp_path: Path) -> None:
     """Calls that the store has and the journal does not know of are recognised by their segment's id."""
     world = a_world()

@@ -89,6 +89,7 @@ async def test_each_node_settles_by_its_own_delays(store: EmbeddedStore) -> None
     assert streams.due(fresh, NOW) == 600 - 15
 
 
+@pytest.mark.slow("late rows")
 async def test_learning_is_not_repeated_within_ten_minutes(store: EmbeddedStore) -> None:
     """Whoever asks, the store is read once in that time."""
     clock = ManualClock()

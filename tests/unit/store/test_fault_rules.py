@@ -368,6 +368,7 @@ async def test_a_users_rule_takes_the_place_of_our_cases_and_keeps_our_severity(
 # Stored lines
 
 
+@pytest.mark.slow("reclassified stores")
 async def test_stored_lines_are_classified_anew_day_by_day(store: EmbeddedStore, tmp_path: Path) -> None:
     """The newest day first, and only what changes; the hours follow, and a repeat does nothing."""
     await apply_shape(store, StoreSettings())

@@ -879,6 +879,7 @@ async def test_every_query_has_a_known_answer() -> None:
     assert known == {query.name for query in named_queries()}
 
 
+@pytest.mark.slow("formats of named queries")
 async def test_an_empty_store_gives_no_rows_and_no_error(store: EmbeddedStore) -> None:
     """Also where the SQL divides, takes medians or looks a job up."""
     for query in named_queries():
