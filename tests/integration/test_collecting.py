@@ -146,6 +146,7 @@ async def test_ticks_that_were_not_asked_are_gaps(tmp_path: Path) -> None:
         assert gaps == [[first + 60, second, "missed", "open"]]
 
 
+@pytest.mark.slow("collecting end to end")
 async def test_later_time_is_collected_from_the_watermark_on(tmp_path: Path) -> None:
     """Runs follow each other without a hole and without an overlap."""
     world = a_world()

@@ -337,6 +337,7 @@ async def test_status_and_query_work_beside_a_run_and_a_second_run_does_not(tmp_
         assert not (data / "journal.db.sock").exists()
 
 
+@pytest.mark.slow("commands as processes")
 async def test_queries_at_the_same_moment_all_get_their_answers(demo: tuple[Path, Ended]) -> None:
     """Without a collector each may become the owner; those that come second do not pay for it."""
     config = demo[0] / "collector.toml"

@@ -63,7 +63,7 @@ async def forget_journal(config: Settings) -> None:
 
 
 @pytest.mark.parametrize("lost", [False, True], ids=["journal kept", "journal lost"])
-@pytest.mark.slow("targets that leave", fast=("journal kept",))
+@pytest.mark.slow("targets that leave")
 async def test_a_node_that_leaves_is_collected_to_its_last_second(lost: bool, tmp_path: Path) -> None:
     """Also when it left while nothing ran: up to when it was missed, then its rechecks, then nothing more."""
     clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=1, density=0.2)
@@ -144,6 +144,7 @@ async def test_the_rest_of_what_is_not_answered_any_more_is_a_gap(tmp_path: Path
         assert calls(api, "ListSyslogs") == before
 
 
+@pytest.mark.slow("targets that leave")
 async def test_many_that_left_and_are_refused_stop_nobody_else(tmp_path: Path) -> None:
     """Three refused scopes in a row stop an operation; those that have left are expected to be refused."""
     clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=8, group_count=1, density=0.2)

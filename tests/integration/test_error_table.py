@@ -355,7 +355,11 @@ def test_the_exit_status_of_a_run(
     thread = threading.Thread(target=service.server.serve_forever)
     thread.start()
     config = tmp_path / "collector.toml"
-    config.write_text(f'[api]\nbase_url = "{service.base_url}"\n[targets]\nresource_groups = ["rg1"]\n')
+    # Unsorted: a list whose order is refused is asked for once more without it.
+    config.write_text(
+        f'[api]\nbase_url = "{service.base_url}"\n[targets]\nresource_groups = ["rg1"]\n'
+        '[sources.user_metrics]\nsort_by = ""\n'
+    )
     try:
         exit_status = main(
             ["run", "--once", "--source", "user_metrics", "--config", str(config), "--log-format", "console"]

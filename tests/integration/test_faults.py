@@ -37,7 +37,6 @@ REPEATED = [
     Fault(kind=FaultKind.HTML_502, probability=0.15),
     Fault(kind=FaultKind.INVALID_JSON, probability=0.15),
     Fault(kind=FaultKind.EMPTY_BODY, probability=0.15),
-    Fault(kind=FaultKind.NOT_UTF8, probability=0.15),
     Fault(kind=FaultKind.CODE_IN_200, probability=0.15, retry_after_seconds=0.05),
     Fault(kind=FaultKind.RESET_BEFORE, probability=0.15),
     Fault(kind=FaultKind.RESET_DURING, probability=0.15),
@@ -51,6 +50,7 @@ REPEATED = [
     # Read as if nothing were odd.
     Fault(kind=FaultKind.BIG_HEAD),
     Fault(kind=FaultKind.PLAIN_AS_GZIP),
+    Fault(kind=FaultKind.NOT_UTF8, probability=0.15),
     # Repeated once, and the account is not stopped.
     Fault(kind=FaultKind.UNAUTHORIZED, arrivals=(5, 40, 75)),
 ]
@@ -58,7 +58,7 @@ FAST = (
     FaultKind.THROTTLE_429, FaultKind.ERROR_500, FaultKind.TRUNCATED, FaultKind.REPEATED_TOKEN, FaultKind.UNAUTHORIZED,
 )  # fmt: skip
 """One of each way in which a call can fail."""
-HARMLESS = (FaultKind.LATENCY, FaultKind.BIG_HEAD, FaultKind.PLAIN_AS_GZIP)
+HARMLESS = (FaultKind.LATENCY, FaultKind.BIG_HEAD, FaultKind.PLAIN_AS_GZIP, FaultKind.NOT_UTF8)
 
 
 @pytest.mark.parametrize(
