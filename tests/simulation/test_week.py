@@ -290,6 +290,7 @@ def folder() -> Iterator[Path]:
         yield Path(name)
 
 
+@pytest.mark.timeout(1800)
 @pytest.mark.slow("simulated weeks")
 def test_a_week_of_incidents_leaves_the_truth(folder: Path) -> None:
     """Outages, refused keys, lost power, clocks that jump, errors: nothing is lost, doubled or unmetered."""
