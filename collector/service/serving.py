@@ -197,14 +197,11 @@ async def _watch_journal(owner: Owner, ends: asyncio.Event) -> None:
 
     While the store takes nothing, what is open is all that has the rows.
     """
-    is_told = False
-    while owner.journal.is_in_place or owner.shipping_error is not None:
-        if not owner.journal.is_in_place and not is_told:
-            log.error("journal_lost", path=str(owner.journal.path))
-            is_told = True
+    while owner.journal.is_in_place:
         await owner.clock.sleep(JOURNAL_LOOK_SECONDS)
-    if not is_told:
-        log.error("journal_lost", path=str(owner.journal.path))
+    log.error("journal_lost", path=str(owner.journal.path))
+    while owner.shipping_error is not None:
+        await owner.clock.sleep(JOURNAL_LOOK_SECONDS)
     ends.set()
 
 
