@@ -196,8 +196,9 @@ class Service:
         By a clock that is behind, streams seem to be ahead of now: none is due, so no response would tell the time.
         Until the time is settled it is asked for, ever more rarely.
         """
-        pause = CLOCK_RETRY_SECONDS
+        confirmations = 0
         while True:
+            pause = backoff_seconds(confirmations + 1, CLOCK_RETRY_SECONDS, RETRY_SECONDS_MAX)
             before, count = self._server_clock.now() - self._clock.monotonic(), self._server_clock.changed.count
             was_synced = self._server_clock.synced
             is_known = was_synced and self._server_clock.is_settled
@@ -209,7 +210,7 @@ class Service:
                 await self._client.read_clock()
             elif not self._server_clock.is_settled:
                 await self._confirm_time()
-                pause = min(2 * pause, RETRY_SECONDS_MAX)
+                confirmations += 1
             was_ahead = await self._watch.note()
             step = self._server_clock.now() - self._clock.monotonic() - before
             has_learned = not was_synced and abs(step) > CLOCK_DIFFERENCE_SECONDS_MAX
