@@ -9,6 +9,7 @@ from typing import Final
 
 from collector.clock import STEP_SECONDS_MAX
 from collector.errors import CollectorError
+from collector.journal.entries import StreamState
 from collector.model import ENDED, StreamKey
 from collector.owner.health import Condition, Verdict, verdict
 from collector.owner.reader import Reader
@@ -32,7 +33,10 @@ async def stream_states(owner: Reader) -> Mapping[StreamKey, str]:
     """Every stream that the journal knows, with its state; with a service, those that it watches."""
     if owner.service_running is not None:
         return owner.service_running.states()
-    known = await owner.journal.streams()
+    return await _known_states(owner, await owner.journal.streams())
+
+
+async def _known_states(owner: Reader, known: Mapping[StreamKey, StreamState]) -> Mapping[StreamKey, str]:
     collected = await watched(owner)
     return {
         key: stream_state(is_stopped=False, is_failing=bool(state.error), watermark=state.watermark)
@@ -67,11 +71,11 @@ async def _condition(owner: Reader) -> Condition:
             states[ENDED] = len(await owner.journal.streams())
         ahead = service.collected_beyond(now + STEP_SECONDS_MAX)
     else:
-        words = await stream_states(owner)
+        known = await owner.journal.streams()
+        words = await _known_states(owner, known)
         states.update(words.values())
         listing = {streams.operation.name for streams in await owner.streams() if streams.name == LISTS}
         lists.update(word for key, word in words.items() if key.operation in listing)
-        known = await owner.journal.streams()
         ahead = sum(
             word != ENDED and (known[key].watermark or 0) > now + STEP_SECONDS_MAX for key, word in words.items()
         )
