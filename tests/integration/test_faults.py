@@ -54,22 +54,10 @@ REPEATED = [
     # Repeated once, and the account is not stopped.
     Fault(kind=FaultKind.UNAUTHORIZED, arrivals=(5, 40, 75)),
 ]
-FAST = (
-    FaultKind.THROTTLE_429, FaultKind.ERROR_500, FaultKind.TRUNCATED, FaultKind.REPEATED_TOKEN, FaultKind.UNAUTHORIZED,
-)  # fmt: skip
-"""One of each way in which a call can fail."""
 HARMLESS = (FaultKind.LATENCY, FaultKind.BIG_HEAD, FaultKind.PLAIN_AS_GZIP, FaultKind.NOT_UTF8)
 
 
-@pytest.mark.parametrize(
-    "fault",
-    [
-        pytest.param(
-            fault, marks=[] if fault.kind in FAST else pytest.mark.slow("kinds of faults"), id=fault.kind.value
-        )
-        for fault in REPEATED
-    ],
-)
+@pytest.mark.parametrize("fault", REPEATED, ids=[fault.kind.value for fault in REPEATED])
 @pytest.mark.slow("kinds of faults", fast=("throttle_429",))
 async def test_rows_equal_the_truth_whatever_happens(tmp_path: Path, fault: Fault) -> None:
     """A fault that passes costs calls, never rows, and each failed call is in the meter."""
