@@ -169,7 +169,7 @@ class Owner(Caller):
         )
         return Shipper(
             self.outgoing, self.store, self.clock, self.server_clock, limits, on_watermark,
-            memory=MemoryPool(self.bounds.shipping), haste=self.haste,
+            memory=MemoryPool(self.bounds.shipping), haste=self.haste, confirm_alive=self.membership.confirm_alive,
         )  # fmt: skip
 
     def once(self, only: Sequence[str] = ()) -> OnceRunner:

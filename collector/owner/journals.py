@@ -14,8 +14,9 @@ from collector.shares import Share
 from collector.sources.normalise import lines
 from collector.store.base import Store
 
-FRESH_SECONDS: Final = 90
-"""A heartbeat that is not older may be of a process that is still at work."""
+FRESH_SECONDS: Final = 30
+"""Age in seconds up to which a heartbeat may be of a process that is still at work; all other times of heartbeats
+derive from it."""
 
 _COLUMNS: Final = ("region", "id", "shard", "of", "state", "heartbeat", "host", "updated_at")
 

@@ -13,6 +13,7 @@ import json
 from collections import Counter
 from collections.abc import Collection, Sequence
 from dataclasses import replace
+from math import inf
 from typing import Final
 
 import structlog
@@ -39,7 +40,9 @@ from collector.store.base import Store
 
 log = structlog.get_logger(__name__)
 
-HEARTBEAT_SECONDS: Final = 30.0
+HEARTBEAT_SECONDS: Final = FRESH_SECONDS / 3
+ALIVE_SECONDS: Final = FRESH_SECONDS - HEARTBEAT_SECONDS
+"""Maximum age in seconds of the last heartbeat for storing rows: no other process can have taken streams over yet."""
 READ_AGAIN_SECONDS: Final = 3.0
 """What the store says of other journals is used for so long."""
 
@@ -109,6 +112,9 @@ class JournalMembership:
         self._earlier: list[KnownJournal] = []
         """Shares that this journal worked on before, and still holds rows of."""
         self._read_at: float | None = None
+        self._alive_at = (-inf, -inf)
+        """Monotonic and wall time before the last heartbeat that the store took, seconds."""
+        self._beating = asyncio.Lock()
         self._mine: set[StreamKey] = set()
         self._apart: set[StreamKey] = set()
         self._updated_ms = 0
@@ -145,7 +151,9 @@ class JournalMembership:
             for one in own
             if (one.region, one.share) != (self._region, self._share) and one.state is not JournalState.DRAINED
         ]
+        alive_at = self._times()
         await self._write(JournalState.COLLECTING, self._earlier)
+        self._alive_at = alive_at
         self._mine = set(await self._journal.streams())
         self._apart = await self._journal.run(keys_apart)
         await self._tidy()
@@ -153,7 +161,7 @@ class JournalMembership:
         self._read_at = None
 
     async def stay(self) -> None:
-        """Say every 30 s that this process is alive. Raises UsageError once its journal was given up."""
+        """Send heartbeats until cancelled. Raises UsageError once the journal was given up."""
         if self._is_exclusive:
             # Nobody else can read it or give this journal up.
             await asyncio.Event().wait()
@@ -169,15 +177,35 @@ class JournalMembership:
                 is_away = True
 
     async def beat(self) -> None:
-        """One heartbeat. Raises UsageError where the journal was given up, and StoreUnavailable."""
+        """Send one heartbeat. Raises UsageError if the journal was given up, and StoreUnavailable."""
+        alive_at = self._times()
+        # Written before it is read whether the journal was given up: a process that gives it up later sees it alive.
+        await self._write(JournalState.COLLECTING, ())
         known = await self._read()
         if any(one.id == self._id and one.state is JournalState.FORGOTTEN for one in known):
             raise UsageError(
                 f"the journal {self._id} was given up while it was at work",
                 hint="start this process again: what it holds will be compared with the store",
             )
-        await self._write(JournalState.COLLECTING, ())
+        self._alive_at = alive_at
         await self._tidy()
+
+    async def confirm_alive(self) -> None:
+        """Send a heartbeat if the last one is too old for storing rows. Raises StoreUnavailable if it fails."""
+        if self._is_exclusive or not self._id:
+            return
+        async with self._beating:
+            if max(now - then for now, then in zip(self._times(), self._alive_at, strict=True)) < ALIVE_SECONDS:
+                return
+            try:
+                await self.beat()
+            except UsageError as error:
+                # The next regular heartbeat ends this process.
+                raise StoreUnavailable(str(error)) from error
+
+    def _times(self) -> tuple[float, float]:
+        # Only the wall clock counts the time for which the machine was suspended.
+        return self._clock.monotonic(), self._clock.wall()
 
     async def leave(self) -> None:
         """Say at a clean end what is left. Raises StoreUnavailable."""

@@ -136,13 +136,17 @@ class Shipper:
         on_watermark: Callable[[int, int], None] = lambda stream_id, watermark: None,
         memory: MemoryPool | None = None,
         haste: Haste | None = None,
+        confirm_alive: Callable[[], Awaitable[None]] | None = None,
     ) -> None:
         """`on_watermark` is called with (stream row, watermark) of each stream whose watermark has moved.
+
+        `confirm_alive` is awaited before anything is stored; it raises StoreUnavailable if nothing may be.
 
         `memory` is what segments of all tables have in common; without it they have twice the largest segment.
         """
         self._on_watermark = on_watermark
         self._haste = haste or Haste()
+        self._confirm_alive = confirm_alive or _do_nothing
         self._outgoing = outgoing
         self._store = store
         self._clock = clock
@@ -273,6 +277,7 @@ class Shipper:
             return
         was_sent = segment.sent_at is not None
         if segment.rows:
+            await self._confirm_alive()
             if not was_sent:
                 await self._outgoing.mark_sent(segment.id, now)
             try:
@@ -395,6 +400,7 @@ class Shipper:
 
     async def _ship_state(self) -> None:
         """Show the watermarks and gaps as they are now; sending them twice changes nothing."""
+        await self._confirm_alive()
         updated_at = f"{self._clock.wall():.3f}"
         moved = await self._outgoing.moved_watermarks()
         if moved:
@@ -406,6 +412,10 @@ class Shipper:
             await self._store.insert("watermark_states", columns, lines(rows), token=str(uuid.uuid4()))
             await self._outgoing.watermarks_shipped([(row[0], row[2], row[3]) for row in moved])
         await ship_gaps(self._outgoing, self._store, self._clock)
+
+
+async def _do_nothing() -> None:
+    return None
 
 
 async def ship_gaps(outgoing: Outgoing, store: Store, clock: Clock) -> None:

@@ -11,6 +11,7 @@ from typing import Any
 
 import pytest
 
+from collector.clock import Clock, SystemClock
 from collector.errors import BudgetReached, ConfigError, StoreUnavailable, UsageError
 from collector.owner.instance import Owner
 from collector.owner.journals import FRESH_SECONDS, JournalState, forget_journal, read_journals
@@ -46,12 +47,14 @@ class Machines:
         return self.now - SETTLE
 
     @asynccontextmanager
-    async def process(self, disk: str, shard: str = "", **sections: Any) -> AsyncIterator[Owner]:
+    async def process(
+        self, disk: str, shard: str = "", clock: Clock | None = None, **sections: Any
+    ) -> AsyncIterator[Owner]:
         """A process with the journal of that disk, until it ends cleanly."""
         targets = sections.pop("targets", {"nodes": self.world.node_ids, "resource_groups": self.world.group_ids})
         configuration = settings(self.folder / disk, self.api.base_url, targets=targets, **sections)
         configuration = configuration.model_copy(update={"shard": shard})
-        async with await Owner.open(configuration, key=SIMULATOR_KEY, store=self.store) as owner:
+        async with await Owner.open(configuration, key=SIMULATOR_KEY, store=self.store, clock=clock) as owner:
             yield owner
 
     async def run(self, disk: str, shard: str = "", **sections: Any) -> set[str]:
@@ -86,6 +89,15 @@ class Machines:
         first = await self.store.fetch("SELECT toUnixTimestamp(min(collected_from)) FROM watermarks")
         truth = true_syslogs(self.world, self.world.node_ids, min(start, first[0][0]), end)
         assert not differences(truth, Counter(tuple(row) for row in rows))
+
+
+class SuspendedClock(SystemClock):
+    """The clock of a machine that was suspended: its monotonic clock has not counted that time."""
+
+    suspended_seconds = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self.suspended_seconds
 
 
 async def _nothing() -> None:
@@ -248,6 +260,35 @@ async def test_a_journal_given_up_while_it_is_at_work_ends_its_process(machines:
             await owner.membership.beat()
     end = machines.later()
     assert await machines.run("b") == set(machines.world.node_ids)
+    await machines.assert_exact(end)
+
+
+@pytest.mark.slow("lost journals")
+async def test_a_machine_that_was_suspended_stores_nothing_that_another_one_has_by_now(machines: Machines) -> None:
+    """Its shard was taken over while it was silent: what its journal holds waits, to be compared."""
+    clock = SuspendedClock()
+    async with machines.process("a", clock=clock) as owner:
+        insert = machines.store.insert
+
+        async def only_states(table: str, *arguments: Any, **named: Any) -> None:
+            if table != "journal_states":
+                raise StoreUnavailable("the store is away")
+            await insert(table, *arguments, **named)
+
+        machines.store.insert = only_states  # type: ignore[method-assign]
+        with pytest.raises(StoreUnavailable):
+            await owner.once().run()
+        machines.store.insert = insert  # type: ignore[method-assign]
+        end = machines.later(FRESH_SECONDS + SETTLE)
+        clock.suspended_seconds = FRESH_SECONDS + SETTLE
+        assert await machines.run("b") == set(machines.world.node_ids)
+        with pytest.raises(StoreUnavailable, match="was given up while it was at work"):
+            await owner.shipper().drain(attempts_max=1)
+    await machines.assert_exact(end)
+    machines.later()
+    await machines.run("a")
+    end = machines.later()
+    await machines.run("b")
     await machines.assert_exact(end)
 
 

@@ -155,8 +155,10 @@ async def test_a_journal_that_knows_nothing_is_no_beginning(tmp_path: Path, serv
     assert json.dumps(service.events).count(PASSWORD) == 0
 
 
-@pytest.mark.slow("services as processes", cases=3)
-@pytest.mark.parametrize("how", ["removed under it", "removed after a kill", "replaced under it"])
+@pytest.mark.slow("services as processes", cases=4)
+@pytest.mark.parametrize(
+    "how", ["removed under it", "removed after a kill", "its folder removed after a kill", "replaced under it"]
+)
 async def test_a_service_whose_journal_is_lost_collects_again_by_itself(
     tmp_path: Path, server: ServerProcess, how: str
 ) -> None:
@@ -166,6 +168,9 @@ async def test_a_service_whose_journal_is_lost_collects_again_by_itself(
     def lose() -> None:
         for file in (journal, tmp_path / "journal.db-wal", tmp_path / "journal.db-shm"):
             file.unlink(missing_ok=True)
+        if how.startswith("its folder"):
+            for name in ("journal.db.ids", "journal.db.lock"):
+                (tmp_path / name).unlink()
         if how == "replaced under it":
             journal.write_bytes(b"SQLite format 3\0" + bytes(5000))
 
@@ -174,10 +179,11 @@ async def test_a_service_whose_journal_is_lost_collects_again_by_itself(
         async with serving(path) as service:
             address = (await service.event("listener_started"))["address"]
             await until(lambda: asked(f"{address}/readyz")[0] == 200)
-            if how == "removed after a kill":
+            is_killed = how.endswith("after a kill")
+            if is_killed:
                 service.process.kill()
             lose()
-            if how != "removed after a kill":
+            if not is_killed:
                 await until(lambda: asked(f"{address}/readyz")[0] == 503)
                 assert "removed or replaced" in asked(f"{address}/readyz")[1]
                 address = (await service.event("listener_started"))["address"]
@@ -185,7 +191,7 @@ async def test_a_service_whose_journal_is_lost_collects_again_by_itself(
                 await until(lambda: asked(f"{address}/readyz")[0] == 200)
                 service.process.send_signal(signal.SIGTERM)
                 assert await service.ended() == 0
-        if how == "removed after a kill":
+        if is_killed:
             await api.tell("clock", {"advance": 20})
             async with serving(path) as again:
                 address = (await again.event("listener_started"))["address"]

@@ -11,11 +11,12 @@ import msgspec
 import pytest
 
 from collector.clock import ServerClock
-from collector.errors import UsageError
+from collector.errors import StoreUnavailable, UsageError
 from collector.journal.journal import Journal
+from collector.model import StreamKey
 from collector.owner.journals import FRESH_SECONDS, JournalState
 from collector.owner.place import gone_from
-from collector.owner.shards import JournalMembership
+from collector.owner.shards import HEARTBEAT_SECONDS, JournalMembership
 from collector.shares import Share
 from collector.store.base import Store
 from tests.support.virtual_clock import ManualClock
@@ -29,6 +30,7 @@ class States:
 
     def __init__(self) -> None:
         self.rows: list[list[Any]] = []
+        self.is_away = False
 
     def add(
         self, journal_id: str, share: str, heartbeat: float, *, state: str = "collecting", host: str = HOST
@@ -40,12 +42,21 @@ class States:
         return str(next(row[4] for row in reversed(self.rows) if row[0] == journal_id))
 
     async def fetch(self, sql: str, parameters: Mapping[str, Any] | None = None) -> list[list[Any]]:
+        if self.is_away:
+            raise StoreUnavailable("the store is away")
         if "FROM journals" not in sql:
             return []
-        latest = {tuple(row[:4]): row for row in self.rows}
+        latest: dict[tuple[Any, ...], list[Any]] = {}
+        for row in self.rows:
+            before = latest.get(tuple(row[:4]), row)
+            # As the view has it: given up for ever, and the latest heartbeat whatever the state.
+            state = "forgotten" if "forgotten" in (before[4], row[4]) else row[4]
+            latest[tuple(row[:4])] = [*row[:4], state, max(before[5], row[5]), *row[6:]]
         return list(latest.values())
 
     async def insert(self, table: str, columns: Sequence[str], body: bytes, *, token: str) -> None:
+        if self.is_away:
+            raise StoreUnavailable("the store is away")
         for line in body.splitlines():
             region, journal_id, index, of, state, heartbeat, host, updated = msgspec.json.decode(line)
             milliseconds = int(float(updated) * 1000)
@@ -86,6 +97,7 @@ async def lost(folder: Path, clock: ManualClock) -> str:
 
 
 ELSEWHERE = "journal at another place"
+MINE = next(key for number in range(99) if Share(1, 2).owns(key := StreamKey("ListSyslogs", REGION, f"node-{number}")))
 
 
 @pytest.mark.parametrize(
@@ -144,16 +156,16 @@ async def test_a_folder_that_was_renamed_keeps_its_journals(tmp_path: Path) -> N
 
 
 async def test_a_service_waits_for_a_journal_of_its_shard_until_it_is_silent(tmp_path: Path) -> None:
-    """With the whole folder gone nothing tells a process that was killed from one at work, but that it says no more."""
+    """With the whole folder lost only silence shows that a process was killed; collecting resumes within a minute."""
     clock, states = Moving(), States()
-    states.add(ELSEWHERE, "1/2", clock.wall() - 5)
+    states.add(ELSEWHERE, "1/2", clock.wall())
     async with membership(tmp_path, states, clock, Share(1, 2)) as hasty:
         with pytest.raises(UsageError, match="shard 1/2 is at work with another journal"):
             await hasty.join()
     async with membership(tmp_path, states, clock, Share(1, 2), is_patient=True) as patient:
         await patient.join()
     assert states.state(ELSEWHERE) == JournalState.FORGOTTEN
-    assert clock.monotonic() <= FRESH_SECONDS
+    assert FRESH_SECONDS <= clock.monotonic() <= 45
 
 
 async def test_a_service_is_refused_once_the_other_one_is_heard_again(tmp_path: Path) -> None:
@@ -165,3 +177,49 @@ async def test_a_service_is_refused_once_the_other_one_is_heard_again(tmp_path: 
         with pytest.raises(UsageError, match="shard 1/2 is at work with another journal"):
             await one.join()
         assert one.begins_after == ""
+
+
+async def test_a_process_that_was_silent_stores_nothing_until_it_was_heard_again(tmp_path: Path) -> None:
+    """While it could not reach the store another process may have taken its streams over."""
+    clock, states = ManualClock(), States()
+    async with membership(tmp_path, states, clock, Share(1, 2)) as one:
+        await one.join()
+        states.is_away = True
+        await clock.advance(HEARTBEAT_SECONDS)
+        # The last heartbeat is recent enough.
+        await one.confirm_alive()
+        await clock.advance(FRESH_SECONDS - HEARTBEAT_SECONDS)
+        with pytest.raises(StoreUnavailable, match="the store is away"):
+            await one.confirm_alive()
+        states.is_away = False
+        await one.confirm_alive()
+        assert states.rows[-1][5] == int(clock.wall())
+
+
+async def test_a_process_that_was_given_up_while_it_was_silent_stores_nothing(tmp_path: Path) -> None:
+    """Its rows stay in its journal, to be compared; its next heartbeat ends it."""
+    clock, states = ManualClock(), States()
+    async with membership(tmp_path / "first", states, clock, Share(1, 2)) as first:
+        await first.join()
+        await clock.advance(FRESH_SECONDS)
+        async with membership(tmp_path / "second", states, clock, Share(1, 2)) as second:
+            await second.join()
+            with pytest.raises(StoreUnavailable, match="was given up while it was at work"):
+                await first.confirm_alive()
+            # A stream that the second one has not claimed yet waits until the first one has had time to end.
+            assert await second.claim([MINE]) == []
+            await clock.advance(FRESH_SECONDS)
+            assert await second.claim([MINE]) == [MINE]
+        with pytest.raises(UsageError, match="was given up while it was at work"):
+            await first.beat()
+
+
+async def test_a_process_that_slept_with_its_machine_is_silent(tmp_path: Path) -> None:
+    """The monotonic clock does not count the sleep."""
+    clock, states = ManualClock(), States()
+    async with membership(tmp_path, states, clock, Share(1, 2)) as one:
+        await one.join()
+        clock.step_wall(FRESH_SECONDS)
+        states.is_away = True
+        with pytest.raises(StoreUnavailable):
+            await one.confirm_alive()
