@@ -216,7 +216,7 @@ class ServiceEventListing:
         answer = {
             "Events": wires,
             "PageNum": numbered.number,
-            "TotalCount": shown_total(numbered.total, fired, ordinal),
+            "TotalCount": shown_total(numbered.total, fired, ordinal, numbered.passed),
             "TotalPageNum": numbered.page_count,
         }
         return Page(fields_of(answer), len(wires))

@@ -106,7 +106,10 @@ SUMMARIES: Final[Mapping[FaultKind, tuple[str, str]]] = {
     FaultKind.REPEATED_TOKEN: ("the answer's NextToken is the one that was sent", ""),
     FaultKind.EXPIRED_TOKEN: ("400 InvalidParameter: the specified NextToken is expired", ""),
     FaultKind.DISORDER: ("the rows of the whole listing come in a shuffled order", ""),
-    FaultKind.CHANGING_TOTAL: ("Total is off by one, up or down with the ordinal", ""),
+    FaultKind.CHANGING_TOTAL: (
+        "Total is off by one, up or down with the ordinal; never so that it ends the list with a full page",
+        "",
+    ),
     FaultKind.TYPE_DRIFT: ("records in other shapes", "shapes (all placeable), share (1)"),
     FaultKind.TOTAL_TEXT: ("Total is a string", ""),
     FaultKind.BIG_HEAD: ("the answer with a header of 64 KiB and 300 more", ""),

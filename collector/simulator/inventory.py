@@ -220,7 +220,7 @@ ENVELOPE: Mapping[str, Any] = {"Code": "", "HttpStatusCode": 200, "Message": "",
 
 
 def _numbered_page(key: str, numbered: Numbered, fired: Fired, ordinal: int, **beside: Any) -> Page:
-    total = shown_total(numbered.total, fired, ordinal)
+    total = shown_total(numbered.total, fired, ordinal, numbered.passed)
     return Page(fields_of({**beside, key: numbered.records, "TotalCount": total}), len(numbered.records))
 
 

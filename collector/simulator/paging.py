@@ -29,11 +29,16 @@ def one(answer: Mapping[str, Any]) -> Page:
     return Page(fields_of(answer), 1)
 
 
-def shown_total(count: int, fired: Fired, ordinal: int) -> int | str:
-    """The total of a listing, bent where a fault says so."""
+def shown_total(count: int, fired: Fired, ordinal: int, passed: int) -> int | str:
+    """Return the total of a listing of `count` records, bent where a fault says so.
+
+    `passed` are the records up to the end of the page. The total never equals it before the last page: nobody could
+    tell such an answer from that of a shorter list.
+    """
+    shown = count
     if fired.bend(FaultKind.CHANGING_TOTAL):
-        count = max(0, count + (1 if ordinal & 1 else -1))
-    return str(count) if fired.bend(FaultKind.TOTAL_TEXT) else count
+        shown = count + 1 if ordinal & 1 or count - 1 == passed else max(0, count - 1)
+    return str(shown) if fired.bend(FaultKind.TOTAL_TEXT) else shown
 
 
 def disordered(records: Sequence[Any], fired: Fired, seed: int) -> list[Any]:
@@ -55,6 +60,11 @@ class Numbered:
     size: int
     total: int
     """Records on all pages."""
+
+    @property
+    def passed(self) -> int:
+        """Records up to the end of this page."""
+        return self.number * self.size
 
     @property
     def page_count(self) -> int:

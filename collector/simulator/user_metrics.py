@@ -12,6 +12,7 @@ import msgspec
 from collector.simulator.drift import drift_user, user_shape
 from collector.simulator.faults import NOTHING, FaultKind, Fired
 from collector.simulator.listing import Page
+from collector.simulator.paging import shown_total
 from collector.simulator.refusals import invalid_parameter, missing_parameter, not_found
 from collector.simulator.usage import INTEGER_FIELDS, LIST_FIELDS, RATE_FIELDS, parse_time_step
 from collector.simulator.world import World
@@ -59,13 +60,11 @@ class UserMetricsListing:
         drift = fired.bend(FaultKind.TYPE_DRIFT)
         if drift is not None:
             users = [drift_user(u, user_shape(u, drift.shapes, drift.share, self.seed)) for u in users]
-        if fired.bend(FaultKind.CHANGING_TOTAL):
-            total = max(0, total + (1 if ordinal & 1 else -1))
         answer = {
             "ResourceGroupId": group_id,
             "UserMetrics": users,
             "Summary": snapshot["Summary"],
-            "Total": str(total) if fired.bend(FaultKind.TOTAL_TEXT) else total,
+            "Total": shown_total(total, fired, ordinal, number * size),
         }
         return Page(_encode(answer)[1:-1], rows)
 

@@ -91,6 +91,20 @@ def test_a_refused_row_is_one_dead_letter_though_the_journal_is_lost() -> None:
     assert not played(one).broken
 
 
+def test_a_total_that_wavers_hides_no_user() -> None:
+    """One user more than a page holds, and totals that are one too few."""
+    one = replace(
+        history(), seed=902, begins=1_761_955_127, page_size=40, users_page_size=4, interval=60, settle=40,
+        rechecks=(60, 180), lines_per_second=0.02, tokens_max=1000,
+        incidents=(
+            Incident(1, Kind.CRASH_AFTER_COMMIT, 43.316215306577035, 123.69102578000255, 9, 0),
+            Incident(2, Kind.API_ERRORS, 170.92038139012044, 114.42810815530734, 4, 1),
+            Incident(3, Kind.JOURNAL_LOCKED, 193.0973266031197, 23.587405320825333, 2, 0),
+        ),
+    )  # fmt: skip
+    assert not played(one).broken
+
+
 def test_what_another_process_sealed_while_dates_were_ahead_is_collected_again() -> None:
     """The stream is taken over with a watermark that its writer's own clock had not reached."""
     one = replace(

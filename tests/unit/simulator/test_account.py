@@ -319,6 +319,8 @@ def test_totals_bend_as_faults_say() -> None:
 
     changing = [plain(listing.page({}, T, bent(FaultKind.CHANGING_TOTAL), ordinal))["TotalCount"] for ordinal in (1, 2)]
     assert changing == [7, 5]
+    cut = plain(listing.page({"PageSize": 5}, T, bent(FaultKind.CHANGING_TOTAL), 2))["TotalCount"]
+    assert cut == 7, "5 would be the total of a list that ends with this page"
     assert plain(listing.page({}, T, bent(FaultKind.TOTAL_TEXT), 1))["TotalCount"] == "6"
 
 
