@@ -15,6 +15,7 @@ from collector.pipeline.ship import GAP_COLUMNS, WATERMARK_COLUMNS
 from collector.sources.normalise import lines
 from collector.sources.source import Observed
 from collector.sources.tables import TABLES
+from collector.store.base import QueryLimits
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import fault_rules
 from collector.store.named import NamedQuery, named_queries, named_query
@@ -807,7 +808,9 @@ def columns(table: str) -> tuple[str, ...]:
 
 
 async def asked(store: EmbeddedStore, sql: str, parameters: Mapping[str, str], format: str) -> bytes:
-    async with await store.query(sql, format=format, parameters=parameters) as answer:
+    # A machine that stands still for half a minute changes no answer.
+    limits = QueryLimits(seconds_max=300.0)
+    async with await store.query(sql, format=format, parameters=parameters, limits=limits) as answer:
         return b"".join([piece async for piece in answer])
 
 
