@@ -37,7 +37,7 @@ from collector.api.envelope import (
     signs_of,
     total_of,
 )
-from collector.api.operation import Numbers, Operation
+from collector.api.operation import Nesting, Numbers, Operation
 from collector.api.tolerant import DEPTH_MAX, UNREADABLE, decoded_text, loads, read_records, too_deep
 from collector.errors import InvalidAnswerError
 
@@ -118,7 +118,7 @@ def decode_answer(operation: Operation, body: bytes, *, had_cursor: bool = False
         # The parser passes over the text of fields it does not know without looking at its bytes.
         if not body.isascii():
             body.decode()
-        answer = _decoder(operation.answer).decode(body)
+        answer = _decoder(operation.answer).decode(_flat(operation, body))
     except UNREADABLE:
         return _decode_tolerant(operation, body, had_cursor)
     names, values_of, nothing = _sign_fields(operation.answer)
@@ -202,14 +202,85 @@ def read_object(operation: Operation, body: bytes) -> tuple[dict[str, Any], int]
         except ValueError:
             if operation.wire_records_field is None:
                 raise
-            value = read_records(
-                text, operation.wire_records_field, _inner_name(operation.answer, operation.records_field)
-            )
+            name, inner_name = operation.wire_records_field, _inner_name(operation.answer, operation.records_field)
+            if operation.nesting is Nesting.RESOURCE:
+                value = _read_inside(text, name, inner_name)
+            else:
+                value = read_records(text, name, inner_name)
     except ValueError:
         _raise_not_json(text, replaced)
     if not isinstance(value, dict):
         raise UndecodableAnswerError(Reason.NOT_AN_OBJECT)
-    return value, replaced
+    return _unnested(operation, value), replaced
+
+
+def answer_json(operation: Operation, body: bytes) -> Any:
+    """Return the JSON value of an answer, its list of records as a list. Raises UndecodableAnswerError."""
+    value = parse_json(body)
+    return _unnested(operation, value) if isinstance(value, dict) else value
+
+
+def _flat(operation: Operation, body: bytes) -> bytes:
+    """The body with the list of records as its field, cut out of where the service has put it. Raises UNREADABLE."""
+    name = operation.wire_records_field
+    if operation.nesting is Nesting.PLAIN or name is None:
+        return body
+    members = _members.decode(body)
+    for spelling, value in members.items():
+        if spelling.lower() != name.lower():
+            continue
+        first = bytes(memoryview(value)[:1])
+        if operation.nesting is Nesting.TEXT and first == b'"':
+            text = msgspec.json.decode(value, type=str)
+            members[spelling] = msgspec.Raw(text.encode() if text.strip() else b"[]")
+        elif operation.nesting is Nesting.RESOURCE and first == b"{":
+            members[spelling] = _members.decode(value).get(NESTED, msgspec.Raw(b"[]"))
+        break
+    else:
+        return body
+    # Products do not agree on the letters of the same field.
+    members[name] = members.pop(spelling)
+    return msgspec.json.encode(members)
+
+
+def _unnested(operation: Operation, answer: dict[str, Any]) -> dict[str, Any]:
+    """The same of an answer that was read; what cannot be read as a list stays what it is."""
+    name = operation.wire_records_field
+    if operation.nesting is Nesting.PLAIN or name is None:
+        return answer
+    spelling = next((key for key in answer if key.lower() == name.lower()), name)
+    value = answer.get(spelling)
+    if operation.nesting is Nesting.TEXT and isinstance(value, str):
+        try:
+            value = loads(value) if value.strip() else []
+        except ValueError:
+            with contextlib.suppress(ValueError):
+                # The text around it was whole, so this one was not cut off.
+                value = read_records(f'{{"{name}":{value},"{_BEHIND}":0}}', name, None)[name]
+    elif operation.nesting is Nesting.RESOURCE and isinstance(value, dict):
+        value = value.get(NESTED, [])
+    return {**{key: held for key, held in answer.items() if key != spelling}, name: value}
+
+
+def _read_inside(text: str, name: str, inner_name: str | None) -> dict[str, Any]:
+    """As `read_records`, of a list inside of an object. Raises ValueError."""
+    begin = re.search(rf'"{re.escape(name)}"\s*:\s*(\{{\s*"{NESTED}"\s*:\s*)\[', text)
+    if begin is None:
+        raise ValueError("no records")
+    # Where the object ends is not known while a record cannot be read: the last place at which the rest fits.
+    for end in list(re.finditer(r"\]\s*\}", text[begin.end(1) :]))[: -1 - ENDS_TRIED_MAX : -1]:
+        at = begin.end(1) + end.start() + 1
+        flat = text[: begin.start(1)] + text[begin.end(1) : at] + text[begin.end(1) + end.end() :]
+        with contextlib.suppress(ValueError):
+            return read_records(flat, name, inner_name)
+    raise ValueError("it does not end")
+
+
+_BEHIND: Final = "behind"
+ENDS_TRIED_MAX: Final = 8
+_members: Final = msgspec.json.Decoder(dict[str, msgspec.Raw])
+NESTED: Final = "Resource"
+"""Field of an object that holds the list of records."""
 
 
 def parse_json(body: bytes) -> Any:

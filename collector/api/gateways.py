@@ -156,7 +156,7 @@ class BearerGateway:
         return given or SITES["china" if operation.one_host else self._site]
 
     async def prepare(self, operation: Operation, parameters: Mapping[str, Any]) -> HttpRequest:
-        url = f"{self.base_url(operation)}/api/{operation.product}/{operation.version}/{operation.name}"
+        url = f"{self.base_url(operation)}/api/{operation.product}/{operation.version}/{operation.action}"
         headers = {
             "Authorization": f"Bearer {self._key.get_secret_value()}",
             "Content-Type": "application/json",

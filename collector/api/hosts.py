@@ -51,6 +51,7 @@ _HOSTS: Final[Mapping[Product, _Host]] = MappingProxyType(
         Product.PAI_LLM_TRACE: _Host(
             "paillmtrace", regions=("cn-hangzhou", "cn-beijing", "cn-shanghai", "cn-shenzhen")
         ),
+        Product.CMS: _Host("metrics"),
     }
 )  # fmt: skip
 

@@ -67,7 +67,7 @@ class OpenApiGateway:
         query = spelled.query
         headers = {
             "accept": "application/json",
-            "x-acs-action": operation.name,
+            "x-acs-action": operation.action,
             "x-acs-version": operation.version,
             "x-acs-content-sha256": content_sha256(spelled.body or b""),
         }

@@ -21,6 +21,7 @@ class Product(enum.StrEnum):
     PAI_DLC = "pai-dlc"
     PAI_DSW = "pai-dsw"
     PAI_LLM_TRACE = "PaiLLMTrace"
+    CMS = "Cms"
 
 
 RAM_CODES: Final[Mapping[Product, str]] = MappingProxyType(
@@ -31,6 +32,7 @@ RAM_CODES: Final[Mapping[Product, str]] = MappingProxyType(
         Product.PAI_DLC: "paidlc",
         Product.PAI_DSW: "paidsw",
         Product.PAI_LLM_TRACE: "paillmtrace",
+        Product.CMS: "cms",
     }
 )
 """First part of the RAM actions of each product; the second is the operation."""
@@ -82,6 +84,19 @@ class Form(enum.StrEnum):
     """A span such as 5m, 1h or 30s; a bare number means seconds."""
     COUNT = "count"
     """A whole number from 1 up, as text."""
+    MILLISECONDS = "milliseconds"
+    """A moment in UNIX milliseconds, such as 1687363300000, or as 2025-10-09 08:00:00, UTC."""
+
+
+class Nesting(enum.StrEnum):
+    """Where the list of records is in the JSON answer."""
+
+    PLAIN = "plain"
+    """The field of the answer is the list."""
+    TEXT = "text"
+    """The field is a text, and that is the list as JSON."""
+    RESOURCE = "resource"
+    """The field is an object, whose field `Resource` is the list."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -145,6 +160,8 @@ class Price:
     cny: Decimal | None
     """None where the service says how many calls are free, and not what others cost."""
     free_calls_per_month: int = 0
+    pot: str = ""
+    """Name of the pot that the free calls are in, where several operations share them; else empty."""
 
     @property
     def counted_cny(self) -> Decimal:
@@ -179,6 +196,8 @@ class Operation:
     """Attribute of `answer` that holds the records, None where the answer itself is the record."""
     records_max: int | None = None
     """Records in one answer at most."""
+    nesting: Nesting = Nesting.PLAIN
+    """Where the list of records is in the answer."""
     paging: Tokens | Numbers | None = None
     quota: Quota = QUOTA_UNDOCUMENTED
     price: Price | None = None
@@ -194,11 +213,20 @@ class Operation:
     """Fields of the answer, at any depth, that are never stored, logged or printed unasked."""
     one_host: bool = False
     """True for an operation that the bearer gateway serves at api.aliyun.com for both sites."""
+    wire_name: str = ""
+    """Name on the wire, where two products have an operation of the same name; empty if it is `name`."""
+    ram_name: str = ""
+    """Second part of the RAM action, empty if it is the operation's name on the wire."""
+
+    @property
+    def action(self) -> str:
+        """The operation's name on the wire, such as `ListSyslogs`."""
+        return self.wire_name or self.name
 
     @property
     def ram_action(self) -> str:
         """The action that a RAM policy has to allow, such as `eflo:ListSyslogs`."""
-        return f"{RAM_CODES[self.product]}:{self.name}"
+        return f"{RAM_CODES[self.product]}:{self.ram_name or self.action}"
 
     @property
     def wire_records_field(self) -> str | None:

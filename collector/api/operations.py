@@ -12,9 +12,9 @@ from collections.abc import Mapping
 from types import MappingProxyType
 
 from collector.api.operation import Operation
-from collector.api.products import eas, eflo_controller, pai_dlc, pai_dsw, pai_llm_trace, pai_studio
+from collector.api.products import cms, eas, eflo_controller, pai_dlc, pai_dsw, pai_llm_trace, pai_studio
 
-PRODUCTS = (eflo_controller, pai_studio, pai_dlc, pai_dsw, eas, pai_llm_trace)
+PRODUCTS = (eflo_controller, pai_studio, pai_dlc, pai_dsw, eas, pai_llm_trace, cms)
 
 CATALOGUE: Mapping[str, Operation] = MappingProxyType({row.name: row for product in PRODUCTS for row in product.ROWS})
 

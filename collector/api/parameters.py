@@ -248,6 +248,12 @@ def _parsed(value: str, pattern: str) -> float | None:
         return None
 
 
+def _milliseconds(value: str) -> float | None:
+    if re.fullmatch(r"[0-9]{12,13}", value):
+        return int(value) / 1000
+    return _civil(value)
+
+
 def _time_step(value: str) -> float | None:
     fits = re.fullmatch(r"([1-9][0-9]{0,8})([hms]?)", value)
     return int(fits[1]) * {"h": 3600, "m": 60}.get(fits[2], 1) if fits else None
@@ -264,5 +270,9 @@ _FORMS: Final[Mapping[Form, tuple[Callable[[str], float | None], str]]] = {
     Form.CIVIL: (_civil, "a moment such as 2025-10-09 08:00:00, UTC"),
     Form.TIME_STEP: (_time_step, "a span such as 5m, 1h or 30s; a bare number means seconds"),
     Form.COUNT: (_count, "a whole number from 1 up"),
+    Form.MILLISECONDS: (
+        _milliseconds,
+        "a moment in UNIX milliseconds such as 1687363300000, or as 2025-10-09 08:00:00, UTC",
+    ),
 }
 """Each form's reader, None for what does not fit, and its words."""

@@ -20,6 +20,7 @@ _FORMS: Final = {
     Form.CIVIL: "2025-10-09 08:00:00",
     Form.TIME_STEP: "5m, 1h, 30s",
     Form.COUNT: "number from 1 up",
+    Form.MILLISECONDS: "UNIX milliseconds",
 }
 _EXAMPLES: Final = {
     Form.SECONDS: "1687363300",
@@ -28,14 +29,18 @@ _EXAMPLES: Final = {
     Form.CIVIL: "2025-10-09 08:00:00",
     Form.TIME_STEP: "5m",
     Form.COUNT: "1",
+    Form.MILLISECONDS: "1687363300000",
 }
 _NAMED_EXAMPLES: Final = {
     "DiagnosticId": "diag-i150000000000000000001",
     "DiagnosticType": "NetDiag",
     "InstanceId": "dsw-1a2b3c",
     "JobId": "dlc1a2b3c",
+    "Labels": '[{"name":"product","value":"pai"}]',
     "LogStore": "access_log",
+    "MetricName": "GPU_UTIL",
     "MetricType": "CpuUsageRate",
+    "Namespace": "acs_pai_dlc",
     "NodeId": "e01-cn-9lb36u4s601",
     "NodeIds": "e01-cn-9lb36u4s601,e01-cn-9lb36u4s602",
     "PageSize": "100",

@@ -27,6 +27,7 @@ _FORMS: Final = {
     Form.CIVIL: "`2025-10-09 08:00:00`, UTC",
     Form.TIME_STEP: "units h, m, s",
     Form.COUNT: "a whole number from 1 up",
+    Form.MILLISECONDS: "UNIX milliseconds, or `2025-10-09 08:00:00`, UTC",
 }
 _HEAD: Final = f"""\
 # Operations
@@ -79,7 +80,8 @@ def _free(row: Operation) -> str:
     assert row.price is not None
     if row.price.cny == 0:
         return "all"
-    return str(row.price.free_calls_per_month)
+    pot = f", one pot: {row.price.pot}" if row.price.pot else ""
+    return f"{row.price.free_calls_per_month}{pot}"
 
 
 def _paging(row: Operation) -> str:
@@ -106,7 +108,7 @@ def _operation(row: Operation) -> str:
 
 
 def _bearer_path(row: Operation) -> str:
-    return f"/api/{row.product}/{row.version}/{row.name}"
+    return f"/api/{row.product}/{row.version}/{row.action}"
 
 
 def _parameters(row: Operation) -> str:

@@ -18,8 +18,9 @@ from typing import Any, Final
 import msgspec
 
 from collector.api.answers import Answer
+from collector.api.decode import NESTED
 from collector.api.envelope import SUCCESS_WORDS
-from collector.api.operation import Operation
+from collector.api.operation import Nesting, Operation
 from collector.api.operations import CATALOGUE
 from collector.settings import json_schema
 
@@ -66,10 +67,23 @@ def answer_schema(row: Operation) -> Schema:
         "title": f"Answer of {row.name}",
         "description": f"{row.summary} {root['description']}",
         "type": "object",
-        "properties": root["properties"],
+        "properties": _nested(row, root["properties"]),
         "anyOf": [{"required": [name]} for name in _telling(row)],
         **({"$defs": definitions} if definitions else {}),
     }
+
+
+def _nested(row: Operation, properties: Schema) -> Schema:
+    """The fields of an answer, with the list of records where the service has it."""
+    name = row.wire_records_field
+    if row.nesting is Nesting.PLAIN or name is None:
+        return properties
+    records = {**properties[name], "type": "array"}
+    if row.nesting is Nesting.TEXT:
+        text = {"type": ["string", "null"], "contentMediaType": "application/json", "contentSchema": records}
+        return {**properties, name: text}
+    inside = {"type": ["object", "null"], "properties": {NESTED: records}}
+    return {**properties, name: inside}
 
 
 def text_of(schema: Schema) -> str:

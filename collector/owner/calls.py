@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from collector.api.decode import parse_json
+from collector.api.decode import answer_json
 from collector.api.operation import Operation, Price, price_text
 from collector.api.operations import CATALOGUE
 from collector.api.parameters import coerce_parameters
@@ -77,7 +77,7 @@ async def call(owner: Caller, operation_name: str, parameters: Mapping[str, Any]
     await owner.conclude(row, asked, reply)
     return CallResult(
         operation=row.name,
-        answer=parse_json(reply.body),
+        answer=answer_json(row, reply.body),
         http_status=reply.http_status,
         request_id=reply.request_id,
         cost=await cost_of(owner, row, reply.attempt.time),

@@ -5,6 +5,13 @@ from __future__ import annotations
 from collections.abc import Callable
 
 from collector.simulator.account import Account
+from collector.simulator.cloud_monitor import (
+    CloudMonitor,
+    MetricListListing,
+    MetricMetaListing,
+    NamespaceListing,
+    ProductMetricsListing,
+)
 from collector.simulator.diagnostics import CreateTaskListing, DescribeTaskListing, DiagnosticDesk, TaskListing
 from collector.simulator.events import EventLog, JobEventListing, ServiceEventListing
 from collector.simulator.inventory import (
@@ -45,6 +52,7 @@ class Backend:
         mint = TokenMint(seed, token_seconds_max)
         self.account = account
         self.measurements = Measurements(account)
+        self.cloud = CloudMonitor(self.measurements)
         self.events = EventLog(account)
         self.diagnostics = DiagnosticDesk(account, mint)
         self.resource_logs = ResourceLogDesk(account)
@@ -71,5 +79,12 @@ class Backend:
             "ListResources": ResourceListing(account),
             "ListServices": ServiceListing(account),
             "GetXtraceToken": self.traces,
+            "DlcGetMetrics": ProductMetricsListing(self.cloud, mint, "DataPoints", "acs_pai_dlc", "JobId", "jobId"),
+            "DswGetMetrics": ProductMetricsListing(
+                self.cloud, mint, "Datapoints", "acs_pai_dsw", "InstanceId", "instanceId"
+            ),
+            "DescribeMetricList": MetricListListing(self.cloud, mint, "Datapoints"),
+            "DescribeMetricMetaList": MetricMetaListing(self.cloud),
+            "DescribeProjectMeta": NamespaceListing(self.cloud),
         }
         """By the operation's name in the catalogue."""

@@ -9,6 +9,7 @@ import msgspec
 from collector.api.operation import Operation
 from collector.simulator import refusals
 from collector.simulator.faults import Fault, FaultKind
+from collector.simulator.nesting import nested
 from collector.simulator.oddities import odd_answer
 from collector.simulator.refusals import Refusal
 
@@ -121,13 +122,14 @@ def spoiled(fault: Fault, operation: Operation, good: Answer) -> Answer:
         case FaultKind.TRUNCATED:
             return Answer(200, half, headers=good.headers)
         case FaultKind.DENIED:
-            empty: dict[str, object] = {operation.wire_records_field: []} if operation.wire_records_field else {}
+            name = operation.wire_records_field
+            empty: dict[str, object] = nested(operation, {name: []}) if name else {}
             answer = msgspec.json.decode(body) | empty | (_SIGNS if fault.signs is None else fault.signs)
             answer.pop("NextToken", None)
             return Answer(200, msgspec.json.encode(answer), headers=good.headers)
         case FaultKind.ODD_RECORDS:
             name = operation.wire_records_field
-            odd = body if name is None else odd_answer(body, name, fault.oddities, fault.share)
+            odd = body if name is None else odd_answer(body, operation, fault.oddities, fault.share)
             return Answer(200, odd, good.rows, headers=good.headers)
         case FaultKind.CUT_SHORT | FaultKind.RESET_DURING:
             return Answer(200, body, headers=good.headers, transport=fault.kind)

@@ -80,6 +80,13 @@ def _is_count(text: str) -> bool:
     return re.fullmatch(r"[0-9]{1,9}", text) is not None and int(text) > 0
 
 
+_is_civil = _is_time(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)")
+
+
+def _is_milliseconds(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{12,13}", text) is not None or _is_civil(text)
+
+
 _FORMS: Final[Mapping[Form, tuple[str, Callable[[str], bool]]]] = {
     Form.SECONDS: ("a moment in UNIX seconds", _is_seconds),
     Form.MINUTE: ("a whole minute in UNIX seconds", _is_minute),
@@ -89,8 +96,9 @@ _FORMS: Final[Mapping[Form, tuple[str, Callable[[str], bool]]]] = {
     ),
     Form.CIVIL: (
         "a moment such as 2025-10-09 08:00:00",
-        _is_time(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)"),
+        _is_civil,
     ),
     Form.TIME_STEP: ("a span such as 5m", _is_time_step),
     Form.COUNT: ("a whole number of at least 1", _is_count),
+    Form.MILLISECONDS: ("a moment in UNIX milliseconds or as 2025-10-09 08:00:00", _is_milliseconds),
 }

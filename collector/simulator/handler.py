@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 from aiohttp import web
 
-from collector.api.operation import Operation
+from collector.api.operation import Nesting, Operation
 from collector.clock import Clock
 from collector.simulator import breaking, sending
 from collector.simulator.bending import bent_page, bent_parameters
@@ -22,6 +22,8 @@ from collector.simulator.faults import FaultKind, FaultPlan
 from collector.simulator.hashing import between, key_of
 from collector.simulator.ledger import Arrival, Ledger
 from collector.simulator.listing import Listing
+from collector.simulator.nesting import nested
+from collector.simulator.paging import fields_of
 from collector.simulator.refusals import Refusal, throttled
 from collector.simulator.replay import Replay
 from collector.simulator.signatures import Call, Verifier
@@ -174,6 +176,8 @@ def _call_of(request: web.Request) -> Call:
 def _body(operation: Operation, request_id: str, fields: bytes) -> bytes:
     if operation.name in WITHOUT_REQUEST_ID:
         return b"{" + fields + b"}"
+    if operation.nesting is not Nesting.PLAIN:
+        fields = fields_of(nested(operation, msgspec.json.decode(b"{" + fields + b"}")))
     head = b'{"RequestId":"' + request_id.encode() + b'"'
     return head + (b"," if fields else b"") + fields + b"}"
 

@@ -30,7 +30,9 @@ from typing import Any
 
 import msgspec
 
+from collector.api.operation import Operation
 from collector.simulator.hashing import fraction, key_of
+from collector.simulator.nesting import nested_bytes, records_of
 
 _DEPTH = 2_000
 _DIGITS = 5_000
@@ -80,12 +82,13 @@ READABLE = tuple(oddity for oddity in Oddity if oddity not in UNREADABLE)
 _encode = msgspec.json.Encoder().encode
 
 
-def odd_answer(body: bytes, records_field: str, oddities: Sequence[Oddity], share: float) -> bytes:
+def odd_answer(body: bytes, operation: Operation, oddities: Sequence[Oddity], share: float) -> bytes:
     """The answer with some of its records odd; which, and how, depends on the record alone."""
     answer: dict[str, Any] = msgspec.json.decode(body)
-    records = [_odd_record(_encode(record), oddities, share) for record in answer.get(records_field) or ()]
+    records_field = operation.wire_records_field
+    records = [_odd_record(_encode(record), oddities, share) for record in records_of(operation, answer)]
     # The records first, so that an answer whose last record does not end still goes on behind it.
-    members = [_encode(records_field) + b":[" + b",".join(records) + b"]"]
+    members = [_encode(records_field) + b":" + nested_bytes(operation, b"[" + b",".join(records) + b"]")]
     members += [_encode(name) + b":" + _encode(value) for name, value in answer.items() if name != records_field]
     mark = b"\xef\xbb\xbf" if Oddity.MARK in oddities else b""
     trailing = b"\n-- end of page\n" if Oddity.TRAILING in oddities and records else b""

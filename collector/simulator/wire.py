@@ -25,6 +25,7 @@ from collector.api.operations import CATALOGUE
 from collector.simulator.refusals import Refusal, invalid_parameter
 from collector.simulator.signatures import Call
 
+_ACTIONS = {(row.action, row.version): row for row in CATALOGUE.values()}
 _BEARER_PATH = re.compile(r"/api/([^/]+)/(\d{4}-\d\d-\d\d)/([^/]+)")
 _NUMBERED = re.compile(r"([^.]+)\.([1-9][0-9]{0,3})(?:\.([^.]+))?")
 _FORM_TYPE = "application/x-www-form-urlencoded"
@@ -53,13 +54,13 @@ def target_of(call: Call) -> Target:
     The method is not looked at, so that a wrong one is an arrival of its operation too.
     """
     if parts := _BEARER_PATH.fullmatch(call.path):
-        operation = CATALOGUE.get(parts[3])
-        if operation is not None and (operation.product, operation.version) == (parts[1], parts[2]):
+        operation = _ACTIONS.get((parts[3], parts[2]))
+        if operation is not None and operation.product == parts[1]:
             return Target(Gateway.BEARER, operation, {})
         raise _unknown("The specified API is not found.")
     action, version = call.headers.get("x-acs-action", ""), call.headers.get("x-acs-version", "")
-    operation = CATALOGUE.get(action)
-    if operation is None or operation.version != version:
+    operation = _ACTIONS.get((action, version))
+    if operation is None:
         raise _unknown(f"Specified api is not found, please check your action {action!r} and version {version!r}.")
     values = _path_values(operation.path, call.path) if call.path.isascii() else None
     if values is None:

@@ -41,6 +41,7 @@ SDKS: Mapping[Product, str] = {
     Product.PAI_DLC: "alibabacloud_pai_dlc20201203",
     Product.PAI_DSW: "alibabacloud_pai_dsw20220101",
     Product.PAI_LLM_TRACE: "alibabacloud_paillmtrace20240311",
+    Product.CMS: "alibabacloud_cms20190101",
 }
 AWKWARD = "a b+c/ü~*%2F&=?#"
 VALUES: Mapping[str, Any] = {
@@ -118,6 +119,7 @@ def every_parameter(row: Operation) -> dict[str, Any]:
             values[known.name] = {
                 "seconds": "1687363300", "minute": "1687363320", "moment": "2025-10-09T08:00:00Z",
                 "civil": "2025-10-09 08:00:00", "time_step": "5m",
+                "milliseconds": "1687363300000",
             }.get(known.form.value, AWKWARD)  # fmt: skip
     return values
 
@@ -145,12 +147,12 @@ def call_sdk(row: Operation, address: str, mode: str, parameters: Mapping[str, A
         elif known.place is not Place.PATH:
             fields[name] = value
     arguments: list[Any] = [parameters[name] for name in re.findall(r"\{(\w+)\}", row.path)]
-    if model := getattr(models, f"{row.name}Request", None):
+    if model := getattr(models, f"{row.action}Request", None):
         request = model().from_map(fields)
         unknown = set(fields) - set(request.to_map())
         assert not unknown, f"the SDK does not know {unknown}"
         arguments.append(request)
-    getattr(client, re.sub(r"(?<!^)(?=[A-Z])", "_", row.name).lower())(*arguments)
+    getattr(client, re.sub(r"(?<!^)(?=[A-Z])", "_", row.action).lower())(*arguments)
 
 
 def gateway_to(address: str, mode: str) -> OpenApiGateway:

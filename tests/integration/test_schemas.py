@@ -10,10 +10,10 @@ import pytest
 
 from collector.api.operation import Place
 from collector.api.operations import CATALOGUE
+from collector.simulator.nesting import records_of
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from tests.support import NOW, simulator
-from tests.support.catalogue import records_key
 from tests.support.schema_files import stored, strict, validator
 
 SECONDS = {"FromTime": str(NOW - 300), "ToTime": str(NOW - 60)}
@@ -42,7 +42,7 @@ class Asker:
             answer = await response.json()
             assert response.status == 200, answer
         validator(strict(stored(f"answers/{name}.json"))).validate(answer)
-        records = answer[records_key(row)] if records_key(row) else [answer]
+        records = records_of(row, answer) if row.records_field else [answer]
         self.records[name] = self.records.get(name, 0) + len(records)
         return answer
 
@@ -50,7 +50,7 @@ class Asker:
 def as_bearer(name: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str, Any]]:
     """Path and options of a request of the bearer gateway."""
     row = CATALOGUE[name]
-    path = f"/api/{row.product}/{row.version}/{name}"
+    path = f"/api/{row.product}/{row.version}/{row.action}"
     headers = {"Authorization": f"Bearer {SIMULATOR_KEY}"}
     if row.method != "POST":
         return path, {"params": parameters, "headers": headers}
@@ -65,7 +65,7 @@ def as_product(name: str, parameters: Mapping[str, Any]) -> tuple[str, dict[str,
     """Path and options of a request of a product endpoint, with the bearer token of the official SDKs."""
     row = CATALOGUE[name]
     headers = {
-        "x-acs-action": name,
+        "x-acs-action": row.action,
         "x-acs-version": row.version,
         "x-acs-bearer-token": SIMULATOR_KEY,
         "x-acs-signature-type": "BEARERTOKEN",
@@ -94,7 +94,7 @@ async def test_every_simulated_answer_fits_its_schema(asker: Asker) -> None:
 
     async def ids(name: str, *fields: str, **parameters: Any) -> list[list[str]]:
         answer = await asker.ask(name, **parameters)
-        records = answer[records_key(CATALOGUE[name]) or ""]
+        records = records_of(CATALOGUE[name], answer)
         return [[record[field] for field in fields] for record in records[:SCOPES_MAX]]
 
     for (cluster,) in await ids("ListClusters", "ClusterId"):
@@ -123,6 +123,11 @@ async def test_every_simulated_answer_fits_its_schema(asker: Asker) -> None:
         await asker.ask("DeleteResourceLog", **here)
         await asker.ask("DescribeResourceLog", **here)
     await asker.ask("GetXtraceToken")
+    for (namespace,) in await ids("DescribeProjectMeta", "Namespace"):
+        for (metric,) in await ids("DescribeMetricMetaList", "MetricName", Namespace=namespace):
+            await asker.ask("DescribeMetricList", Namespace=namespace, MetricName=metric, **CIVIL)
+    await asker.ask("DlcGetMetrics", MetricName="GPU_CORE_USAGE", **MOMENTS)
+    await asker.ask("DswGetMetrics", InstanceId=notebook, MetricName="CPU_CORE_USAGE", **MOMENTS)
 
     assert sorted(name for name, count in asker.records.items() if count) == sorted(CATALOGUE)
 

@@ -19,6 +19,7 @@ _PACKAGES: Mapping[Product, str] = {
     Product.PAI_DLC: "alibabacloud_pai_dlc20201203",
     Product.PAI_DSW: "alibabacloud_pai_dsw20220101",
     Product.PAI_LLM_TRACE: "alibabacloud_paillmtrace20240311",
+    Product.CMS: "alibabacloud_cms20190101",
 }
 _MILLISECONDS_MAX = 30_000
 
@@ -46,13 +47,13 @@ class Sdk:
     async def call(self, name: str, **parameters: Any) -> Any:
         """The body of the answer, as the SDK's model. `parameters` as the SDK's requests spell them on the wire."""
         row = CATALOGUE[name]
-        method = getattr(self._clients[row.product], snake(name))
+        method = getattr(self._clients[row.product], snake(row.action))
         return (await asyncio.to_thread(method, *_arguments(row, parameters))).body
 
     async def call_async(self, name: str, **parameters: Any) -> Any:
         """As `call`, with the SDK's asynchronous method, which has another transport."""
         row = CATALOGUE[name]
-        method = getattr(self._clients[row.product], f"{snake(name)}_async")
+        method = getattr(self._clients[row.product], f"{snake(row.action)}_async")
         return (await method(*_arguments(row, parameters))).body
 
 
@@ -72,7 +73,7 @@ def _arguments(row: Operation, parameters: Mapping[str, Any]) -> list[Any]:
     arguments: list[Any] = [left.pop(name) for name in re.findall(r"{(\w+)}", row.path)]
     if all(parameter.place is Place.PATH for parameter in row.parameters):
         return arguments
-    request = getattr(_part(_PACKAGES[row.product], "models"), f"{row.name}Request")()
+    request = getattr(_part(_PACKAGES[row.product], "models"), f"{row.action}Request")()
     request.from_map(left)
     for name, value in vars(request).items():
         if value == []:

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from collector.api.answers import Answer
-from collector.api.operation import MIB, Form, Numbers, Operation, Parameter, Place, Product, Style
+from collector.api.operation import MIB, Form, Nesting, Numbers, Operation, Parameter, Place, Product, Style, Tokens
 
 METRIC_TYPES = (
     "GpuCoreUsage", "GpuMemoryUsage", "CpuCoreUsage", "MemoryUsage",
@@ -36,6 +36,15 @@ class GetJobMetricsAnswer(Answer, rename="pascal"):
 
     job_id: str | None = None
     pod_metrics: list[PodSeries] | None = None
+
+
+class DlcGetMetricsAnswer(Answer, rename="pascal"):
+    """`GetMetrics` of pai-dlc: points of CloudMonitor's metrics of jobs. `DataPoints` is a list as JSON text."""
+
+    data_points: list[dict[str, Any]] | None = None
+    next_token: str | None = None
+    period: str | None = None
+    success: bool | None = None
 
 
 class GetJobEventsAnswer(Answer, rename="pascal"):
@@ -207,4 +216,30 @@ LIST_JOBS = _roa(
     secret_fields=frozenset({"CredentialConfig", "Envs", "SystemEnvs", "UserCommand", "UserScript"}),
 )
 
-ROWS = (GET_JOB_METRICS, GET_JOB_EVENTS, LIST_JOBS)
+DLC_GET_METRICS = _roa(
+    "DlcGetMetrics",
+    "/api/v1/cms/metrics",
+    "Points of one of CloudMonitor's metrics of training jobs, as pai-dlc passes them on.",
+    (
+        Parameter("JobId", Place.QUERY, "The job."),
+        Parameter("Namespace", Place.QUERY, "Namespace of the metric, such as acs_pai_dlc."),
+        Parameter("MetricName", Place.QUERY, "The metric."),
+        Parameter("Dimensions", Place.QUERY, 'Only these series: JSON such as [{"jobId":"dlc1abc"}].'),
+        _START,
+        _END,
+        Parameter("Period", Place.QUERY, "Seconds that a point covers: 15, 60, 900 or 3600.", form=Form.COUNT),
+        Parameter(
+            "Length", Place.QUERY, "Points a page, 1000 unless it is given.", form=Form.COUNT, least=1, most=1440
+        ),
+        Parameter("NextToken", Place.QUERY, "Cursor of the next page."),
+        Parameter("Token", Place.QUERY, "Token of a shared job.", is_secret=True),
+    ),
+    DlcGetMetricsAnswer,
+    records_field="data_points",
+    records_max=1440,
+    nesting=Nesting.TEXT,
+    paging=Tokens("Length"),
+    wire_name="GetMetrics",
+)
+
+ROWS = (GET_JOB_METRICS, GET_JOB_EVENTS, LIST_JOBS, DLC_GET_METRICS)

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 
 from collector.api.answers import Answer
-from collector.api.operation import MIB, Form, Numbers, Operation, Parameter, Place, Product, Style
+from collector.api.operation import MIB, Form, Nesting, Numbers, Operation, Parameter, Place, Product, Style, Tokens
 from collector.api.products.pai_dlc import METRIC_TYPES, PodSeries
 
 
@@ -24,6 +24,15 @@ class GetInstanceMetricsAnswer(Envelope, rename="pascal"):
 
     instance_id: str | None = None
     pod_metrics: list[PodSeries] | None = None
+
+
+class DswGetMetricsAnswer(Answer, rename="pascal"):
+    """`GetMetrics` of pai-dsw: points of CloudMonitor's metrics of a notebook. `Datapoints` is a list as JSON text."""
+
+    datapoints: list[dict[str, Any]] | None = None
+    next_token: str | None = None
+    period: str | None = None
+    success: bool | None = None
 
 
 class InstanceRecord(msgspec.Struct, rename="pascal", forbid_unknown_fields=True, omit_defaults=True):
@@ -138,4 +147,28 @@ LIST_INSTANCES = _roa(
     ),
 )  # fmt: skip
 
-ROWS = (GET_INSTANCE_METRICS, LIST_INSTANCES)
+DSW_GET_METRICS = _roa(
+    "DswGetMetrics",
+    "/api/v2/instance/{InstanceId}/cms/metrics",
+    "Points of one of CloudMonitor's metrics of a notebook, as pai-dsw passes them on.",
+    (
+        Parameter("InstanceId", Place.PATH, "The notebook, dsw-...", required=True),
+        Parameter("Namespace", Place.QUERY, "Namespace of the metric, such as acs_pai_dsw."),
+        Parameter("MetricName", Place.QUERY, "The metric."),
+        Parameter("Dimensions", Place.QUERY, 'Only these series: JSON such as [{"pod":"dsw-1abc-0"}].'),
+        Parameter("StartTime", Place.QUERY, "Start of the range, such as 2025-10-09T08:00:00Z.", form=Form.MOMENT),
+        Parameter("EndTime", Place.QUERY, "End of the range, such as 2025-10-09T09:00:00Z.", form=Form.MOMENT),
+        Parameter("Period", Place.QUERY, "Seconds that a point covers, such as 60.", form=Form.COUNT),
+        Parameter("Length", Place.QUERY, "Points a page, at most 1440.", form=Form.COUNT, least=1, most=1440),
+        Parameter("NextToken", Place.QUERY, "Cursor of the next page."),
+    ),
+    DswGetMetricsAnswer,
+    records_field="datapoints",
+    records_max=1440,
+    nesting=Nesting.TEXT,
+    paging=Tokens("Length"),
+    scope="InstanceId",
+    wire_name="GetMetrics",
+)
+
+ROWS = (GET_INSTANCE_METRICS, LIST_INSTANCES, DSW_GET_METRICS)

@@ -20,6 +20,7 @@ from collector.api.decode import (
 )
 from collector.api.envelope import ErrorBody
 from collector.api.operation import Operation
+from collector.api.products.cms import DESCRIBE_METRIC_LIST, DescribeMetricListAnswer
 from collector.api.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
 from collector.api.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer, UserViewMetric
 
@@ -291,3 +292,42 @@ def test_an_undecodable_answer_can_be_copied() -> None:
     again = copy.copy(error)
 
     assert (again.reason, str(again), again.hint) == (error.reason, str(error), error.hint)
+
+
+@pytest.mark.parametrize(
+    "body",
+    [
+        b'{"Code":"200","Datapoints":"[{\\"timestamp\\":1,\\"Average\\":2.5}]","NextToken":"t"}',
+        b'{"Code":"200","DataPoints":"[{\\"timestamp\\":1,\\"Average\\":2.5}]","NextToken":"t"}',
+        b'{"Code":"200","Datapoints":[{"timestamp":1,"Average":2.5}],"NextToken":"t"}',
+        b'\xef\xbb\xbf{"Code":200,"Datapoints":"[{\\"timestamp\\":1,\\"Average\\":2.5}]","NextToken":"t"}',
+    ],
+)
+def test_records_in_a_text_are_records(body: bytes) -> None:
+    """A list of points that is JSON inside of a text is read as one that is a list, whatever letters its field has."""
+    answer = decode_answer(DESCRIBE_METRIC_LIST, body)
+
+    assert isinstance(answer, DescribeMetricListAnswer)
+    assert (answer.datapoints, answer.next_token) == ([{"timestamp": 1, "Average": 2.5}], "t")
+
+
+@pytest.mark.parametrize("text", ["[]", "", " "])
+def test_a_text_without_records_is_an_empty_list(text: str) -> None:
+    """No point in the range is no failure."""
+    answer = decode_answer(DESCRIBE_METRIC_LIST, json.dumps({"Code": "200", "Datapoints": text}).encode())
+
+    assert isinstance(answer, DescribeMetricListAnswer)
+    assert answer.datapoints == []
+
+
+def test_a_text_that_is_no_list_is_no_answer() -> None:
+    """It is never read as a range without points."""
+    with pytest.raises(UndecodableAnswerError):
+        decode_answer(DESCRIBE_METRIC_LIST, b'{"Code":"200","Datapoints":"see the console"}')
+
+
+def test_a_failure_beside_records_in_a_text_is_a_failure() -> None:
+    """`Success` is false: whatever list is there, it is not the answer."""
+    body = b'{"Code":"500","Success":false,"Message":"timed out","Datapoints":"[]"}'
+
+    assert decode_answer(DESCRIBE_METRIC_LIST, body) == ErrorBody("500", "timed out")

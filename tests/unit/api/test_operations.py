@@ -49,6 +49,7 @@ DOCUMENTED: dict[str, tuple[str | None, int, int | None]] = {
     "DescribeResourceLog": ("0.0001", 1000, 100),
     "CreateResourceLog": (None, 0, None),
     "GetXtraceToken": ("0", 0, None),
+    "DescribeMetricList": (None, 1_000_000, 50),
 }
 RECORDS_MAX = {"GetUserViewMetrics": 1000, "ListSyslogs": 100}
 
@@ -67,7 +68,7 @@ def test_every_product_has_rows_of_its_own() -> None:
     for module in PRODUCTS:
         ((product, version, style),) = {(row.product, row.version, row.style) for row in module.ROWS}
         assert re.fullmatch(r"20\d\d-\d\d-\d\d", version)
-        assert style is (Style.RPC if product is Product.EFLO_CONTROLLER else Style.ROA)
+        assert style is (Style.RPC if product in (Product.EFLO_CONTROLLER, Product.CMS) else Style.ROA)
         seen.append(product)
 
     assert sorted(seen) == sorted(Product)
@@ -236,7 +237,8 @@ def test_figures_are_the_documented_ones() -> None:
     """Prices, free calls and quotas are those of the documentation, and no figure stands where it gives none."""
     for name, (cny, free, per_second) in DOCUMENTED.items():
         row = CATALOGUE[name]
-        expected = Price(None if cny is None else Decimal(cny), free)
+        pot = "CloudMonitor queries" if name == "DescribeMetricList" else ""
+        expected = Price(None if cny is None else Decimal(cny), free, pot)
         assert row.price == (None if expected == Price(None) else expected)
         assert row.quota == (Quota(per_second) if per_second else Quota(100, documented=False))
     for name in CATALOGUE.keys() - DOCUMENTED.keys():
@@ -277,7 +279,7 @@ def test_the_reference_tells_all_of_an_operation(row: Operation) -> None:
     section = reference.document().split(f"### {row.name}\n")[1].split("\n### ")[0].split("\n## ")[0]
 
     assert f"`{row.method} {row.path}`" in section
-    assert f"`{row.method} /api/{row.product}/{row.version}/{row.name}`" in section
+    assert f"`{row.method} /api/{row.product}/{row.version}/{row.action}`" in section
     assert re.findall(r"^\| `(\w+)`", section, re.MULTILINE) == [p.name for p in row.parameters]
     assert all(p.help in section for p in row.parameters)
 

@@ -39,6 +39,11 @@ LEAST: dict[str, dict[str, Any]] = {
     "ListResourceGroups": {},
     "ListResources": {},
     "ListServices": {},
+    "DlcGetMetrics": {},
+    "DswGetMetrics": {"InstanceId": "dsw-1"},
+    "DescribeMetricList": {"Namespace": "acs_pai_dlc", "MetricName": "GPU_UTIL"},
+    "DescribeMetricMetaList": {},
+    "DescribeProjectMeta": {},
 }  # fmt: skip
 
 SECONDS_WRONG = {
@@ -399,6 +404,7 @@ FORMS = {
     Form.CIVIL: r"\d{4}-\d\d-\d\d \d\d:\d\d:\d\d",
     Form.TIME_STEP: r"[1-9][0-9]*[hms]?",
     Form.COUNT: r"[1-9][0-9]*",
+    Form.MILLISECONDS: r"[0-9]{12,13}|\d{4}-\d\d-\d\d \d\d:\d\d:\d\d",
 }
 
 
@@ -406,7 +412,7 @@ def values_of(parameter: Parameter) -> st.SearchStrategy[Any]:
     """Values that may fit a parameter or just miss it."""
     if parameter.type is str:
         pattern = FORMS.get(parameter.form)
-        fitting = st.from_regex(f"\\A{pattern}\\Z", fullmatch=True) if pattern else st.text()
+        fitting = st.from_regex(f"\\A(?:{pattern})\\Z", fullmatch=True) if pattern else st.text()
         return st.sampled_from(parameter.choices) if parameter.choices else fitting | st.text()
     if parameter.type is int:
         return st.integers()

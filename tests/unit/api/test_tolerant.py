@@ -50,7 +50,7 @@ def test_one_odd_record_costs_no_other(operation: Operation, oddity: Oddity) -> 
     """Of every operation: what can be read is a record, what cannot is unreadable with a reason, all in their order."""
     texts = [f"2025-10-09 08:00:0{i} started" for i in range(9)] if operation is GET_JOB_EVENTS else []
     records: list[Any] = [*texts] or [RECORD | {"Number": i} for i in range(9)]
-    odd = odd_answer(answer_with(operation, records), str(operation.wire_records_field), [oddity], 0.4)
+    odd = odd_answer(answer_with(operation, records), operation, [oddity], 0.4)
 
     found = records_of(operation, odd)
 

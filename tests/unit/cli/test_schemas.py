@@ -26,7 +26,30 @@ CONFIG = Path(__file__).parents[2] / "testdata" / "config"
 POINTS = [{"Time": 1760000100000, "Value": 71.5}]
 
 # One answer of each operation, in the shape that the service's documentation gives it.
+CLOUD_POINTS = (
+    '[{"timestamp":1548777660000,"userId":"1200000000000001","jobId":"dlc1demo","podId":"dlc1demo-worker-0",'
+    '"Minimum":93.1,"Maximum":100,"Average":99.52}]'
+)
+CLOUD = {"Code": "200", "Success": True, "Message": "", "RequestId": "3121"}
 SAMPLES: dict[str, dict[str, Any]] = {
+    "DescribeMetricList": CLOUD | {"Datapoints": CLOUD_POINTS, "NextToken": "15761432", "Period": "60"},
+    "DlcGetMetrics": CLOUD | {"DataPoints": CLOUD_POINTS, "NextToken": "15761432", "Period": "60"},
+    "DswGetMetrics": CLOUD | {"Datapoints": CLOUD_POINTS, "NextToken": "15761432", "Period": "60"},
+    "DescribeMetricMetaList": CLOUD | {
+        "TotalCount": "1",
+        "Resources": {"Resource": [{
+            "Namespace": "acs_pai_dlc", "MetricName": "GPU_UTIL", "Description": "GPU in use", "Unit": "%",
+            "Periods": "60,300", "Statistics": "Average,Minimum,Maximum", "Dimensions": "userId,jobId,podId",
+            "Labels": '[{"name":"metricCategory","value":"job"}]',
+        }]},
+    },
+    "DescribeProjectMeta": CLOUD | {
+        "PageNumber": "1", "PageSize": "30", "Total": "1",
+        "Resources": {"Resource": [{
+            "Namespace": "acs_pai_dlc", "Description": "PAI training jobs",
+            "Labels": '[{"name":"product","value":"pai"}]',
+        }]},
+    },
     "ListSyslogs": {
         "RequestId": "2F1C", "NextToken": "9b1d0c7e5a",
         "Logs": [{
@@ -200,6 +223,9 @@ def wrongly_typed(sample: Any, schema: Any, definitions: Any) -> Iterator[tuple[
         if allowed:
             kinds = {"string": "wrong", "boolean": True, "number": 0.5}
             yield name, {**sample, name: next(value for kind, value in kinds.items() if kind not in allowed)}
+        if isinstance(sample[name], dict) and "properties" in field:
+            for below, copy in wrongly_typed(sample[name], field, definitions):
+                yield f"{name}.{below}", {**sample, name: copy}
         inner = sample[name][:1] if isinstance(sample[name], list) else []
         for item in inner:
             if isinstance(item, dict):
