@@ -37,7 +37,7 @@ from collector.model import ShipMode, StreamKey, Window
 T = TypeVar("T")
 
 STRAY = -1
-"""The `delay` of a window row that holds rows outside of what was asked."""
+"""The `delay` of a window row that covers nothing: of rows outside of what was asked, or of a window that is open."""
 
 BUSY_TIMEOUT_MS = 5_000
 
@@ -314,6 +314,10 @@ class Journal(JournalReads):
         """Enter what the store knows of the objects of a stream that is new to this journal."""
         await self.run(lambda db: put_objects(db, stream_id, objects))
 
+    async def release_rows(self, open_id: int, monotonic: float) -> None:
+        """Ship what was read of an open window as well, by comparison; the window stays open and covers nothing."""
+        await self.seal(lambda db: _release_rows(db, open_id, monotonic))
+
     async def restart_window(self, stream_id: int, open_id: int) -> StreamState:
         """Begin an open window again from its start; the rows read so far stay for the merge."""
 
@@ -460,6 +464,15 @@ def put_sealed(
 
     Without a `window` the rows belong to no time.
     """
+    window_id, number = _put_sealed_window(db, stream_id, delay, window)
+    return [
+        put_chunk(db, chunk, monotonic, window_id=window_id, stream_id=stream_id, seal_number=number)
+        for chunk in chunks
+    ]
+
+
+def _put_sealed_window(db: sqlite3.Connection, stream_id: int, delay: int, window: Window | None) -> tuple[int, int]:
+    """Write a window that is sealed and compared; returns its row and its seal number."""
     number = next_number(db, "seal_number")
     start, end = (window.start, window.end) if window is not None else (0, 1)
     window_id = db.execute(
@@ -470,10 +483,33 @@ def put_sealed(
     if window is not None:
         # A later window may be asked for the seconds of these rows and get them again.
         db.execute("INSERT OR IGNORE INTO held VALUES (?, ?, ?)", (stream_id, start, end))
-    return [
-        put_chunk(db, chunk, monotonic, window_id=window_id, stream_id=stream_id, seal_number=number)
-        for chunk in chunks
-    ]
+    assert window_id is not None
+    return window_id, number
+
+
+def longest_reading(db: sqlite3.Connection, window_id: int) -> int | None:
+    """Return the reading of a window that has most rows, None without any: two readings have the same rows."""
+    row = db.execute(
+        "SELECT reading FROM chunks WHERE window_id = ? GROUP BY reading ORDER BY sum(rows) DESC, reading LIMIT 1",
+        (window_id,),
+    ).fetchone()
+    return None if row is None else int(row[0])
+
+
+def _release_rows(db: sqlite3.Connection, open_id: int, monotonic: float) -> None:
+    reading = longest_reading(db, open_id)
+    row = db.execute("SELECT stream_id, start, end FROM windows WHERE id = ?", (open_id,)).fetchone()
+    if reading is None or row is None:
+        return
+    stream_id, start, end = row
+    # The window itself is compared from now on, since its range is held.
+    window_id, number = _put_sealed_window(db, stream_id, STRAY, Window(start, end))
+    db.execute(
+        "INSERT INTO chunks (window_id, stream_id, table_name, partition, mode, rows, bytes, crc, body, seal_number,"
+        " journaled_at) SELECT ?, stream_id, table_name, partition, ?, rows, bytes, crc, body, ?, ? FROM chunks"
+        " WHERE window_id = ? AND reading = ?",
+        (window_id, ShipMode.COMPARE, number, monotonic, open_id, reading),
+    )
 
 
 def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: float) -> None:

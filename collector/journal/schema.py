@@ -132,7 +132,8 @@ CREATE TABLE held (
 CREATE TABLE windows (
     id INTEGER PRIMARY KEY AUTOINCREMENT,
     stream_id INTEGER NOT NULL,
-    delay INTEGER NOT NULL,           -- 0: first look, above: the recheck that asked for it; -1: strays, -2: backfill,
+    delay INTEGER NOT NULL,           -- 0: first look, above: the recheck that asked for it; -1: strays, and copies
+                                      -- of the rows of open windows; -2: backfill,
                                       -- -3 and -4: out of another journal, whole or in part; -5: set back
     start INTEGER NOT NULL,
     end INTEGER NOT NULL,

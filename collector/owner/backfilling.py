@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Mapping, Sequence
+from contextlib import suppress
 from functools import partial
 from typing import Any
 
+from collector.errors import JournalError, Stopping
 from collector.journal.coverage import unsettled
 from collector.owner.at_work import STORE_SECONDS_MAX, TOLD_SECONDS
 from collector.owner.caller import Caller
@@ -50,6 +52,8 @@ async def backfill(owner: Owner, asked: Mapping[str, Any]) -> AsyncGenerator[dic
             finally:
                 task.cancel()
                 await asyncio.gather(task, return_exceptions=True)
+                with suppress(JournalError, Stopping):
+                    await work.seal()
             outcome = _outcome(task)
             with owner.haste():
                 waiting = await _acknowledged(owner, streams)

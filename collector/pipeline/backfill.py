@@ -15,9 +15,10 @@ from collector.api.operation import Operation
 from collector.api.throttle import TokenBucket
 from collector.clock import Clock
 from collector.errors import ApiError, BadRequestError, BudgetReached, CredentialsError, CursorError
-from collector.journal.coverage import Piece, begin_backfill, end_backfill, note_refusal, read_to
+from collector.journal.coverage import BACKFILL, Piece, begin_backfill, end_backfill, note_refusal, read_to
 from collector.journal.entries import StreamState
 from collector.model import StreamKey, Window
+from collector.pipeline.collect_windows import seal_in_part
 from collector.pipeline.collecting import Collecting
 from collector.pipeline.streams import WindowStreams
 from collector.pipeline.windows import SPAN_SECONDS_MAX
@@ -99,6 +100,7 @@ class Backfill:
         """Read everything; one stream that fails does not stop the others, a refused key or the budget does."""
         work: list[tuple[Asked, list[Piece]]] = []
         for asked in self._asked:
+            await self._seal_elsewhere(asked)
             begin = partial(begin_backfill, stream_id=asked.state.id, window=asked.window)
             pieces = await self._at.journal.run(begin)
             self.outcome.seconds += sum(piece.window.seconds for piece in pieces)
@@ -114,6 +116,13 @@ class Backfill:
             for _ in range(min(WORKERS_MAX, len(work))):
                 group.create_task(worker())
         return self.outcome
+
+    async def _seal_elsewhere(self, asked: Asked) -> None:
+        """Store what a backfill that was killed has read of another range: its window is given up."""
+        state = await self._at.journal.stream(asked.state.id)
+        here = state.open.get(BACKFILL)
+        if here is not None and not here.window.overlaps(asked.window):
+            await seal_in_part(self._at, state, delays=(BACKFILL,))
 
     async def _fill(self, asked: Asked, pieces: Sequence[Piece]) -> None:
         state = await self._at.journal.stream(asked.state.id)
@@ -150,6 +159,12 @@ class Backfill:
         reason = f"refused by the service: {error.code or f'HTTP {error.http_status}'}"
         note = partial(note_refusal, stream_id=asked.state.id, piece=piece.window, reason=reason)
         await self._at.journal.run(note)
+
+    async def seal(self) -> None:
+        """Store what was read of windows in whose middle the backfill ended; the next one begins behind it."""
+        for asked in self._asked:
+            state = await self._at.journal.stream(asked.state.id)
+            await seal_in_part(self._at, state, delays=(BACKFILL,))
 
     async def end(self) -> None:
         """To be called once all is acknowledged: what was read is forgotten, and asked again by the next backfill."""

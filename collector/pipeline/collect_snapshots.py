@@ -58,9 +58,7 @@ async def collect_snapshot(
 
 async def end_snapshots(collecting: Collecting, state: StreamState, end: int, interval: int) -> StreamState:
     """Finish a stream whose scope left at `end`: ticks before it that were not taken are a gap."""
-    here = state.open.get(FIRST_LOOK)
-    if here is not None:
-        state = await _seal_partial(collecting, state, here, here.window, interval)
+    state = await seal_partial(collecting, state, interval)
     if state.sealed_to is None or state.sealed_to >= end:
         return state
     commit = PageCommit(
@@ -69,6 +67,12 @@ async def end_snapshots(collecting: Collecting, state: StreamState, end: int, in
         seal=Seal(end, end, gaps=_gaps(state, tick_of(end, interval), interval, "")),
     )  # fmt: skip
     return await collecting.journal.commit_page(state, commit, collecting.clock.monotonic())
+
+
+async def seal_partial(collecting: Collecting, state: StreamState, interval: int) -> StreamState:
+    """Store what was read of a snapshot that does not resume within its tick, which is a gap; without one nothing."""
+    here = state.open.get(FIRST_LOOK)
+    return state if here is None else await _seal_partial(collecting, state, here, here.window, interval)
 
 
 async def _next_page(

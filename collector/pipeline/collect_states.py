@@ -49,6 +49,20 @@ async def collect_states(
     return state
 
 
+async def seal_list(collecting: Collecting, state: StreamState, interval: int) -> StreamState:
+    """Store what was read of a list that does not resume soon, as a list in part; without one nothing."""
+    here = state.open.get(FIRST_LOOK)
+    if here is None:
+        return state
+    window = here.window
+    commit = PageCommit(
+        stream_id=state.id, delay=FIRST_LOOK, window=window, mode=here.mode, open_id=here.id, chunks=(), strays=(),
+        cursor=None, cursor_used=b"", last_time=None, in_order=True, attempt=None,
+        seal=Seal(window.end, window.start, gaps=((Window(window.start, window.start + interval), GAP_PARTIAL),)),
+    )  # fmt: skip
+    return await collecting.journal.commit_page(state, commit, collecting.clock.monotonic())
+
+
 async def note_object(collecting: Collecting, source: StateSource, state: StreamState, reply: Reply) -> bool:
     """Store the object of a call that was made outside of a list, if its state is new; settles the call."""
     known = await collecting.journal.known_objects(state.id)

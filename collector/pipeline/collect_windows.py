@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
@@ -114,14 +114,23 @@ async def cut_short(collecting: Collecting, stream_id: int, end: int, error: Api
     return await journal.stream(stream_id)
 
 
-async def seal_in_part(collecting: Collecting, state: StreamState) -> StreamState:
-    """Seal the windows of a stream that do not go on soon, each at its last whole second; the rest is asked again.
+async def seal_in_part(collecting: Collecting, state: StreamState, delays: Container[int] | None = None) -> StreamState:
+    """Store what was read of the windows of a stream that do not resume soon: of `delays`, None for all but backfills.
 
-    What was paid for is then stored, and not only kept. A window whose rows do not come in order, or are all of its
-    first second, stays open: nobody knows up to when it is complete.
+    Each is sealed at its last whole second, and the rest is requested again. A window whose rows do not come in order,
+    or are all of its first second, stays open, since its rows do not show up to when it is complete: they are shipped
+    by comparison and cover nothing.
     """
-    for delay, here in [(delay, here) for delay, here in state.open.items() if delay >= FIRST_LOOK]:
-        if (seal := _whole_seconds(here)) is not None:
+    for delay, here in list(state.open.items()):
+        if delay < FIRST_LOOK if delays is None else delay not in delays:
+            continue
+        if (seal := _whole_seconds(here)) is None:
+            if collecting.released.get(here.id) != (here.reading, here.pages):
+                await collecting.journal.release_rows(here.id, collecting.clock.monotonic())
+                collecting.released[here.id] = (here.reading, here.pages)
+                log.info("window_stored_in_part", stream=str(state.key), pages=here.pages)
+                state = await collecting.journal.stream(state.id)
+        else:
             log.info("window_sealed_in_part", stream=str(state.key), pages=here.pages, window_end=seal.end)
             state = await _sealed(collecting, state, Planned(here.window, here.mode, delay), here, seal)
     return state

@@ -70,6 +70,8 @@ class Collecting:
     """Stream row -> seconds that its next window may span, where one did not fit."""
     stale: dict[int, int] = field(default_factory=dict)
     """Stream row -> answers in a row that were dated too early to seal anything that is due."""
+    released: dict[int, tuple[int, int]] = field(default_factory=dict)
+    """Row of an open window -> the reading and its pages whose rows were shipped without sealing it."""
     page_sizes: dict[int, int] = field(default_factory=dict)
     """Stream row -> records a page of its lists, if an answer was too large."""
     unsorted: set[int] = field(default_factory=set)

@@ -172,7 +172,7 @@ class OnceRunner:
             passed = self._clock.monotonic() - begun
             for state in (await self._journal.streams()).values():
                 # No other look follows in this run.
-                if state.open and state.id in self._due:
+                if state.open and state.id in self._due and self._due[state.id][0].can_be_asked_later:
                     await seal_in_part(self._collecting, state)
             if self.report.credentials is not None or self.report.budget is not None:
                 return

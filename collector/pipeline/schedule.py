@@ -27,6 +27,7 @@ class Slot:
     """Monotonic seconds."""
     is_regular: bool = True
     """False when it is due outside of its grid, to catch up or to try again."""
+    is_polled: bool = False
     records: int = 0
     """Records of the look that is being made."""
     is_gone: bool = False

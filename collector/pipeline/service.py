@@ -256,7 +256,7 @@ class Service:
         """Nobody knows when the next start is: what was read until now is to be stored."""
         with suppress(JournalError, Stopping):
             for state in (await self._journal.streams()).values():
-                if state.id in self._slots and state.open:
+                if state.open and state.id in self._slots and self._slots[state.id].streams.can_be_asked_later:
                     await seal_in_part(self._collecting, state)
 
     def _spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
@@ -404,6 +404,10 @@ class Service:
     async def _open(self, lane: _Lane) -> None:
         """Wait until the operation may be asked, and try again what was stopped long enough."""
         while (seconds := self._stops.wait_seconds(lane.operation)) > 0:
+            for slot in list(lane.slots.values()):
+                # A poll that is under way does the same when it fails.
+                if slot.state.open and not slot.is_polled:
+                    slot.state = await slot.streams.seal_in_part(self._collecting, slot.state)
             await wait_for(self._lifted, self._clock, seconds)
         for pause in self._stops.try_again(lane.operation):
             await self._reopen(pause)
@@ -416,7 +420,7 @@ class Service:
 
     async def _look(self, lane: _Lane, slot: Slot) -> None:
         before = slot.state
-        slot.records = 0
+        slot.records, slot.is_polled = 0, True
         if slot.is_regular:
             self._count_missed(lane, slot)
         try:
@@ -438,6 +442,7 @@ class Service:
             log.exception("look_failed_unexpectedly", stream=str(slot.state.key))
             await self._failed(lane, slot, ApiError(f"a fault of the program: {type(error).__name__}"))
         finally:
+            slot.is_polled = False
             lane.permits.release()
         if not slot.is_gone:
             lane.queue.put(slot)
@@ -485,7 +490,8 @@ class Service:
 
     async def _set_back(self, lane: _Lane, slot: Slot, what: str, error: Exception) -> None:
         """The stream is well, but nothing of its operation or account can be asked at present."""
-        slot.state = await seal_in_part(self._collecting, await self._journal.stream(slot.state.id))
+        slot.state = await self._journal.stream(slot.state.id)
+        slot.state = await slot.streams.seal_in_part(self._collecting, slot.state)
         self._stops.begin(what, "" if what == ACCOUNT else lane.operation, str(error))
         slot.due_at, slot.is_regular = self._clock.monotonic(), False
 
@@ -510,7 +516,7 @@ class Service:
         else:
             seconds = pause_seconds(slot.failures)
         if seconds >= SEAL_SECONDS:
-            slot.state = await seal_in_part(self._collecting, slot.state)
+            slot.state = await slot.streams.seal_in_part(self._collecting, slot.state)
         slot.due_at, slot.is_regular = self._clock.monotonic() + seconds, False
         await self._journal.set_error(slot.state.id, str(error), self._server_clock.now())
         if slot.failures == 1:

@@ -13,9 +13,9 @@ from collector.journal.journal import Journal
 from collector.model import StreamKey, Window
 from collector.pipeline.adopt import adopt_states, adopt_streams
 from collector.pipeline.cadence import Cadence, look_spread
-from collector.pipeline.collect_snapshots import collect_snapshot, end_snapshots
-from collector.pipeline.collect_states import collect_states
-from collector.pipeline.collect_windows import collect_window, cut_short, span_max
+from collector.pipeline.collect_snapshots import collect_snapshot, end_snapshots, seal_partial
+from collector.pipeline.collect_states import collect_states, seal_list
+from collector.pipeline.collect_windows import collect_window, cut_short, seal_in_part, span_max
 from collector.pipeline.collecting import Collecting
 from collector.pipeline.windows import (
     SPAN_SECONDS_MAX,
@@ -112,6 +112,9 @@ class Streams(Protocol):
         `interval` is the time between two looks at present, 0 where they are not regular. Raises ApiError; what
         was read stays in the journal, and the next call goes on behind it.
         """
+
+    async def seal_in_part(self, collecting: Collecting, state: StreamState) -> StreamState:
+        """Store what was read of a window, snapshot or list that does not resume soon."""
 
 
 async def catch_up(streams: Streams, collecting: Collecting, state: StreamState, now: int) -> None:
@@ -224,6 +227,9 @@ class WindowStreams:
         planned = next_backfill(state, piece, span_max(collecting, state))
         return await collect_window(collecting, self.source, state, planned, self._settle_of(state))
 
+    async def seal_in_part(self, collecting: Collecting, state: StreamState) -> StreamState:
+        return await seal_in_part(collecting, state)
+
     def _settle_of(self, state: StreamState) -> int:
         return self._settles.get(state.key.scope_id, self._settle)
 
@@ -312,6 +318,9 @@ class SnapshotStreams(_Looks):
             return await end_snapshots(collecting, state, end, self._interval)
         return await collect_snapshot(collecting, self.source, state, self._interval, now)
 
+    async def seal_in_part(self, collecting: Collecting, state: StreamState) -> StreamState:
+        return await seal_partial(collecting, state, self._interval)
+
 
 class StateStreams(_Looks):
     """Objects that exist and change, looked at each tick."""
@@ -349,3 +358,6 @@ class StateStreams(_Looks):
         if self.has_ended(state, now) or (not self.due(state, now) and not state.open):
             return None
         return await collect_states(collecting, self.source, state, self._interval, now)
+
+    async def seal_in_part(self, collecting: Collecting, state: StreamState) -> StreamState:
+        return await seal_list(collecting, state, self._interval)

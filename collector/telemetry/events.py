@@ -228,6 +228,9 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     # Shards
     "streams_held_back": ("Another journal may still hold rows of some streams; they wait for it.",
                           ("streams", "journals")),
+    "window_stored_in_part": (
+        "A window that does not go on soon stays open; what was read of it is stored already.", ("stream", "pages"),
+    ),
     "window_sealed_in_part": ("A window that does not go on soon ends at its last whole second.",
                               ("stream", "pages", "window_end")),
     "shard_waited_for": ("This shard's earlier journal was alive a moment ago; once it is silent it is given up.",

@@ -11,12 +11,15 @@ from pathlib import Path
 import pytest
 
 from collector.errors import UsageError
+from collector.journal.inspect import contents
+from collector.model import Window
 from collector.owner.access import access
 from collector.owner.backfilling import backfill
 from collector.owner.instance import Owner
-from collector.owner.ranges import iso
+from collector.owner.ranges import Range, asked_streams, iso
 from collector.owner.requests import ANSWERED
 from collector.owner.socket import listening
+from collector.pipeline.backfill import Asked, Backfill
 from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.faults import Fault, FaultKind
@@ -356,3 +359,62 @@ async def test_a_service_does_the_work_of_a_command_beside_its_own(tmp_path: Pat
     truth = true_syslogs(world, world.node_ids, start, ends[0][0])
     stored = await stored_syslogs(configuration)
     assert not differences(truth, Counter({row: n for row, n in stored.items() if row[0] < ends[0][0]}))
+
+
+@pytest.mark.parametrize("how", ["the budget", "its listener"])
+async def test_a_backfill_that_ends_in_the_middle_of_a_window_stores_what_it_read(tmp_path: Path, how: str) -> None:
+    """Whole seconds are sealed, and the next backfill begins behind them; nothing waits unseen."""
+    world = World(22, 1, 1, bursts=False, lines_per_second=2.0)
+    price = {"prices": {"ListSyslogs": {"cny": Decimal("0.01"), "free_calls_per_month": 0}}}
+    start = BEGIN - 600
+    async with simulator(world, latency_seconds=(0.02, 0.04)) as api:
+        base = {"base_url": api.base_url} | price
+        rich = configured(tmp_path, api, world, api=base)
+        await run_once(rich)
+        before = calls(api, "ListSyslogs")
+        if how == "the budget":
+            cap = {"monthly_cny": Decimal("0.01") * (before + 3)}
+            poor = configured(tmp_path, api, world, api=base, budget=cap)
+            assert (await report(poor, "backfill", asked("syslogs", start, BEGIN)))["budget"]
+        else:
+            async with (
+                await Owner.open(rich, key=SIMULATOR_KEY) as owner,
+                aclosing(backfill(owner, asked("syslogs", start, BEGIN))) as words,
+            ):
+                async for _ in words:
+                    if calls(api, "ListSyslogs") >= before + 3:
+                        break
+        read = calls(api, "ListSyslogs") - before
+        assert contents(rich.journal.path)["open_windows"] == []
+        stored = await stored_syslogs(rich)
+        assert sum(count for row, count in stored.items() if row[0] < BEGIN) > 100 * (read - 2)
+        assert (await report(rich, "backfill", asked("syslogs", start, BEGIN)))["budget"] is None
+        truth = true_syslogs(world, world.node_ids, start, NOW - SETTLE)
+        assert not differences(truth, await stored_syslogs(rich))
+        assert await gaps(rich) == []
+
+
+async def test_what_a_killed_backfill_read_is_stored_by_one_of_another_range(tmp_path: Path) -> None:
+    """Its window is given up; its rows were paid for."""
+    world = World(22, 1, 1, bursts=False, lines_per_second=2.0)
+    async with simulator(world, latency_seconds=(0.02, 0.04)) as api:
+        configuration = configured(tmp_path, api, world)
+        await run_once(configuration)
+        before = calls(api, "ListSyslogs")
+        async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
+            work = Backfill(owner.collecting(), await streams_of(owner, BEGIN - 600, BEGIN))
+            task = asyncio.create_task(work.run())
+            while calls(api, "ListSyslogs") < before + 3:
+                await asyncio.sleep(0.01)
+            task.cancel()
+            await asyncio.gather(task, return_exceptions=True)
+        assert contents(configuration.journal.path)["open_windows"] != []
+        await report(configuration, "backfill", asked("syslogs", BEGIN - 1200, BEGIN - 900))
+        assert contents(configuration.journal.path)["open_windows"] == []
+        stored = await stored_syslogs(configuration)
+        assert sum(count for row, count in stored.items() if BEGIN - 600 <= row[0] < BEGIN) > 100
+
+
+async def streams_of(owner: Owner, start: int, end: int) -> list[Asked]:
+    streams, _ = await asked_streams(owner, Range("syslogs", start, end), Window(start, end))
+    return streams

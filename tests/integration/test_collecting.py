@@ -320,3 +320,46 @@ async def test_what_was_paid_before_the_budget_ended_is_stored(tmp_path: Path, p
         assert (await run_once(rich)).budget is None
         truth = true_syslogs(world, world.node_ids, NOW - LOOKBACK, NOW - SETTLE)
         assert not differences(truth, await stored_syslogs(rich))
+
+
+@pytest.mark.parametrize("what", ["one second", "several metrics"])
+async def test_rows_of_a_window_that_cannot_be_sealed_are_stored(tmp_path: Path, what: str) -> None:
+    """Nobody knows up to when such a window is complete: it stays open, covers nothing, and its end is compared."""
+    world = a_world(1, lines_per_second=300.0)
+    name, table, pages = (
+        ("ListSyslogs", "syslogs", 5) if what == "one second" else ("GetNodeMetrics", "metric_points", 1)
+    )
+    sections: dict[str, Any] = {
+        "sources": {
+            "syslogs": {"initial_lookback": "70s", "settle": "60s", "recheck": []},
+            "node_metrics": {"enabled": True, "metric_types": ["CpuUsageRate", "GpuUsageRate"], "recheck": []},
+        },
+        "targets": {"nodes": tuple(world.node_ids)} if what == "one second" else {"resource_groups": world.group_ids},
+    }
+    identity = "msg" if what == "one second" else "scope_id, entity_id, metric, gpu_type, time"
+    count = f"SELECT count(), uniqExact({identity}) FROM {table}"
+    async with simulator(world) as api:
+        price = {"prices": {name: {"cny": Decimal("0.01"), "free_calls_per_month": 0}}}
+        sections["api"] = {"base_url": api.base_url} | price
+        poor = settings(tmp_path, api.base_url, **sections, budget={"monthly_cny": Decimal("0.01") * pages})
+        assert (await run_once(poor)).budget is not None
+        assert calls(api, name) == pages
+        open_windows = contents(poor.journal.path)["open_windows"]
+        assert name in {each["operation"] for each in open_windows}
+        ((stored, _),) = await fetch(poor, count)
+        assert stored > 0
+        assert await fetch(poor, f"SELECT count() FROM watermarks WHERE operation = '{name}'") == [[0]]
+
+        # Nothing new was read: nothing is stored again.
+        assert (await run_once(poor)).budget is not None
+        assert (await fetch(poor, count))[0][0] == stored
+
+        rich = settings(tmp_path, api.base_url, **sections)
+        assert (await run_once(rich)).budget is None
+        assert contents(rich.journal.path)["open_windows"] == []
+        if what == "one second":
+            truth = true_syslogs(world, world.node_ids, NOW - 70, NOW - SETTLE)
+            assert not differences(truth, await stored_syslogs(rich))
+        else:
+            ((rows, distinct),) = await fetch(rich, count)
+            assert rows == distinct > stored

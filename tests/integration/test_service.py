@@ -12,6 +12,7 @@ from typing import Any
 import pytest
 
 from collector.errors import StoreUnavailable
+from collector.journal.coverage import open_gaps
 from collector.model import StreamKey
 from collector.owner.instance import Owner
 from collector.owner.status import status
@@ -233,6 +234,46 @@ async def test_the_budget_stops_what_costs_and_nothing_else(tmp_path: Path) -> N
         assert run.owner.client.policy.attempts_max == 9
         await run.until(lambda: not run.service.facts().stops)
         await run.until(lambda: calls(run.api, "ListSyslogs") > 80)
+
+
+@pytest.mark.slow("hours of service")
+async def test_what_was_read_of_a_snapshot_is_stored_when_the_budget_ends_it(tmp_path: Path) -> None:
+    """Its tick cannot be read to its end any more: the rows are in the table, and the tick is a gap."""
+    world = World(seed=5, node_count=1, group_count=1, users_per_group=30)
+    async with running(
+        tmp_path, world, targets={"resource_groups": world.group_ids}, budget={"monthly_cny": Decimal("0.02")},
+        api={"prices": {"GetUserViewMetrics": {"cny": Decimal("0.01"), "free_calls_per_month": 0}}},
+        sources={"user_metrics": {"interval": "1h", "page_size": 10}},
+    ) as run:  # fmt: skip
+        await run.until(lambda: run.service.shipped.rows.get("user_metrics", 0) > 0)
+        # One of them has told the time.
+        assert calls(run.api, "GetUserViewMetrics") == 2
+        ((key, (gap,)),) = (await run.owner.journal.run(open_gaps)).items()
+        assert (key.operation, gap.reason) == ("GetUserViewMetrics", "partial")
+
+
+@pytest.mark.slow("hours of service")
+async def test_a_window_that_waits_while_its_account_is_stopped_is_stored(tmp_path: Path) -> None:
+    """It failed after its first pages; then another stream's poll was refused, and nothing is requested for minutes."""
+    world = World(seed=5, node_count=2, group_count=1, lines_per_second=2.0)
+    waiting, other = world.node_ids
+    failing = Fault(kind=FaultKind.ERROR_500, operation="ListSyslogs", scope_id=waiting, arrivals=tuple(range(4, 99)))
+    refusing = Fault(kind=FaultKind.UNAUTHORIZED)
+    async with running(
+        tmp_path, world, targets={"nodes": [waiting]}, api={"retry": {"attempts_max": 2}}, faults=[failing],
+        sources={"syslogs": {"interval": "100s", "interval_max": "100s", "initial_lookback": "10m"}},
+    ) as run:  # fmt: skip
+        await run.until(lambda: run.source("ListSyslogs").states == {"failing": 1})
+        run.api.faults = [refusing]
+        before = run.owner.settings
+        run.owner.reconfigure(
+            before.model_copy(update={"targets": before.targets.model_copy(update={"nodes": (waiting, other)})})
+        )
+        await run.until(lambda: bool(run.service.facts().stops))
+        refused = calls(run.api, "ListSyslogs")
+        (slot,) = [slot for slot in run.service.slots if slot.state.key.scope_id == waiting]
+        await run.until(lambda: slot.state.watermark is not None)
+        assert calls(run.api, "ListSyslogs") == refused
 
 
 @pytest.mark.slow("hours of service")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,6 +14,7 @@ from collector.owner.instance import Owner
 from collector.pipeline.facts import SourceFacts
 from collector.pipeline.service import Service
 from collector.simulator.clock import SimulatorClock
+from collector.simulator.faults import Fault
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from tests.support import NOW, settings
@@ -64,7 +65,9 @@ class Running:
 
 
 @asynccontextmanager
-async def running(folder: Path, world: World, *, key: str = SIMULATOR_KEY, **sections: Any) -> AsyncIterator[Running]:
+async def running(
+    folder: Path, world: World, *, key: str = SIMULATOR_KEY, faults: Sequence[Fault] = (), **sections: Any
+) -> AsyncIterator[Running]:
     """A service of small intervals, started and, at the end, stopped in good order."""
     clock = FastClock()
     sources = {
@@ -75,7 +78,7 @@ async def running(folder: Path, world: World, *, key: str = SIMULATOR_KEY, **sec
         "node_metrics": {"enabled": False},
     }  # fmt: skip
     sections["sources"] = sources | sections.get("sources", {})
-    async with Simulator(world, now=SimulatorClock(NOW, clock=clock), clock=clock) as api:
+    async with Simulator(world, now=SimulatorClock(NOW, clock=clock), clock=clock, faults=faults) as api:
         configuration = settings(folder, api.base_url, **sections)
         async with await Owner.open(configuration, key=key, clock=clock) as owner:
             service = owner.service()
