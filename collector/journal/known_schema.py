@@ -5,48 +5,73 @@ A journal is made by one list of statements in one transaction, so its first pag
 
 from __future__ import annotations
 
+import sqlite3
+import uuid
+from contextlib import closing
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Final
 
 _MAGIC: Final = b"SQLite format 3\0"
 _HEAD_BYTES: Final = 100
+_SCHEMA_FACTS: Final = (slice(16, 18), slice(40, 44), slice(60, 64))
+"""Of the file's head: the size of a page, how many statements have changed the schema, and the journal's format."""
 _INNER: Final = 5
 """First byte of a page whose cells name other pages."""
 
 
 def put_back(path: Path, make: Path) -> bool:
-    """Write the one page of the schema that was lost of the journal at `path`; False where another one is not told.
+    """Write the lost pages of the schema of the journal at `path`; False if they are not known.
 
-    `make` is a journal that was just made. All other pages of its schema have to be in the file as they are there, or
-    tables could be taken for one another.
+    `make` is a journal that was just made. If the head of the file shows that its schema was made like that, any
+    number of pages may be lost, as long as the journal's id is found with them. Otherwise it is one page, and all
+    other pages have to be equal: tables could be taken for one another.
     """
     new = make.read_bytes()
     page_bytes = int.from_bytes(new[16:18])
     pages = _schema_pages(new, page_bytes)
     with path.open("r+b") as file:
-        lost: list[int] = []
+        before: dict[int, bytes] = {}
         for page in pages:
             file.seek((page - 1) * page_bytes)
-            if _of_schema(file.read(page_bytes), page) != _of_schema(_page(new, page, page_bytes), page):
-                lost.append(page)
-        if len(lost) != 1 or len(pages) < 2:
+            content = file.read(page_bytes)
+            if _of_schema(content, page) != _of_schema(_page(new, page, page_bytes), page):
+                before[page] = content
+        file.seek(0)
+        head = file.read(_HEAD_BYTES)
+        has_head = head.startswith(_MAGIC) and head[16:18] == new[16:18]
+        is_same = has_head and all(head[fact] == new[fact] for fact in _SCHEMA_FACTS)
+        if not before or (len(before) > 1 and not is_same) or len(pages) < 2:
             return False
-        (page,) = lost
-        content = _page(new, page, page_bytes)
-        if page == 1:
-            file.seek(0)
-            head = file.read(_HEAD_BYTES)
-            count = path.stat().st_size // page_bytes
-            # Its own head where that is one; else a new one that knows how long the file is, and of no free pages.
-            content = (
-                head + content[_HEAD_BYTES:]
-                if head.startswith(_MAGIC) and head[16:18] == new[16:18]
-                else content[:28] + count.to_bytes(4) + bytes(8) + content[40:]
-            )
-        file.seek((page - 1) * page_bytes)
-        file.write(content)
-    return True
+        for page in before:
+            content = _page(new, page, page_bytes)
+            if page == 1:
+                count = path.stat().st_size // page_bytes
+                # Its own head if it has one; else a new one that has the file's length, and no free pages.
+                content = (
+                    head + content[_HEAD_BYTES:]
+                    if has_head
+                    else content[:28] + count.to_bytes(4) + bytes(8) + content[40:]
+                )
+            file.seek((page - 1) * page_bytes)
+            file.write(content)
+        file.flush()
+        if len(before) == 1 or _has_id(path):
+            return True
+        for page, content in before.items():
+            file.seek((page - 1) * page_bytes)
+            file.write(content)
+    return False
+
+
+def _has_id(path: Path) -> bool:
+    """Whether the journal's id is where the schema has it: an upgraded journal has its tables in another order."""
+    try:
+        with closing(sqlite3.connect(f"{path.absolute().as_uri()}?immutable=1", uri=True)) as db:
+            (journal_id,) = db.execute("SELECT value FROM meta WHERE key = 'id'").fetchone()
+        return bool(uuid.UUID(journal_id))
+    except (sqlite3.Error, TypeError, ValueError, AttributeError):
+        return False
 
 
 def restored(path: Path) -> bool:

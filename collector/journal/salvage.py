@@ -112,11 +112,12 @@ def _salvage(path: Path) -> Salvage:
         def lost() -> None:
             found.places_lost += 1
 
-        keys = {row["id"]: StreamKey(row["operation"], row["region"], row["scope_id"])
-                for row in _by_id(db, "streams", "id, operation, region, scope_id", lost)}  # fmt: skip
-        windows = {row["id"]: (Window(row["start"], row["end"]), row["delay"] not in IN_PART)
-                   for row in _by_id(db, "windows", "id, delay, start, end", lost)}  # fmt: skip
         # A row that was damaged may be read as one of nothing.
+        keys = {row["id"]: StreamKey(row["operation"], row["region"], row["scope_id"])
+                for row in _by_id(db, "streams", "id, operation, region, scope_id", lost)
+                if all(isinstance(value, str) for value in row[1:])}  # fmt: skip
+        windows = {row["id"]: (Window(row["start"], row["end"]), row["delay"] not in IN_PART)
+                   for row in _by_id(db, "windows", "id, delay, start, end", lost) if _is_range(row)}  # fmt: skip
         chunks = [row for row in _by_id(db, "chunks", _CHUNK_COLUMNS, lost) if isinstance(row["rows"], int)]
         sealed = sorted((row for row in chunks if row["seal_number"] is not None), key=_order)
         found.sealed = _sealed([row for row in sealed if row["table_name"] != API_CALLS.name], keys, windows)
@@ -126,10 +127,14 @@ def _salvage(path: Path) -> Salvage:
             for one in _sealed(_longest_readings([row for row in chunks if row["seal_number"] is None]), keys, windows)
         ]
         for row in _from_both_ends(db, "gaps", "*", "stream_id, start, end", lost):
-            if row["state"] == OPEN and row["stream_id"] in keys:
+            if row["state"] == OPEN and row["stream_id"] in keys and _is_range(row):
                 found.gaps.setdefault(keys[row["stream_id"]], []).append(Window(row["start"], row["end"]))
         found.calls = _calls(db, [row for row in sealed if row["table_name"] == API_CALLS.name], lost)
     return found
+
+
+def _is_range(row: sqlite3.Row) -> bool:
+    return isinstance(row["start"], int) and isinstance(row["end"], int) and row["start"] < row["end"]
 
 
 def _fill_up(path: Path) -> None:

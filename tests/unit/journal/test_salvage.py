@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import sqlite3
+import uuid
 from decimal import Decimal
 from pathlib import Path
 from random import Random
@@ -19,6 +20,7 @@ from collector.journal.known_schema import _schema_pages
 from collector.journal.outgoing import Limits, Outgoing, choose_append
 from collector.journal.reading import reading
 from collector.journal.salvage import read_chunk, salvage
+from collector.journal.schema import _GENERATIONS, DDL, FORMAT, statements
 from collector.model import ShipMode, StreamKey, Window
 from collector.owner.set_aside import open_journal
 
@@ -203,14 +205,51 @@ async def test_a_journal_that_lost_a_page_of_the_schema_is_read_by_the_known_one
         assert salvage(path).calls == salvage(tmp_path / "journal.db").calls
 
 
-async def test_a_schema_that_is_not_the_known_one_is_not_replaced(tmp_path: Path) -> None:
-    """Two lost pages, or a table that came later: what could be taken for something else is left as it is."""
-    sound = await written(tmp_path / "journal.db")
-    first, second = _schema_pages(sound, PAGE_BYTES)[1:3]
+def without_schema(sound: bytes, path: Path, *, head: bool = True) -> bytes:
+    """Write a journal without any page of its schema; with the head of the file or without."""
     spoilt = bytearray(sound)
-    for page in (first, second):
-        spoilt[(page - 1) * PAGE_BYTES : page * PAGE_BYTES] = bytes(PAGE_BYTES)
-    (path := tmp_path / "spoilt.db").write_bytes(spoilt)
+    for page in _schema_pages(sound, PAGE_BYTES):
+        start = 100 if page == 1 and head else (page - 1) * PAGE_BYTES
+        spoilt[start : page * PAGE_BYTES] = bytes(page * PAGE_BYTES - start)
+    path.write_bytes(spoilt)
+    return bytes(spoilt)
+
+
+async def test_a_journal_that_lost_its_whole_schema_is_read_by_the_known_one(tmp_path: Path) -> None:
+    """The head of the file says which schema it had."""
+    sound = await written(tmp_path / "journal.db")
+    without_schema(sound, path := tmp_path / "spoilt.db")
+    assert salvaged_rows(path) == WRITTEN
+    assert salvage(path).calls == salvage(tmp_path / "journal.db").calls
+
+
+def later_table(path: Path) -> None:
+    """Add a table that a journal has which came back after it was given up."""
+    db = sqlite3.connect(path)
+    db.execute("CREATE TABLE later (id INTEGER)")
+    db.close()
+
+
+def upgraded(path: Path) -> None:
+    """Make the journal one of the format before that was upgraded: as many statements, in another order."""
+    path.unlink()
+    db = sqlite3.connect(path, isolation_level=None)
+    for statement in [*statements(DDL.replace(_GENERATIONS, "")), *statements(_GENERATIONS)]:
+        db.execute(statement)
+    db.execute(f"PRAGMA user_version = {FORMAT}")
+    db.execute("INSERT INTO meta VALUES ('id', ?)", (str(uuid.uuid4()),))
+    db.close()
+
+
+@pytest.mark.parametrize("how", ["a table that came later", "another order", "no head of the file"])
+async def test_a_schema_that_is_not_the_known_one_is_not_replaced(tmp_path: Path, how: str) -> None:
+    """What could be taken for something else is left as it is."""
+    await written(whole := tmp_path / "journal.db")
+    if how == "a table that came later":
+        later_table(whole)
+    if how == "another order":
+        upgraded(whole)
+    spoilt = without_schema(whole.read_bytes(), path := tmp_path / "spoilt.db", head=how != "no head of the file")
     with pytest.raises(JournalCorrupt, match="nothing can be read"):
         salvage(path)
     assert path.read_bytes() == spoilt
