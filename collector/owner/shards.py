@@ -43,6 +43,9 @@ log = structlog.get_logger(__name__)
 HEARTBEAT_SECONDS: Final = FRESH_SECONDS / 3
 ALIVE_SECONDS: Final = FRESH_SECONDS - HEARTBEAT_SECONDS
 """Maximum age in seconds of the last heartbeat for storing rows: no other process can have taken streams over yet."""
+REPLACED_SECONDS: Final = 600
+"""Silence in seconds after which a journal of another number of shards is given up, while all present shards work. Its
+machine may restart until then, and ship what would otherwise be requested and paid for again."""
 READ_AGAIN_SECONDS: Final = 3.0
 """What the store says of other journals is used for so long."""
 
@@ -232,6 +235,9 @@ class JournalMembership:
         """
         if self._read_at is None or self._clock.monotonic() - self._read_at >= READ_AGAIN_SECONDS:
             await self._read()
+            if replaced := self._replaced():
+                await self._give_up(replaced)
+                await self._read()
             await self._settle_apart()
         now = self._server_clock.now()
         claimed: list[StreamKey] = []
@@ -384,6 +390,27 @@ class JournalMembership:
         if self._is_gone(one):
             return True
         return self._is_of_this_shard(one) and not one.may_be_alive(self._server_clock.now())
+
+    def _replaced(self) -> list[KnownJournal]:
+        """Return the journals of other numbers of shards that were silent for long, if all present shards work.
+
+        One whose process works on another share by now is not silent, and ships what it has of the earlier one.
+        """
+        if self._is_exclusive:
+            return []
+        now = self._server_clock.now()
+        here = [one for one in self._others if one.region == self._region]
+        alive = {one.share for one in here if one.may_be_alive(now)} | {self._share}
+        if sum(share.of == self._share.of for share in alive) < self._share.of:
+            return []
+        heard = {one.id: one.heartbeat for one in sorted(here, key=lambda one: one.heartbeat)}
+        return [
+            one
+            for one in here
+            if one.share.of != self._share.of
+            and one.state in (JournalState.COLLECTING, JournalState.HOLDING)
+            and now - heard[one.id] >= REPLACED_SECONDS
+        ]
 
     # What the journal lets go of
 

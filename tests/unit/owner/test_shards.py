@@ -16,7 +16,7 @@ from collector.journal.journal import Journal
 from collector.model import StreamKey
 from collector.owner.journals import FRESH_SECONDS, JournalState
 from collector.owner.place import gone_from
-from collector.owner.shards import HEARTBEAT_SECONDS, JournalMembership
+from collector.owner.shards import HEARTBEAT_SECONDS, REPLACED_SECONDS, JournalMembership
 from collector.shares import Share
 from collector.store.base import Store
 from tests.support.virtual_clock import ManualClock
@@ -223,3 +223,40 @@ async def test_a_process_that_slept_with_its_machine_is_silent(tmp_path: Path) -
         states.is_away = True
         with pytest.raises(StoreUnavailable):
             await one.confirm_alive()
+
+
+@pytest.mark.parametrize(
+    ("share", "state", "silent_seconds", "other_shard", "expected"),
+    [
+        pytest.param("0/1", "collecting", REPLACED_SECONDS, True, "forgotten", id="one became two"),
+        pytest.param("1/3", "holding", REPLACED_SECONDS, True, "forgotten", id="three became two"),
+        pytest.param(
+            "0/1", "collecting", REPLACED_SECONDS - 5, True, "collecting", id="its machine may come back soon"
+        ),
+        pytest.param("0/1", "collecting", REPLACED_SECONDS, False, "collecting", id="a shard of the two is not there"),
+        pytest.param("0/2", "holding", REPLACED_SECONDS, True, "holding", id="its shard exists and stands for it"),
+    ],
+)
+async def test_a_journal_of_another_number_of_shards_is_given_up_once_it_is_replaced(
+    tmp_path: Path, share: str, state: str, silent_seconds: int, other_shard: bool, expected: str
+) -> None:
+    """Every shard of the present number is at work, and its machine has not been heard for long."""
+    clock, states = ManualClock(), States()
+    states.add(ELSEWHERE, share, clock.wall() - silent_seconds, state=state, host="there")
+    if other_shard:
+        states.add("the other shard's journal", "0/2", clock.wall())
+    async with membership(tmp_path, states, clock, Share(1, 2)) as one:
+        await one.join()
+        claimed = await one.claim([MINE])
+    assert states.state(ELSEWHERE) == expected
+    assert claimed == ([MINE] if expected == "forgotten" or share == "0/2" else [])
+
+
+async def test_a_journal_that_works_on_another_share_by_now_is_not_replaced(tmp_path: Path) -> None:
+    """It still ships what it has of its earlier share."""
+    clock, states = ManualClock(), States()
+    states.add(ELSEWHERE, "0/1", clock.wall() - REPLACED_SECONDS, state="holding")
+    states.add(ELSEWHERE, "0/2", clock.wall())
+    async with membership(tmp_path, states, clock, Share(1, 2)) as one:
+        await one.join()
+        assert await one.claim([MINE]) == []
