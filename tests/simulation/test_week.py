@@ -27,12 +27,12 @@ from tests.support.virtual_clock import VirtualClock, VirtualLoop, run
 HOUR = 3600
 DAY = 24 * HOUR
 SETTLE = 60
-QUOTA = {"ListSyslogs": 4, "GetUserViewMetrics": 2}
+QUOTA = {"ListSyslogs": 2, "GetUserViewMetrics": 2}
 FLUSH_SECONDS = 300.0
 HANDLING_SECONDS = 120.0
 """What waiting for the quota and for slow answers may add to the freshness that is promised."""
-NODES, GROUPS = 120, 20
-FIRST_NODES = 90
+NODES, GROUPS = 40, 8
+FIRST_NODES = 30
 """The others come with a reload."""
 
 
@@ -128,7 +128,7 @@ class Story:
         self.machine.shop.is_away = False
 
     async def smaller_quota(self) -> None:
-        self.quotas = {"ListSyslogs": 2, "GetUserViewMetrics": 1}
+        self.quotas = {"ListSyslogs": 1, "GetUserViewMetrics": 1}
         assert await self.reload()
         await self.pass_time(self.a_while())
         self.quotas = dict(QUOTA)
