@@ -17,7 +17,10 @@ from typing import Any
 import hypothesis
 import pytest
 
+from collector.owner.instance import Owner
+from collector.settings import Settings
 from collector.store.embedded import EmbeddedStore
+from tests.support import settings
 from tests.support.store_template import migrated_store
 from tests.support.virtual_clock import ManualClock
 
@@ -39,6 +42,19 @@ PROPERTIES = "properties"
 async def store(tmp_path: Path) -> AsyncIterator[EmbeddedStore]:
     """An embedded store with all tables and no rows, in `tmp_path / "store"`."""
     async with migrated_store(tmp_path / "store") as opened:
+        yield opened
+
+
+@pytest.fixture
+def configuration(tmp_path: Path) -> Settings:
+    """Settings of a collector without targets, before a service that is not there."""
+    return settings(tmp_path, "http://127.0.0.1:1")
+
+
+@pytest.fixture
+async def owner(configuration: Settings) -> AsyncIterator[Owner]:
+    """The opened journal, store and client of `configuration`."""
+    async with await Owner.open(configuration) as opened:
         yield opened
 
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -56,12 +56,6 @@ EVENTS = WindowStreams("events", ServiceEventSource(), [SERVICE], settle=60, ini
 SNAPSHOTS = SnapshotStreams("user_metrics", UserMetricsSource(page_size=PAGE, time_step="5m"), [GROUP], interval=TICK)
 JOBS = StateStreams("inventory", InventorySource("job"), [ACCOUNT_SCOPE], interval=TICK)
 CLUSTERS = StateStreams("inventory", InventorySource("cluster"), [ACCOUNT_SCOPE], interval=TICK)
-
-
-@pytest.fixture
-async def owner(tmp_path: Path) -> AsyncIterator[Owner]:
-    async with await Owner.open(settings(tmp_path, "http://127.0.0.1:1")) as opened:
-        yield opened
 
 
 async def gaps(owner: Owner) -> list[list[Any]]:

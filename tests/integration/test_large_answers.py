@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Callable, Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -34,12 +34,6 @@ TOO_LARGE = AnswerTooLargeError("the answer has more than 8388608 bytes", operat
 TOO_LARGE.date = NOW
 BEGIN, END = NOW - 60 - SECONDS, NOW - 60
 OBJECTS = 60
-
-
-@pytest.fixture
-async def owner(tmp_path: Path) -> AsyncIterator[Owner]:
-    async with await Owner.open(settings(tmp_path, "http://127.0.0.1:1")) as opened:
-        yield opened
 
 
 def lines_asked(asked: Mapping[str, Any]) -> list[int]:

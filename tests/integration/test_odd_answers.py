@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +15,7 @@ from collector.clock import SystemClock
 from collector.owner.instance import Owner
 from collector.pipeline import collect_windows
 from collector.pipeline.streams import WindowStreams
+from collector.settings import Settings
 from collector.sources.syslogs import SyslogSource
 from tests.support import NOW, settings
 from tests.support.scripted_client import run
@@ -24,15 +25,13 @@ GROUP = "rg-1"
 
 
 @pytest.fixture
-async def owner(tmp_path: Path) -> AsyncIterator[Owner]:
-    configuration = settings(
+def configuration(tmp_path: Path) -> Settings:
+    return settings(
         tmp_path,
         "http://127.0.0.1:1",
         targets={"nodes": (NODE,)},
         sources={"syslogs": {"initial_lookback": "10m", "settle": "60s", "recheck": []}},
     )
-    async with await Owner.open(configuration) as opened:
-        yield opened
 
 
 def line(time: int, msg: str = "line") -> SyslogRecord:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from pathlib import Path
+from collections.abc import Mapping
 from typing import Any
 
 import pytest
@@ -22,23 +21,12 @@ from collector.pipeline.streams import ACCOUNT_SCOPE, StateStreams
 from collector.settings import Settings
 from collector.sources.diagnostics import DiagnosticsSource
 from collector.sources.inventory import InventorySource
-from tests.support import NOW, settings
+from tests.support import NOW
 from tests.support.scripted_client import run
 
 TICK = 600
 CLUSTERS = StateStreams("inventory", InventorySource("cluster"), [ACCOUNT_SCOPE], interval=TICK)
 DIAGNOSES = StateStreams("diagnostics", DiagnosticsSource(), [ACCOUNT_SCOPE], interval=TICK)
-
-
-@pytest.fixture
-def configuration(tmp_path: Path) -> Settings:
-    return settings(tmp_path, "http://127.0.0.1:1")
-
-
-@pytest.fixture
-async def owner(configuration: Settings) -> AsyncIterator[Owner]:
-    async with await Owner.open(configuration) as opened:
-        yield opened
 
 
 def clusters(*names: str, cursor: str | None = None, state: str = "running") -> ListClustersAnswer:
