@@ -157,6 +157,11 @@ class JournalError(CollectorError):
 class JournalCorrupt(JournalError):
     """The journal's file is damaged."""
 
+    hint = (
+        "pai-collector run sets it aside, begins a new one and collects from what the store has; then pai-collector "
+        "journal repair brings back what can be read of it"
+    )
+
 
 class JournalTooNew(JournalError, UsageError):
     """The journal was written by a newer version of this program."""

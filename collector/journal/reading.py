@@ -32,7 +32,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
     Raises UsageError if the file is missing, JournalCorrupt if it is damaged or not a journal.
     """
-    if not path.exists():
+    if not _exists(path):
         raise UsageError(f"{path}: there is no journal", hint="run pai-collector run --once first")
     with _errors(path), _connected(path) as db:
         yield db
@@ -49,7 +49,7 @@ class JournalFile(JournalReads):
     @contextmanager
     def open(cls, path: Path) -> Iterator[Self]:
         """Open the journal at `path`, one of an older format too. Raises JournalCorrupt and JournalTooNew."""
-        if not path.exists():
+        if not _exists(path):
             db = sqlite3.connect(":memory:", isolation_level=None)
             try:
                 for statement in statements(DDL):
@@ -71,6 +71,28 @@ class JournalFile(JournalReads):
         """Run a piece of work that reads."""
         with _errors(self._path):
             return work(self._db)
+
+
+class DamagedJournal(JournalReads):
+    """A journal of which nothing can be read: what needs none of it can be done all the same."""
+
+    def __init__(self, path: Path, damage: JournalCorrupt) -> None:
+        self._path = path
+        self._damage = damage
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Raise JournalCorrupt."""
+        raise self._damage
+
+
+def _exists(path: Path) -> bool:
+    """Whether there is a journal; a process that was killed before it had made its tables leaves an empty file."""
+    return path.exists() and (path.stat().st_size > 0 or path.with_name(path.name + COMPANIONS[0]).exists())
 
 
 def _complete(db: sqlite3.Connection, version: int) -> None:
