@@ -17,6 +17,7 @@ CollectorError
       CursorError           a cursor that the service no longer takes
   CursorLoopError           the service returned a cursor it had returned before
   BudgetReached             the call would pass the month's cap: exit 4
+    FreeCallsUsedUp         the service says that the free calls are used up; also an ApiError
   Stopping                  the service is ending: nothing is sent any more
   JournalError
     JournalCorrupt          set aside with its path
@@ -146,6 +147,10 @@ class BudgetReached(CollectorError):
     """The call would cost more than `budget.monthly_cny` leaves; it was not made."""
 
 
+class FreeCallsUsedUp(ApiError, BudgetReached):
+    """The month's free calls are used up and the service takes no others: pay-as-you-go is off."""
+
+
 class Stopping(CollectorError):
     """The service is ending and sends nothing any more."""
 
@@ -156,11 +161,6 @@ class JournalError(CollectorError):
 
 class JournalCorrupt(JournalError):
     """The journal's file is damaged."""
-
-    hint = (
-        "pai-collector run sets it aside, begins a new one and collects from what the store has; then pai-collector "
-        "journal repair brings back what can be read of it"
-    )
 
 
 class JournalTooNew(JournalError, UsageError):

@@ -17,6 +17,7 @@ from collector.errors import (
     CredentialsError,
     CursorError,
     ForbiddenError,
+    FreeCallsUsedUp,
     NotFoundError,
     ThrottledError,
     TransientError,
@@ -152,6 +153,13 @@ _REDIRECT: Final = _Rule(
     "The service answers from elsewhere and redirects are not followed: correct api.base_url or api.site.",
     statuses=(range(300, 400),),
 )
+_FREE_CALLS_USED_UP: Final = "api quota limit"
+"""CloudMonitor's words, in whatever code: the free calls of the month are used up, and no others are taken."""
+_USED_UP: Final = Reaction(
+    FreeCallsUsedUp,
+    "Wait for the next month, ask less (sources.cloud_metrics: fewer metrics, a longer interval), or switch on "
+    "pay-as-you-go of CloudMonitor Basic.",
+)
 _CURSOR: Final = Reaction(CursorError, "The cursor has expired. The window is asked again from its start.")
 _UNKNOWN: Final = Reaction(
     TransientError, "The service reports a failure that is not known here. The call is repeated by itself."
@@ -191,6 +199,8 @@ def react(
     """
     if http_status < 300 and _STATUS_AS_CODE.fullmatch(code):
         http_status = int(code)
+    if _FREE_CALLS_USED_UP in message.lower():
+        return _USED_UP
     spelled = code.lower()
     # A refusal for being too fast must slow calls down, whatever else it says.
     by_code = _THROTTLED if http_status == 429 else _rule_by_code(spelled)

@@ -62,7 +62,7 @@ class Pages:
         call raises; what was read before stays.
         """
         from collector.pipeline.repeats import PageWatch, loop_error
-        from collector.sources.numbered import NumberedCursor
+        from collector.sources.numbered import NumberedCursor, whole_total
 
         paging, watch, used = self.row.paging, PageWatch(), {""}
         named = TOKEN if isinstance(paging, Tokens) else paging.number if paging else ""
@@ -78,14 +78,15 @@ class Pages:
                 asked = {TOKEN: token} if token else {}
                 if isinstance(paging, Tokens) and paging.size and paging.size not in parameters:
                     # Full pages take the fewest calls.
-                    asked[paging.size] = self.row.records_max
+                    known = self.row.parameter(paging.size)
+                    asked[paging.size] = (known.type if known else int)(self.row.records_max)
             records = self._take(await ask(self.row.name, {**parameters, **asked}))
             keys = [json.dumps(record, sort_keys=True) for record in records]
             if isinstance(paging, Numbers):
-                total = self._last.get(wire_name(self.row.answer, paging.total))
-                there = here.after(keys, _whole(total), size)
+                total = whole_total(self._last.get(wire_name(self.row.answer, paging.total)))
+                there = here.after(keys, total, size)
                 if there is None:
-                    if here.is_short(keys, _whole(total)):
+                    if here.is_short(keys, total):
                         self.left_out = f"the list ended before the {total} records that it counts"
                     return
                 here = there
@@ -118,10 +119,3 @@ class Pages:
         self._costs["free" if result.cost.startswith("free") else result.cost] += 1
         self.calls += 1
         return records
-
-
-def _whole(total: object) -> int | None:
-    try:
-        return int(str(total))
-    except ValueError:
-        return None

@@ -28,6 +28,12 @@ def show(plan: Plan, cap_cny: Decimal | None, proposal: Fit | None) -> None:
     print_line(f"total: {_total(plan)}")
     if any(line.calls_per_month.least != line.calls_per_month.most for line in plan.lines):
         print_line("from .. to: every stream quiet (interval_max) .. every stream busy (interval)")
+    for pot in plan.pots:
+        left = "" if pot.calls_per_month.most <= pot.free_calls_per_month else ": more than are free"
+        print_line(
+            f"pot {pot.pot}: {_between(pot.calls_per_month, _whole)} of {pot.free_calls_per_month:,} free calls a month"
+            f"{left}"
+        )
     print_line("A lower bound: looks that need more than one page, and repeated calls, come on top.")
     if plan.is_at_least:
         print_line(
@@ -148,6 +154,14 @@ def as_data(plan: Plan, cap_cny: Decimal | None, proposal: Fit | None) -> dict[s
         "quotas": [_quota_data(quota) for quota in plan.quotas],
         "cny_per_month": _money(plan.cny_per_month),
         "unpriced": list(plan.unpriced),
+        "pots": [
+            {
+                "pot": pot.pot,
+                "calls_per_month": _pair(pot.calls_per_month),
+                "free_calls_per_month": pot.free_calls_per_month,
+            }
+            for pot in plan.pots
+        ],
         "budget": None,
     }
     if cap_cny is not None and proposal is not None:

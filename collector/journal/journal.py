@@ -30,6 +30,7 @@ from collector.journal.coverage import (
 from collector.journal.entries import Chunk, Depth, KnownObject, OpenWindow, PageCommit, StreamState
 from collector.journal.group_commit import GroupCommit
 from collector.journal.ledger import Allow, Prices
+from collector.journal.older_rows import complete_journal
 from collector.journal.packing import checked, packed, unpacked
 from collector.journal.schema import DDL, FORMAT, UPGRADES, statements
 from collector.model import ShipMode, StreamKey, Window
@@ -179,10 +180,10 @@ class Journal(JournalReads):
         When cancelled, nothing is reserved either.
         """
         tickets: list[int] = []
-        price = self._prices.get(operation)
+        prices = self._prices
 
         def let_out(db: sqlite3.Connection) -> int:
-            tickets.append(ledger.reserve(db, operation, now, price, allow))
+            tickets.append(ledger.reserve(db, operation, now, prices, allow))
             return tickets[0]
 
         def take_back(db: sqlite3.Connection) -> None:
@@ -659,6 +660,8 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         db.execute("BEGIN IMMEDIATE")
         for statement in statements(UPGRADES[step]):
             db.execute(statement)
+        if step == 6:
+            complete_journal(db)
         db.execute(f"PRAGMA user_version = {step + 1}")
         db.execute("COMMIT")
     if not _meta(db, "clean_end") and (damage := damages(db)):

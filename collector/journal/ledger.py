@@ -14,24 +14,31 @@ from decimal import Decimal
 from collector.api.metering import CODE_UNKNOWN, Attempt
 from collector.api.operation import Price
 from collector.journal.money import BILLING_ZONE, billing_month, cny, micro_cny, month_start
-from collector.journal.spending import Spending, note_cost, spending_with
+from collector.journal.spending import (
+    Prices,
+    Spending,
+    calls_of_month,
+    note_calls,
+    note_cost,
+    pot_members,
+    pot_of,
+    spending_with,
+)
 
 __all__ = [
     "BILLING_ZONE", "Allow", "Prices", "billing_month", "load_month", "month_start", "release", "reserve", "settle",
     "settle_unknown", "spend", "take_meter",
 ]  # fmt: skip
 
-Prices = dict[str, Price | None]
-"""Operation -> price, None where the service gives none."""
-
 Allow = Callable[[sqlite3.Connection, Spending], None]
 """Asked inside the transaction, before a call that costs something is let out; what it raises refuses the call."""
 
 
-def reserve(db: sqlite3.Connection, operation: str, now: int, price: Price | None, allow: Allow | None = None) -> int:
-    """Let one call out at this price; returns its ticket. Raises what `allow` raises, and then nothing is reserved."""
+def reserve(db: sqlite3.Connection, operation: str, now: int, prices: Prices, allow: Allow | None = None) -> int:
+    """Let one call out at its price; returns its ticket. Raises what `allow` raises, and then nothing is reserved."""
+    price = prices.get(operation)
     if allow is not None and price is not None and price.cny:
-        spending = spending_with(db, operation, price, now)
+        spending = spending_with(db, operation, prices, now)
         if spending is not None:
             allow(db, spending)
     price_micro_cny, free_calls = (
@@ -62,7 +69,7 @@ def settle(db: sqlite3.Connection, attempt: Attempt, prices: Prices) -> None:
         return
     _enter(
         db, attempt.time // 60 * 60, attempt.operation, attempt.http_status, attempt.code, attempt.rows, attempt.bytes,
-        _terms(row, prices.get(attempt.operation)),
+        _terms(row, prices.get(attempt.operation)), prices,
     )  # fmt: skip
 
 
@@ -78,7 +85,7 @@ def enter_unknown(
 ) -> None:
     """Enter calls of which nobody knows what became: (operation, minute, price in millionths of a CNY, free calls)."""
     for operation, minute, *terms in left:
-        _enter(db, minute, operation, 0, CODE_UNKNOWN, 0, 0, _terms(terms, prices.get(operation)))
+        _enter(db, minute, operation, 0, CODE_UNKNOWN, 0, 0, _terms(terms, prices.get(operation)), prices)
 
 
 def _terms(kept: Sequence[int | None], price: Price | None) -> tuple[int, int]:
@@ -91,12 +98,13 @@ def _terms(kept: Sequence[int | None], price: Price | None) -> tuple[int, int]:
 
 def _enter(
     db: sqlite3.Connection, minute: int, operation: str, http_status: int, code: str, rows: int, size: int,
-    terms: tuple[int, int],
+    terms: tuple[int, int], prices: Prices,
 ) -> None:  # fmt: skip
-    month = billing_month(minute)
     price_micro_cny, free_calls = terms
-    before = db.execute("SELECT calls FROM months WHERE month = ? AND operation = ?", (month, operation)).fetchone()
-    calls_before = before[0] if before else 0
+    pot = pot_of(operation, prices)
+    calls_before = calls_of_month(db, pot_members(pot, prices), minute)
+    if pot != operation:
+        note_calls(db, minute, pot)
     cost = price_micro_cny if calls_before >= free_calls else 0
     add_settled(db, minute, operation, http_status, code, 1, rows, size, cost)
 

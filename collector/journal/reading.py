@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import shutil
 import sqlite3
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -32,7 +32,7 @@ def reading(path: Path) -> Iterator[sqlite3.Connection]:
 
     Raises UsageError if the file is missing, JournalCorrupt if it is damaged or not a journal.
     """
-    if not _exists(path):
+    if not path.exists():
         raise UsageError(f"{path}: there is no journal", hint="run pai-collector run --once first")
     with _errors(path), _connected(path) as db:
         yield db
@@ -49,7 +49,7 @@ class JournalFile(JournalReads):
     @contextmanager
     def open(cls, path: Path) -> Iterator[Self]:
         """Open the journal at `path`, one of an older format too. Raises JournalCorrupt and JournalTooNew."""
-        if not _exists(path):
+        if not path.exists():
             db = sqlite3.connect(":memory:", isolation_level=None)
             try:
                 for statement in statements(DDL):
@@ -73,28 +73,6 @@ class JournalFile(JournalReads):
             return work(self._db)
 
 
-class DamagedJournal(JournalReads):
-    """A journal of which nothing can be read: what needs none of it can be done all the same."""
-
-    def __init__(self, path: Path, damage: JournalCorrupt) -> None:
-        self._path = path
-        self._damage = damage
-
-    @property
-    def path(self) -> Path:
-        """The file."""
-        return self._path
-
-    async def run(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Raise JournalCorrupt."""
-        raise self._damage
-
-
-def _exists(path: Path) -> bool:
-    """Whether there is a journal; a process that was killed before it had made its tables leaves an empty file."""
-    return path.exists() and (path.stat().st_size > 0 or path.with_name(path.name + COMPANIONS[0]).exists())
-
-
 def _complete(db: sqlite3.Connection, version: int) -> None:
     """Make what an older format lacks, in memory: temporary tables go before the file's own."""
     db.execute("PRAGMA temp_store = MEMORY")
@@ -104,8 +82,14 @@ def _complete(db: sqlite3.Connection, version: int) -> None:
             if words[0] == "ALTER":
                 db.execute(f"CREATE TEMP TABLE IF NOT EXISTS {words[2]} AS SELECT * FROM main.{words[2]}")
                 db.execute(statement)
-            else:
+            elif words[0] == "CREATE" or _is_copied(db, words):
                 db.execute(statement.replace("CREATE TABLE", "CREATE TEMP TABLE", 1))
+
+
+def _is_copied(db: sqlite3.Connection, words: Sequence[str]) -> bool:
+    """Whether the table that a statement changes is in memory; the file's own cannot be changed, nor need be."""
+    name = words[2] if words[0] == "DELETE" else words[1]
+    return db.execute("SELECT 1 FROM sqlite_temp_master WHERE name = ?", (name,)).fetchone() is not None
 
 
 @contextmanager

@@ -19,6 +19,7 @@ from collector.journal.coverage import OPEN, REPLAY_PART
 from collector.journal.entries import Chunk
 from collector.journal.journal import STRAY
 from collector.journal.known_schema import restored
+from collector.journal.older_rows import complete_rows
 from collector.journal.packing import checked
 from collector.journal.reading import reading
 from collector.journal.schema import FORMAT
@@ -233,7 +234,7 @@ def read_chunk(db: sqlite3.Connection, chunk_id: int) -> Chunk | None:
         if row is None:
             return None
         table, partition, rows, crc, stored = row
-        body = checked(stored, crc)
+        body = complete_rows(table, checked(stored, crc))
     except (sqlite3.DatabaseError, ValueError, TypeError):
         return None
     return Chunk(table, partition, rows, body, ShipMode.COMPARE) if table in TABLES else None
@@ -252,7 +253,7 @@ def key_of(chunk: Chunk) -> StreamKey:
     table = TABLES[chunk.table]
     if table is DEAD_LETTERS:
         return StreamKey(*map(str, row[1:4]))
-    return StreamKey(table.operation_of(row), str(row[table.columns.index("region")]), str(row[table.scope_index]))
+    return StreamKey(table.operation_of(row), str(row[table.columns.index("region")]), table.stream_scope(row))
 
 
 # Reading around damage

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT = 6
+FORMAT = 7
 """Version of the file. Older ones are upgraded when opened, newer ones are refused."""
 
 _OBSERVED = """
@@ -85,7 +85,28 @@ DELETE FROM segments WHERE table_name != 'api_call_parts';
 """
 )
 
-UPGRADES: dict[int, str] = {1: _OBSERVED, 2: _TERMS + _SPEND_HOURS, 3: _BACKFILLS, 4: _SIZES, 5: _GENERATIONS}
+_POT_HOURS = """
+-- Calls of the last hours that came out of a pot of free calls, for their pace.
+CREATE TABLE pot_hours (
+    hour INTEGER NOT NULL,            -- its first second
+    pot TEXT NOT NULL,
+    since INTEGER NOT NULL,           -- minute of its first call
+    calls INTEGER NOT NULL,
+    PRIMARY KEY (hour, pot)
+) WITHOUT ROWID;
+"""
+
+# Points have more columns, so what was frozen of them is compared; `older_rows` completes the rows.
+_WIDER_POINTS = """
+DELETE FROM chunks WHERE segment_id IS NULL AND part_id IN (SELECT id FROM segments WHERE table_name = 'metric_points');
+UPDATE chunks SET segment_id = NULL, part_id = NULL, mode = 'compare'
+    WHERE segment_id IN (SELECT id FROM segments WHERE table_name = 'metric_points');
+DELETE FROM segments WHERE table_name = 'metric_points';
+"""
+
+UPGRADES: dict[int, str] = {
+    1: _OBSERVED, 2: _TERMS + _SPEND_HOURS, 3: _BACKFILLS, 4: _SIZES, 5: _GENERATIONS, 6: _POT_HOURS + _WIDER_POINTS,
+}  # fmt: skip
 """For each older format: the statements that lead to the next one."""
 
 DDL = (
@@ -94,6 +115,7 @@ DDL = (
     + _BACKFILLS
     + _QUARANTINE
     + _GENERATIONS
+    + _POT_HOURS
     + """
 CREATE TABLE meta (key TEXT PRIMARY KEY, value) WITHOUT ROWID;
 

@@ -1,8 +1,8 @@
 """What a billing month has cost so far, calls in flight included, and at which pace. Read inside a transaction.
 
-An operation's calls 1 to n of the month are free, and the service does not say which of several calls in flight
-it counts first. So the cost of those in flight is the most that they can come to: exact while they were all
-reserved under the same price, and never too little where a price has just changed.
+Calls 1 to n of the month are free, of an operation or of all that share a pot, and the service does not say which
+of several calls in flight it counts first. So the cost of those in flight is the most that they can come to: exact
+while they were all reserved under the same price, and never too little where a price has just changed.
 """
 
 from __future__ import annotations
@@ -15,6 +15,9 @@ from collector.api.operation import Price
 from collector.journal.money import billing_month, micro_cny, month_start
 from collector.units import DAY_SECONDS
 
+Prices = dict[str, Price | None]
+"""Operation -> price, None where the service gives none."""
+
 TURN_SECONDS = 3600
 """A call that was reserved this long before the month may still be sent in it."""
 
@@ -25,7 +28,7 @@ _HOURS_KEPT_SECONDS = 2 * PACE_SECONDS
 
 @dataclass(frozen=True, slots=True)
 class InFlight:
-    """One operation's calls that are reserved and not settled. Money is in millionths of a CNY."""
+    """Calls that are reserved and not settled, of an operation or a pot. Money is in millionths of a CNY."""
 
     calls_before: int = 0
     """Settled calls of the month."""
@@ -71,15 +74,39 @@ class Spending:
         return self.after_micro_cny - self.before_micro_cny
 
 
-def spending_with(db: sqlite3.Connection, operation: str, price: Price, now: int) -> Spending | None:
+def pot_of(operation: str, prices: Prices) -> str:
+    """The pot that an operation takes its free calls from: its own name where it shares none."""
+    price = prices.get(operation)
+    return price.pot if price is not None and price.pot else operation
+
+
+def pot_members(pot: str, prices: Prices) -> tuple[str, ...]:
+    """The operations of a pot."""
+    shared = tuple(name for name, price in prices.items() if price is not None and price.pot == pot and pot)
+    return shared or (pot,)
+
+
+def calls_of_month(db: sqlite3.Connection, operations: Iterable[str], time: int) -> int:
+    """Settled calls of some operations together in the billing month of `time`."""
+    names = tuple(operations)
+    row = db.execute(
+        f"SELECT ifnull(sum(calls), 0) FROM months WHERE month = ? AND operation IN ({', '.join('?' * len(names))})",
+        (billing_month(time), *names),
+    )
+    return int(row.fetchone()[0])
+
+
+def spending_with(db: sqlite3.Connection, operation: str, prices: Prices, now: int) -> Spending | None:
     """The month of `now` (server time, s) with one more call of `operation`; None when that call is free.
 
     Reads a row for each operation of the month and for each call in flight, so it costs the same all month long.
     """
-    flights = in_flight(db, now)
-    mine = flights.get(operation)
+    price = prices[operation]
+    assert price is not None
+    flights, pot = in_flight(db, now, prices), pot_of(operation, prices)
+    mine = flights.get(pot)
     if mine is None:
-        mine = InFlight(_calls(db, operation, now))
+        mine = InFlight(calls_of_month(db, pot_members(pot, prices), now))
     if mine.calls_before + mine.reserved < price.free_calls_per_month:
         return None
     before = _settled(db, now) + sum(flight.held_micro_cny for flight in flights.values())
@@ -87,36 +114,43 @@ def spending_with(db: sqlite3.Connection, operation: str, price: Price, now: int
     return Spending(billing_month(now), before, after)
 
 
-def committed(db: sqlite3.Connection, now: int) -> int:
+def committed(db: sqlite3.Connection, now: int, prices: Prices) -> int:
     """Millionths of a CNY that the billing month of `now` has to pay, whatever becomes of the calls in flight."""
-    return _settled(db, now) + sum(flight.held_micro_cny for flight in in_flight(db, now).values())
+    return _settled(db, now) + sum(flight.held_micro_cny for flight in in_flight(db, now, prices).values())
 
 
-def in_flight(db: sqlite3.Connection, now: int) -> dict[str, InFlight]:
-    """Operation -> its calls in flight that may be of the billing month of `now`.
+def in_flight(db: sqlite3.Connection, now: int, prices: Prices) -> dict[str, InFlight]:
+    """Pot (an operation where it shares none) -> the calls in flight that may be of the billing month of `now`.
 
     Which month a call belongs to is known when it has been sent. Until then a call that was reserved near the
     end of a month counts in both.
     """
     rows = db.execute(
-        "SELECT name, ifnull(calls, 0), reserved, price_sum, price_max, free_calls FROM ("
-        " SELECT operation AS name, count() AS reserved, sum(ifnull(price_micro_cny, 0)) AS price_sum,"
-        " max(ifnull(price_micro_cny, 0)) AS price_max, min(ifnull(free_calls, 0)) AS free_calls"
-        " FROM reserved WHERE minute >= ? GROUP BY operation"
-        ") LEFT JOIN months ON month = ? AND operation = name",
-        (month_start(now) - TURN_SECONDS, billing_month(now)),
-    )
-    return {name: InFlight(*figures) for name, *figures in rows}
+        "SELECT operation, count(), sum(ifnull(price_micro_cny, 0)), max(ifnull(price_micro_cny, 0)),"
+        " min(ifnull(free_calls, 0)) FROM reserved WHERE minute >= ? GROUP BY operation",
+        (month_start(now) - TURN_SECONDS,),
+    ).fetchall()
+    found: dict[str, InFlight] = {}
+    for operation, reserved, price_sum, price_max, free_calls in rows:
+        pot = pot_of(operation, prices)
+        before = found.get(pot)
+        if before is None:
+            calls = calls_of_month(db, pot_members(pot, prices), now)
+            found[pot] = InFlight(calls, reserved, price_sum, price_max, free_calls)
+        else:
+            found[pot] = InFlight(
+                before.calls_before,
+                before.reserved + reserved,
+                before.price_sum_micro_cny + price_sum,
+                max(before.price_max_micro_cny, price_max),
+                min(before.free_calls, free_calls),
+            )
+    return found
 
 
 def _settled(db: sqlite3.Connection, now: int) -> int:
     row = db.execute("SELECT ifnull(sum(cost_micro_cny), 0) FROM months WHERE month = ?", (billing_month(now),))
     return int(row.fetchone()[0])
-
-
-def _calls(db: sqlite3.Connection, operation: str, now: int) -> int:
-    row = db.execute("SELECT calls FROM months WHERE month = ? AND operation = ?", (billing_month(now), operation))
-    return int((row.fetchone() or (0,))[0])
 
 
 def note_cost(db: sqlite3.Connection, minute: int, cost_micro_cny: int) -> None:
@@ -128,6 +162,23 @@ def note_cost(db: sqlite3.Connection, minute: int, cost_micro_cny: int) -> None:
         (hour, minute, cost_micro_cny),
     )
     db.execute("DELETE FROM spend_hours WHERE hour < ?", (hour - _HOURS_KEPT_SECONDS,))
+
+
+def note_calls(db: sqlite3.Connection, minute: int, pot: str) -> None:
+    """Enter a call of `minute` that a pot pays for, for the pace."""
+    hour = minute // HOUR_SECONDS * HOUR_SECONDS
+    db.execute(
+        "INSERT INTO pot_hours VALUES (?, ?, ?, 1) ON CONFLICT DO UPDATE SET"
+        " since = min(since, excluded.since), calls = calls + 1",
+        (hour, pot, minute),
+    )
+    db.execute("DELETE FROM pot_hours WHERE hour < ?", (hour - _HOURS_KEPT_SECONDS,))
+
+
+def pot_hours(db: sqlite3.Connection, pot: str) -> list[HourSpend]:
+    """The last two days' hours in which calls came out of a pot, in order; their number stands for the cost."""
+    rows = db.execute("SELECT hour, since, calls FROM pot_hours WHERE pot = ? ORDER BY hour", (pot,))
+    return [HourSpend(*row) for row in rows]
 
 
 @dataclass(frozen=True, slots=True)

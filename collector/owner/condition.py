@@ -98,7 +98,7 @@ async def _condition(owner: Reader) -> Condition:
 
 
 async def _budget_reached(owner: Reader, now: int) -> str:
-    money = await budget_facts(owner.journal, now, owner.budget)
+    money = await budget_facts(owner.journal, now, owner.budget, owner.prices())
     return money.month if money.is_reached and owner.budget.on_reached == "stop" else ""
 
 

@@ -13,7 +13,7 @@ from collector.owner.ranges import iso
 from collector.owner.reader import Reader
 from collector.owner.watched import expected
 from collector.pipeline.coverage import Coverage, missing
-from collector.sources.inventory import InventorySource
+from collector.sources.inventory import KINDS, InventorySource
 from collector.sources.registry import SPECS
 from collector.store.missing import MissingStore
 
@@ -98,5 +98,4 @@ async def _coverages(owner: Reader) -> dict[StreamKey, Coverage]:
 def _sources(owner: Reader) -> dict[str, str]:
     """Operation -> the source that asks it."""
     found = {spec.make(getattr(owner.settings.sources, spec.name)).operation.name: spec.name for spec in SPECS}
-    kinds = ("cluster", "resource_group", "job", "instance", "service", "eas_resource", "node")
-    return {InventorySource(kind).operation.name: "inventory" for kind in kinds} | found
+    return {InventorySource(kind).operation.name: "inventory" for kind in KINDS} | found

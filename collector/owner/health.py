@@ -124,7 +124,10 @@ def _stopped(stop: Stop) -> Reason:
         text, action = "the account is stopped", "put a valid key where it comes from, and send SIGHUP"
     elif stop.what == BUDGET:
         text = f"the budget stops {stop.operation}"
-        action = "raise budget.monthly_cny and send SIGHUP, or wait for the next month"
+        action = (
+            "raise budget.monthly_cny and send SIGHUP, or wait for the next month; where the service has no free calls "
+            "left, switch on its pay-as-you-go"
+        )
     else:
         text = f"{stop.operation} is stopped"
         action = "give the account the permission, or correct the targets, and send SIGHUP"

@@ -17,7 +17,7 @@ async def measured(owner: Owner) -> list[Gauge]:
     now, monotonic = owner.server_clock.now(), owner.clock.monotonic()
     depth = await owner.journal.depth()
     counters = await owner.journal.counters()
-    money = await budget_facts(owner.journal, now, owner.budget)
+    money = await budget_facts(owner.journal, now, owner.budget, owner.prices())
     judgement = await judged(owner)
     values = [
         Gauge("build_info", 1, {"version": __version__}),

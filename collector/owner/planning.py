@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import replace
+from fractions import Fraction
 from typing import Any
 
 from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
 from collector.errors import UsageError
+from collector.owner.cloud_targets import is_pattern, watches_cloud_metrics
 from collector.owner.streams import KIND_OF
 from collector.pipeline.plan import Asking, Demand
 from collector.settings import SETTLE_AUTO_SECONDS, Settings
@@ -16,6 +19,10 @@ from collector.telemetry.tracing import Limits
 
 WORD_OF = {kind: word for word, kind in KIND_OF.items()} | {"node": "nodes"}
 """For each kind of target its word in `[targets]`."""
+CLOUD_METRICS = "cloud_metrics"
+CLOUD_SERIES = "cloud_series"
+ASSUMED = (*WORD_OF.values(), CLOUD_METRICS, CLOUD_SERIES)
+"""What numbers may be assumed of: targets, metrics of CloudMonitor, and the series that each of these has."""
 
 
 def demands_of(settings: Settings, assumed: Mapping[str, int] | None = None) -> list[Demand]:
@@ -28,7 +35,11 @@ def demands_of(settings: Settings, assumed: Mapping[str, int] | None = None) -> 
     for spec in SPECS:
         section = getattr(settings.sources, spec.name)
         if section.enabled:
-            found += _demands(spec, section, *counts.of(spec))
+            demands = _demands(spec, section, *counts.of(spec))
+            if spec.name == "cloud_metrics":
+                points = Fraction(counts.series, section.period_seconds)
+                demands = [replace(demand, points_per_second=points) for demand in demands]
+            found += demands
     if settings.tracing.enabled:
         renewal = int(Limits().renew_seconds)
         found.append(Demand("tracing", GET_XTRACE_TOKEN, Asking.TOKENS, 1, False, renewal, renewal))
@@ -50,6 +61,8 @@ class _Counts:
             if kind == "node":
                 is_discovered = settings.sources.inventory.enabled and any(self._counts["cluster"])
             self._counts[kind] = (count, is_discovered and word not in assumed)
+        self._counts["cloud_metric"] = _cloud_metrics(settings, assumed.get(CLOUD_METRICS))
+        self.series = assumed.get(CLOUD_SERIES, 1)
 
     def __getitem__(self, kind: str) -> tuple[int, bool]:
         return self._counts[kind]
@@ -72,7 +85,26 @@ def _lists(settings: Settings, counts: _Counts) -> list[Demand]:
         return Demand("inventory", operation, Asking.LISTS, streams, is_at_least, interval, interval)
 
     lists = [listing(KIND_OF[word], 1, False) for word in settings.targets.discover]
-    return [*lists, listing("node", *counts["cluster"])]
+    lists.append(listing("node", *counts["cluster"]))
+    if watches_cloud_metrics(settings):
+        namespaces = settings.sources.cloud_metrics.namespaces
+        has_patterns = any(map(is_pattern, namespaces))
+        if has_patterns:
+            lists.append(listing("cloud_namespace", 1, False))
+        lists.append(listing("cloud_metric", sum(not is_pattern(each) for each in namespaces), has_patterns))
+    return lists
+
+
+def _cloud_metrics(settings: Settings, assumed: int | None) -> tuple[int, bool]:
+    """Metrics of CloudMonitor that are asked for, as far as the configuration tells, and whether there may be more."""
+    cloud = settings.sources.cloud_metrics
+    if not watches_cloud_metrics(settings):
+        return 0, False
+    named = [name for name in cloud.namespaces if not is_pattern(name)]
+    metrics = [name for name in cloud.metrics if not is_pattern(name)]
+    has_patterns = any(map(is_pattern, (*cloud.namespaces, *cloud.metrics)))
+    # Named ones need not exist, but nobody names what does not.
+    return (len(named) * len(metrics), has_patterns) if assumed is None else (assumed, False)
 
 
 def _demands(spec: Spec, section: Any, streams: int, is_at_least: bool) -> list[Demand]:
@@ -90,7 +122,7 @@ def _demands(spec: Spec, section: Any, streams: int, is_at_least: bool) -> list[
                 getattr(section, "interval_max_seconds", interval),
                 calls_per_look=max(1, source.pages_of_window),
                 rechecks=tuple(section.recheck_seconds),
-                step=getattr(section, "time_step_seconds", 0),
+                step=getattr(section, "time_step_seconds", getattr(section, "period_seconds", 0)),
                 settle=section.settle_seconds or SETTLE_AUTO_SECONDS[1],
             )
         ]

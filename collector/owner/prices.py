@@ -14,7 +14,9 @@ def prices_of(settings: Settings) -> dict[str, Price | None]:
     """Price of each operation: the catalogue's, or the configuration's over it; None where neither has one."""
     overrides = settings.api.prices
     return {
-        name: Price(overrides[name].cny, overrides[name].free_calls_per_month) if name in overrides else row.price
+        name: Price(overrides[name].cny, overrides[name].free_calls_per_month, row.price.pot if row.price else "")
+        if name in overrides
+        else row.price
         for name, row in CATALOGUE.items()
     }
 

@@ -10,10 +10,9 @@ from collector.api.operation import Price
 from collector.api.operations import CATALOGUE
 from collector.api.throttle import TokenBucket, buckets_for
 from collector.clock import Clock, ServerClock, SystemClock
-from collector.errors import JournalCorrupt
 from collector.journal.entries import KnownObject
 from collector.journal.journal import JournalReads
-from collector.journal.reading import DamagedJournal, JournalFile
+from collector.journal.reading import JournalFile
 from collector.memory import MemoryLimit, bounds_of, memory_limit
 from collector.model import StreamKey
 from collector.owner.lock import ReaderLock
@@ -94,11 +93,7 @@ class Reader:
         self.buckets = buckets_for(CATALOGUE.values(), self.clock, quotas_of(self.settings))
         lock = ReaderLock(self.settings.journal.path).acquire()
         self._stack.callback(lock.release)
-        path = self.settings.journal.path
-        try:
-            self.journal = self._stack.enter_context(JournalFile.open(path))
-        except JournalCorrupt as error:
-            self.journal = DamagedJournal(path, error)
+        self.journal = self._stack.enter_context(JournalFile.open(self.settings.journal.path))
         await self._open_store()
 
     async def _open_store(self) -> None:

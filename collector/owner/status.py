@@ -15,7 +15,7 @@ from collector.model import ENDED, StreamKey
 from collector.owner.condition import judged, stream_states
 from collector.owner.reader import Reader
 from collector.owner.watched import watched
-from collector.pipeline.budget import budget_facts
+from collector.pipeline.budget import budget_facts, pot_facts
 from collector.pipeline.facts import NOTHING, WAITING
 from collector.pipeline.streams import Streams
 from collector.telemetry import stderr
@@ -55,7 +55,8 @@ async def status(owner: Reader) -> dict[str, Any]:
         }
         for name, bucket in owner.buckets.items()
     ]
-    money = await budget_facts(owner.journal, now, owner.budget)
+    money = await budget_facts(owner.journal, now, owner.budget, prices)
+    pots = await pot_facts(owner.journal, now, prices)
     service = owner.service_running
     facts = service.facts() if service is not None else NOTHING
     tries = service.next_tries() if service is not None else {}
@@ -105,6 +106,8 @@ async def status(owner: Reader) -> dict[str, Any]:
             "cap_cny": None if money.cap_cny is None else f"{money.cap_cny:f}",
             "is_reached": money.is_reached,
         },
+        # Of a pot that nothing was taken from there is nothing to tell.
+        "pots": [asdict(pot) | {"operations": list(pot.operations)} for pot in pots if pot.calls],
         "journal": {
             "path": str(owner.journal.path),
             "bytes_max": owner.settings.journal.bytes_max,

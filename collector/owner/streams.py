@@ -11,11 +11,19 @@ from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
 from collector.journal.entries import KnownObject, StreamState
 from collector.journal.journal import JournalReads
 from collector.model import StreamKey
+from collector.owner.cloud_targets import (
+    CLOUD_KINDS,
+    add_cloud_metrics,
+    is_pattern,
+    matches,
+    watches_cloud_metrics,
+)
 from collector.pipeline.lateness import SETTLE_FIRST_SECONDS, Lateness
 from collector.pipeline.run import Stage
 from collector.pipeline.streams import ACCOUNT_SCOPE, SnapshotStreams, StateStreams, Streams, WindowStreams
 from collector.settings import Settings
-from collector.sources.inventory import InventorySource
+from collector.sources.cloud_metrics import CloudMetricsSource, Series
+from collector.sources.inventory import KINDS, InventorySource
 from collector.sources.registry import SPECS, Look, Spec
 
 JOB_TAIL_SECONDS = 600
@@ -43,6 +51,10 @@ class Targets:
     """Node -> how far behind now its windows end, where that is learned."""
     settle_first: int = SETTLE_FIRST_SECONDS
     """Of a node that is not known yet."""
+    begins: dict[str, int] = field(default_factory=dict)
+    """Metric of CloudMonitor -> where it begins, since it was collected with another period before."""
+    units: dict[str, str] = field(default_factory=dict)
+    """`NAMESPACE/METRIC` -> unit."""
 
     def of(self, kind: str) -> list[str]:
         return self.ids.get(kind, [])
@@ -120,8 +132,9 @@ async def discovered(settings: Settings, journal: JournalReads, elsewhere: Elsew
     rest = _Rest(settings, streams.values())
     found: dict[str, list[KnownObject]] = {}
     wanted = {KIND_OF[word] for word in named.discover}
+    kinds = (*wanted, "node", *CLOUD_KINDS)
     for key, state in streams.items():
-        shown = next((k for k in (*wanted, "node") if InventorySource(k).operation.name == key.operation), None)
+        shown = next((k for k in kinds if InventorySource(k).operation.name == key.operation), None)
         if shown is None or key.region != settings.api.region:
             continue
         found.setdefault(f"{shown} {key.scope_id}", []).extend((await journal.known_objects(state.id)).values())
@@ -161,6 +174,14 @@ async def discovered(settings: Settings, journal: JournalReads, elsewhere: Elsew
         watch("node", await listed("node", cluster_id))
     for cluster in gone:
         watch("node", await listed("node", cluster.object_id), end_of(cluster))
+    if watches_cloud_metrics(settings):
+        names = [each for each in settings.sources.cloud_metrics.namespaces if not is_pattern(each)]
+        for known in await listed("cloud_namespace", ACCOUNT_SCOPE):
+            if known.is_present and matches(known.object_id, settings.sources.cloud_metrics.namespaces):
+                names.append(known.object_id)
+        targets.add("cloud_namespace", names)
+        metrics = [known for name in targets.of("cloud_namespace") for known in await listed("cloud_metric", name)]
+        add_cloud_metrics(settings, targets, metrics, streams, rest.is_left)
     return targets
 
 
@@ -198,21 +219,34 @@ class _Rest:
 
 def _lists(settings: Settings, only: Sequence[str]) -> list[Streams]:
     inventory = settings.sources.inventory
-    # Without the lists the other sources do not know their targets.
-    if not inventory.enabled or (only and not settings.targets.discover):
+    if not inventory.enabled:
         return []
+    # Without the lists the other sources do not know their targets.
+    kinds = [KIND_OF[word] for word in settings.targets.discover]
+    if _asks_cloud(settings, only) and any(map(is_pattern, settings.sources.cloud_metrics.namespaces)):
+        kinds.append("cloud_namespace")
     return [
-        StateStreams("inventory", InventorySource(KIND_OF[word]), [ACCOUNT_SCOPE], interval=inventory.interval_seconds)
-        for word in settings.targets.discover
+        StateStreams("inventory", InventorySource(kind), [ACCOUNT_SCOPE], interval=inventory.interval_seconds)
+        for kind in kinds
     ]
+
+
+def _asks_cloud(settings: Settings, only: Sequence[str]) -> bool:
+    return watches_cloud_metrics(settings) and (not only or bool({"inventory", "cloud_metrics"} & set(only)))
 
 
 def _cluster_nodes(settings: Settings, targets: Targets, only: Sequence[str]) -> list[Streams]:
     inventory = settings.sources.inventory
-    clusters = targets.of("cluster")
-    if not inventory.enabled or not clusters or (only and not {"inventory", "syslogs"} & set(only)):
+    if not inventory.enabled:
         return []
-    return [StateStreams("inventory", InventorySource("node"), clusters, interval=inventory.interval_seconds)]
+    found: list[Streams] = []
+    clusters, namespaces = targets.of("cluster"), targets.of("cloud_namespace")
+    if clusters and (not only or {"inventory", "syslogs"} & set(only)):
+        found.append(StateStreams("inventory", InventorySource("node"), clusters, interval=inventory.interval_seconds))
+    if namespaces and _asks_cloud(settings, only):
+        source = InventorySource("cloud_metric")
+        found.append(StateStreams("inventory", source, namespaces, interval=inventory.interval_seconds))
+    return found
 
 
 def sources(settings: Settings, targets: Targets) -> list[Streams]:
@@ -234,8 +268,12 @@ def _streams(spec: Spec, section: Any, scope_ids: Sequence[str], targets: Target
         case Look.STATE:
             return StateStreams(spec.name, source, scope_ids, interval=section.interval_seconds, ends=targets.ends)
     # A step that is still being filled would be stored with a value that it does not keep.
-    step = getattr(section, "time_step_seconds", 0)
+    step = getattr(section, "time_step_seconds", getattr(section, "period_seconds", 0))
     is_learned = not section.settle_seconds
+    settles = targets.settles if is_learned else None
+    if isinstance(source, CloudMetricsSource):
+        source = source.with_units(targets.units)
+        settles = {scope_id: section.settle_seconds + Series.of(scope_id).period_seconds for scope_id in scope_ids}
     settle = (targets.settle_first if is_learned else section.settle_seconds) + step
     return WindowStreams(
         spec.name,
@@ -248,7 +286,8 @@ def _streams(spec: Spec, section: Any, scope_ids: Sequence[str], targets: Target
         interval=section.interval_seconds,
         interval_max=max(section.interval_seconds, getattr(section, "interval_max_seconds", 0)),
         ends=targets.ends,
-        settles=targets.settles if is_learned else None,
+        settles=settles,
+        begins=targets.begins,
     )
 
 
@@ -263,13 +302,15 @@ def operations_of(settings: Settings) -> list[Operation]:
     if chosen.inventory.enabled:
         listed = [KIND_OF[word] for word in settings.targets.discover]
         listed += ["node"] if "cluster" in watched else []
+        listed += ["cloud_metric"] if "cloud_metric" in watched else []
+        listed += ["cloud_namespace"] if any(map(is_pattern, chosen.cloud_metrics.namespaces)) else []
         found += [InventorySource(kind).operation for kind in listed]
     return [*found, *([GET_XTRACE_TOKEN] if settings.tracing.enabled else [])]
 
 
 def expects_targets(settings: Settings) -> bool:
     """Whether more than lists is to be asked for."""
-    lists = {InventorySource(kind).operation.name for kind in (*KIND_OF.values(), "node")}
+    lists = {InventorySource(kind).operation.name for kind in KINDS}
     return any(operation.name not in lists for operation in operations_of(settings) if operation != GET_XTRACE_TOKEN)
 
 
@@ -279,6 +320,8 @@ def watched_kinds(settings: Settings) -> set[str]:
     kinds = {kind for word, kind in KIND_OF.items() if getattr(targets, word) or word in targets.discover}
     if targets.nodes or "cluster" in kinds:
         kinds.add("node")
+    if watches_cloud_metrics(settings):
+        kinds.add("cloud_metric")
     return kinds
 
 
@@ -292,7 +335,11 @@ def described(settings: Settings) -> list[tuple[str, str]]:
             continue
         if name == "inventory":
             text = ", ".join(targets.discover) + (" and the nodes of each cluster" if "cluster" in watched else "")
+            text += " and the metrics of CloudMonitor" if "cloud_metric" in watched else ""
             lines.append((name, text.removeprefix(" and ") or f"nothing: it needs {needs(name)}"))
+            continue
+        if name == "cloud_metrics" and "cloud_metric" in watched:
+            lines.append((name, _patterns(settings)))
             continue
         kinds = [spec.target or spec.needs for spec in SPECS if spec.name == name]
         words = [
@@ -306,6 +353,11 @@ def described(settings: Settings) -> list[tuple[str, str]]:
     return lines
 
 
+def _patterns(settings: Settings) -> str:
+    cloud = settings.sources.cloud_metrics
+    return f"metrics {', '.join(cloud.metrics)} of {', '.join(cloud.namespaces)}"
+
+
 def _counted(named: int, is_discovered: bool) -> str:
     return " and ".join([str(named)] * bool(named) + ["all that are discovered"] * is_discovered)
 
@@ -314,6 +366,8 @@ def needs(name: str) -> str:
     """What gives a source something to do, in the words of the configuration."""
     if name == "inventory":
         return "targets.discover or targets.clusters"
+    if name == "cloud_metrics":
+        return "sources.cloud_metrics.namespaces, and sources.inventory switched on"
     kinds = [spec.target or spec.needs for spec in SPECS if spec.name == name]
     words = [word for word, kind in (*KIND_OF.items(), ("nodes", "node")) if kind in kinds]
     named = [f"targets.{word}" for word in words]

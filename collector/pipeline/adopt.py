@@ -152,10 +152,10 @@ async def stored_gaps(store: Store, keys: Sequence[StreamKey]) -> dict[str, list
 async def _newest(store: Store, keys: Sequence[StreamKey], tables: Iterable[Table]) -> Mapping[str, int]:
     newest: dict[str, int] = {}
     for table in tables:
-        source = table.sources.get(keys[0].operation, "")
+        source, scope = table.sources.get(keys[0].operation, ""), table.stream_scope_sql(keys[0].operation)
         rows = await store.fetch(
-            f"SELECT {table.scope_column}, toUnixTimestamp(max({table.time_column})) FROM {table.name}"
-            f" WHERE region = {{region:String}} AND {table.scope_column} IN {{scopes:Array(String)}}"
+            f"SELECT {scope}, toUnixTimestamp(max({table.time_column})) FROM {table.name}"
+            f" WHERE region = {{region:String}} AND {scope} IN {{scopes:Array(String)}}"
             f"{' AND source = {source:String}' if source else ''} GROUP BY 1",
             {"region": keys[0].region, "scopes": [key.scope_id for key in keys], "source": source},
         )

@@ -15,10 +15,14 @@ from collector.journal.journal import JournalReads
 from collector.journal.money import billing_month, cny, micro_cny, month_end
 from collector.journal.spending import (
     HourSpend,
+    Prices,
     Spending,
+    calls_of_month,
     committed,
     hour_spends,
     pace_micro_cny,
+    pot_hours,
+    pot_members,
 )
 
 TOLD_KEY = "budget_told"
@@ -88,7 +92,7 @@ def shared_prices(prices: Mapping[str, Price | None], share: Parted | None) -> d
     if share is None:
         return dict(prices)
     return {
-        name: None if price is None else Price(price.cny, share.part(price.free_calls_per_month))
+        name: None if price is None else Price(price.cny, share.part(price.free_calls_per_month), price.pot)
         for name, price in prices.items()
     }
 
@@ -110,11 +114,11 @@ class BudgetFacts:
     """Spent as a part of the cap: 0 to 1, more after a cap was passed or lowered; None without a cap."""
 
 
-async def budget_facts(journal: JournalReads, now: int, budget: Budget) -> BudgetFacts:
+async def budget_facts(journal: JournalReads, now: int, budget: Budget, prices: Prices) -> BudgetFacts:
     """The money of the billing month of `now` (server time, s)."""
     spent, hours, told = await journal.run(
         lambda db: (
-            committed(db, now),
+            committed(db, now, prices),
             hour_spends(db),
             db.execute("SELECT value FROM meta WHERE key = ?", (TOLD_KEY,)).fetchone(),
         )
@@ -128,6 +132,37 @@ async def budget_facts(journal: JournalReads, now: int, budget: Budget) -> Budge
         is_reached=told is not None and told[0] == budget.told(month),
         share=share_of(cny(spent), budget.cap_cny),
     )
+
+
+@dataclass(frozen=True, slots=True)
+class PotFacts:
+    """Free calls that several operations share, in the present billing month."""
+
+    pot: str
+    operations: tuple[str, ...]
+    calls: int
+    """Settled ones."""
+    free_calls_per_month: int
+    """Of the whole account."""
+    forecast_calls: int
+    """Where the month ends at the pace of the last 24 hours."""
+
+
+async def pot_facts(journal: JournalReads, now: int, prices: Prices) -> list[PotFacts]:
+    """The pots of the billing month of `now` (server time, s) that a call has come out of, or may."""
+    names = dict.fromkeys(price.pot for price in prices.values() if price is not None and price.pot)
+
+    def read(db: sqlite3.Connection) -> list[PotFacts]:
+        found = []
+        for pot in names:
+            members = pot_members(pot, prices)
+            calls = calls_of_month(db, members, now)
+            pace = pace_micro_cny(pot_hours(db, pot), now)
+            free = min(price.free_calls_per_month for name in members if (price := prices[name]) is not None)
+            found.append(PotFacts(pot, members, calls, free, calls + round(pace * (month_end(now) - now))))
+        return found
+
+    return await journal.run(read)
 
 
 def forecast(spent_micro_cny: int, hours: Iterable[HourSpend], now: int) -> Decimal:

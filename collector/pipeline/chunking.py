@@ -134,6 +134,26 @@ def merge_readings(pairs: Iterable[tuple[int, Chunk]]) -> Iterator[Chunk]:
             yield Chunk(chunk.table, chunk.partition, len(rows), lines(rows), chunk.mode)
 
 
+def each_once(given: Iterable[Chunk]) -> Iterator[Chunk]:
+    """Keep the first row of each identity, of tables in which identity is a key."""
+    seen: set[tuple[str, bytes]] = set()
+    for chunk in given:
+        table = TABLES[chunk.table]
+        if table.multiset or not table.identity:
+            yield chunk
+            continue
+        rows = []
+        read = decode_lines(chunk.body)
+        for row, identity in zip(read, identities(table, read), strict=True):
+            if (key := (chunk.table, digest_identity(identity))) not in seen:
+                seen.add(key)
+                rows.append(tuple(row))
+        if len(rows) == chunk.rows:
+            yield chunk
+        elif rows:
+            yield Chunk(chunk.table, chunk.partition, len(rows), lines(rows), chunk.mode)
+
+
 def cut_at(end: int) -> Callable[[Iterable[Chunk]], Iterator[Chunk]]:
     """Return what keeps the rows before `end`, for a window that is sealed earlier than planned."""
 

@@ -14,8 +14,8 @@ from collector.clock import STEP_SECONDS_MAX
 from collector.errors import AnswerTooLargeError, ApiError, ClockError, CursorError, CursorLoopError
 from collector.journal.coverage import REASON_CHARACTERS_MAX
 from collector.journal.entries import Chunk, OpenWindow, PageCommit, Rewrite, Seal, StreamState
-from collector.model import ShipMode, Window
-from collector.pipeline.chunking import chunks, cut_at, merge_readings, stray_chunks
+from collector.model import ShipMode, StreamKey, Window
+from collector.pipeline.chunking import chunks, cut_at, each_once, merge_readings, stray_chunks
 from collector.pipeline.clock_watch import HINT
 from collector.pipeline.collecting import (
     CODE_NOT_USED,
@@ -34,6 +34,7 @@ from collector.pipeline.repeats import DIGEST_BYTES, PageWatch, loop_error, page
 from collector.pipeline.windows import FIRST_LOOK, SPAN_SECONDS_MAX, Planned, looked_again
 from collector.sources.page import PageRows
 from collector.sources.source import WindowSource
+from collector.sources.tables import TABLES
 from collector.telemetry import tracing
 
 log = structlog.get_logger(__name__)
@@ -103,7 +104,7 @@ async def cut_short(collecting: Collecting, stream_id: int, end: int, error: Api
     log.warning("stream_cut_short", stream=str(state.key), window_end=end, error=str(error))
     for delay, here in [(delay, here) for delay, here in state.open.items() if delay >= FIRST_LOOK]:
         gaps = ((here.window, reason),) if delay == FIRST_LOOK else ()
-        seal = Seal(here.window.end, now, _rewrite(here.reading, None), gaps)
+        seal = Seal(here.window.end, now, _rewrite(state.key, here.pages, here.reading, None), gaps)
         state = await _sealed(collecting, state, Planned(here.window, here.mode, delay), here, seal)
     if state.sealed_to is not None and state.sealed_to < end:
         window = Window(state.sealed_to, end)
@@ -124,7 +125,7 @@ async def seal_in_part(collecting: Collecting, state: StreamState, delays: Conta
     for delay, here in list(state.open.items()):
         if delay < FIRST_LOOK if delays is None else delay not in delays:
             continue
-        if (seal := _whole_seconds(here)) is None:
+        if (seal := _whole_seconds(state.key, here)) is None:
             if collecting.released.get(here.id) != (here.reading, here.pages):
                 await collecting.journal.release_rows(here.id, collecting.clock.monotonic())
                 collecting.released[here.id] = (here.reading, here.pages)
@@ -136,12 +137,12 @@ async def seal_in_part(collecting: Collecting, state: StreamState, delays: Conta
     return state
 
 
-def _whole_seconds(here: OpenWindow) -> Seal | None:
+def _whole_seconds(key: StreamKey, here: OpenWindow) -> Seal | None:
     if not here.in_order or here.last_time is None or here.last_time <= here.window.start:
         return None
     end = min(here.last_time, here.window.end)
     # Dated by what it proves itself: no recheck is spared by it.
-    return Seal(end, end, _rewrite(here.reading, end))
+    return Seal(end, end, _rewrite(key, here.pages, here.reading, end))
 
 
 async def _sealed(
@@ -180,7 +181,7 @@ class _WindowReader:
                     raise
                 if here.reading + 1 >= READINGS_MAX:
                     # Or every later call would ask with the same dead cursor.
-                    if (seal := _whole_seconds(here)) is None:
+                    if (seal := _whole_seconds(state.key, here)) is None:
                         await journal.drop_window(state.id, here.id)
                     else:
                         await self._seal_as_it_is(state, window, here, seal)
@@ -208,7 +209,7 @@ class _WindowReader:
             in_order, last_time = _order(here, page.times)
             rows = chunks(page.rows, planned.mode)
             size = (here.bytes if here else 0) + sum(len(chunk.body) for chunk in rows)
-            ending = self._ending(window, here, page, size, reply.date, following, in_order, last_time)
+            ending = self._ending(state.key, window, here, page, size, reply.date, following, in_order, last_time)
             if ending.is_dropped:
                 code = CODE_TOO_FULL if reply.date - self._settle > window.start else CODE_NOT_USED
                 await journal.settle(replace(reply.attempt, code=code))
@@ -267,6 +268,7 @@ class _WindowReader:
 
     def _ending(
         self,
+        key: StreamKey,
         window: Window,
         here: OpenWindow | None,
         page: PageRows,
@@ -294,10 +296,10 @@ class _WindowReader:
                 return _Ending(is_reread=True)
             if page.has_changed or page.is_short:
                 gaps += ((Window(window.start, end), GAP_PARTIAL if page.is_short else GAP_CHANGED),)
-            return _Ending(Seal(end, date, _rewrite(reading, None if end == window.end else end), gaps))
+            return _Ending(Seal(end, date, _rewrite(key, pages, reading, None if end == window.end else end), gaps))
         is_one_second = window.seconds == 1 or (in_order and last_time == window.start)
         if window.seconds == 1 and size >= self._at.second_bytes_max:
-            return _Ending(Seal(end, date, _rewrite(reading, None), (*gaps, (window, GAP_CUT_OFF))))
+            return _Ending(Seal(end, date, _rewrite(key, pages, reading, None), (*gaps, (window, GAP_CUT_OFF))))
         if is_one_second and size >= self._at.second_bytes_max:
             return _Ending(is_dropped=True)
         if is_one_second or (pages < PAGES_MAX and size < self._at.bounds.window):
@@ -308,7 +310,7 @@ class _WindowReader:
             return _Ending()
         if in_order and last_time is not None and window.start < min(last_time, end):
             end = min(last_time, end)
-            return _Ending(Seal(end, date, _rewrite(reading, end), gaps))
+            return _Ending(Seal(end, date, _rewrite(key, pages, reading, end), gaps))
         return _Ending(is_dropped=True)
 
     def _calls(self) -> tuple[tuple[str, int], ...]:
@@ -341,16 +343,18 @@ class _WindowReader:
         self._at.span_max[state.id] = max(1, window.seconds // 2)
         log.info("answer_too_large", stream=str(state.key), window_seconds=window.seconds)
         last_time = here.last_time if here is not None and here.in_order else None
-        reading = here.reading if here else 0
+        reading, pages = (here.reading, here.pages) if here else (0, 0)
         date = error.date
         if last_time is not None and window.start < (end := min(last_time, date - self._settle)):
-            return await self._seal_as_it_is(state, window, here, Seal(end, date, _rewrite(reading, end)))
+            return await self._seal_as_it_is(
+                state, window, here, Seal(end, date, _rewrite(state.key, pages, reading, end))
+            )
         if window.seconds == 1 and window.end <= date - self._settle:
             seconds = self._at.seconds_too_large.get(state.id, 0) + 1
             if seconds > SECONDS_TOO_LARGE_MAX:
                 raise error
             self._at.seconds_too_large[state.id] = seconds
-            seal = Seal(window.end, date, _rewrite(reading, None), ((window, GAP_TOO_LARGE),))
+            seal = Seal(window.end, date, _rewrite(state.key, pages, reading, None), ((window, GAP_TOO_LARGE),))
             return await self._seal_as_it_is(state, window, here, seal)
         return state if here is None else await self._at.journal.drop_window(state.id, here.id)
 
@@ -413,12 +417,16 @@ def _take_unsure(page: PageRows) -> None:
         page.rows.setdefault(table, []).extend(rows)
 
 
-def _rewrite(reading: int, end: int | None) -> Rewrite | None:
-    if reading == 0 and end is None:
+def _rewrite(key: StreamKey, pages: int, reading: int, end: int | None) -> Rewrite | None:
+    # A list that shifts while it is paged brings a record on two pages; where identity is a key, it is one row.
+    is_keyed = pages > 1 and any(key.operation in table.stream_columns for table in TABLES.values())
+    if reading == 0 and end is None and not is_keyed:
         return None
 
     def rewrite(pairs: Iterable[tuple[int, Chunk]]) -> Iterator[Chunk]:
         found = merge_readings(pairs) if reading else (chunk for _, chunk in pairs)
+        if is_keyed:
+            found = each_once(found)
         return iter(found) if end is None else cut_at(end)(found)
 
     return rewrite

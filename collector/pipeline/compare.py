@@ -38,6 +38,8 @@ class AnsweredRows:
         """Empty if equal rows are legitimate."""
         self.scopes: set[str] = set()
         self.region = ""
+        self.operation = ""
+        """Whose answer the rows are of."""
         self.add(rows)
 
     def __len__(self) -> int:
@@ -54,7 +56,8 @@ class AnsweredRows:
             self.times += [int(row[time]) for row in rows]
         if not table.multiset:
             self.values += [tuple(row[i] for i in self._value_indexes) for row in rows]
-        self.scopes.update(str(row[table.scope_index]) for row in rows)
+        self.scopes.update(map(table.stream_scope, rows))
+        self.operation = table.operation_of(rows[0])
         self.region = str(rows[0][table.columns.index("region")])
 
 

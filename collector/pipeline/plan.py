@@ -59,6 +59,13 @@ class Demand:
     step: int = 0
     """Added to each delay and to `settle` by sources that average over a span."""
     settle: int = 0
+    points_per_second: Fraction = Fraction(0)
+    """Records that each stream has in a second of event time, where that is known: it decides how many pages."""
+
+    def calls_of(self, seconds: int) -> int:
+        """Calls that take one stream's window of so many seconds."""
+        records_max = self.operation.records_max or 1
+        return max(self.calls_per_look, math.ceil(self.points_per_second * seconds / records_max))
 
     @property
     def is_window(self) -> bool:
@@ -67,12 +74,13 @@ class Demand:
     def looks_per_second(self, interval: int) -> Fraction:
         """Calls a second for new data, at this interval."""
         windows = -(-interval // SPAN_SECONDS_MAX) if self.is_window else 1
-        return Fraction(self.streams * self.calls_per_look * windows, interval)
+        calls = self.calls_of(min(interval, SPAN_SECONDS_MAX))
+        return Fraction(self.streams * calls * windows, interval)
 
     def rechecks_per_second(self, interval: int) -> Fraction:
         """Calls a second for late data, at this interval of looks."""
         spans = [min(SPAN_SECONDS_MAX, gather_seconds(delay + self.step, interval)) for delay in self.rechecks]
-        return sum((Fraction(self.streams * self.calls_per_look, span) for span in spans), start=Fraction(0))
+        return sum((Fraction(self.streams * self.calls_of(span), span) for span in spans), start=Fraction(0))
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,6 +125,15 @@ class QuotaUse:
 
 
 @dataclass(frozen=True, slots=True)
+class PotUse:
+    """What is taken in a month out of free calls that several operations share."""
+
+    pot: str
+    calls_per_month: Ends[int]
+    free_calls_per_month: int
+
+
+@dataclass(frozen=True, slots=True)
 class Plan:
     """All lines, and what they come to."""
 
@@ -127,6 +144,7 @@ class Plan:
     unpriced: tuple[str, ...]
     """Operations that are called and have none."""
     is_at_least: bool
+    pots: tuple[PotUse, ...] = ()
 
 
 def plan(
@@ -148,6 +166,7 @@ def plan(
         cny_per_month=_sum(line.cny_per_month for line in lines),
         unpriced=tuple(dict.fromkeys(line.demand.operation.name for line in lines if line.cny_per_month is None)),
         is_at_least=any(demand.is_at_least for demand in demands),
+        pots=_pot_uses(lines),
     )  # fmt: skip
 
 
@@ -162,7 +181,7 @@ def price_lines(demands: Iterable[Demand], prices: Mapping[str, Price | None]) -
         for asking, rate in parts:
             slow, fast = rate(demand.interval_max), rate(demand.interval)
             calls = Ends(_calls(slow, MONTH_DAYS), _calls(fast, MONTH_DAYS))
-            name = demand.operation.name
+            name = price.pot if price is not None and price.pot else demand.operation.name
             earlier, before[name] = before[name], _added(before[name], calls)
             # How many details are asked for is not known beforehand.
             most = 2**62 if asking is Asking.DETAILS else before[name].most
@@ -179,6 +198,17 @@ def price_lines(demands: Iterable[Demand], prices: Mapping[str, Price | None]) -
                 )
             )
     return tuple(lines)
+
+
+def _pot_uses(lines: Iterable[Line]) -> tuple[PotUse, ...]:
+    found: dict[str, PotUse] = {}
+    for line in lines:
+        if (price := line.price) is None or not price.pot:
+            continue
+        before = found.get(price.pot)
+        calls = line.calls_per_month if before is None else _added(before.calls_per_month, line.calls_per_month)
+        found[price.pot] = PotUse(price.pot, calls, price.free_calls_per_month)
+    return tuple(found.values())
 
 
 def cost(price: Price, calls: int) -> Decimal:

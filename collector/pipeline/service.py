@@ -492,7 +492,9 @@ class Service:
         """The stream is well, but nothing of its operation or account can be asked at present."""
         slot.state = await self._journal.stream(slot.state.id)
         slot.state = await slot.streams.seal_in_part(self._collecting, slot.state)
-        self._stops.begin(what, "" if what == ACCOUNT else lane.operation, str(error))
+        # Whether the own budget has room is known without a call; the service has to be asked.
+        costs_call = isinstance(error, ApiError)
+        self._stops.begin(what, "" if what == ACCOUNT else lane.operation, str(error), costs_call=costs_call)
         slot.due_at, slot.is_regular = self._clock.monotonic(), False
 
     async def _failed(self, lane: _Lane, slot: Slot, error: ApiError) -> None:

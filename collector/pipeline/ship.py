@@ -440,7 +440,7 @@ async def stored_identities(
     What is too large for one read is read in slices. Raises StoreError.
     """
     parameters: dict[str, object] = {"scopes": sorted(answered.scopes)}
-    where = f"{table.scope_column} IN {{scopes:Array(String)}}"
+    where = f"{table.stream_scope_sql(answered.operation)} IN {{scopes:Array(String)}}"
     if table.time_column is not None:
         if is_stray or window is None:
             # Strays may be anywhere: only their own seconds are read.
@@ -486,5 +486,5 @@ def dead_letter_of(table: Table, line: bytes, reason: str, now: int, mode: ShipM
     (row,) = decode_lines(line)
     region = str(row[table.columns.index("region")])
     record = line.decode("utf-8").strip()[:RECORD_CHARACTERS_MAX]
-    letter = (now, table.operation_of(row), region, str(row[table.scope_index]), reason, record)
+    letter = (now, table.operation_of(row), region, table.stream_scope(row), reason, record)
     return Chunk(DEAD_LETTERS.name, partition_of(DEAD_LETTERS, now), 1, lines([letter]), mode)

@@ -144,9 +144,11 @@ class WindowStreams:
         interval_max: int | None = None,
         ends: Mapping[str, int] | None = None,
         settles: Mapping[str, int] | None = None,
+        begins: Mapping[str, int] | None = None,
     ) -> None:
         """All times in seconds. The interval is fixed without `interval_max`; `ends` are the moments
-        after which there is nothing of a scope, where that is known; `settles` those of scopes that have their own."""
+        after which there is nothing of a scope, where that is known; `settles` those of scopes that have their own;
+        `begins` where scopes begin that go on where another one ended."""
         self.name = name
         self.operation = source.operation
         self.tables = source.tables
@@ -160,6 +162,7 @@ class WindowStreams:
         self.lookback = initial_lookback
         self._rechecks = tuple(rechecks)
         self._ends = ends or {}
+        self._begins = begins or {}
 
     @property
     def settle(self) -> int:
@@ -234,7 +237,8 @@ class WindowStreams:
         return self._settles.get(state.key.scope_id, self._settle)
 
     def _horizon(self, state: StreamState, span: int = SPAN_SECONDS_MAX, interval: int = 0) -> Horizon:
-        return Horizon(self._settle_of(state), self.lookback, span, self.end(state.key), interval)
+        since = self._begins.get(state.key.scope_id)
+        return Horizon(self._settle_of(state), self.lookback, span, self.end(state.key), interval, since)
 
 
 class _Looks:

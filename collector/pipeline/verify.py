@@ -274,7 +274,7 @@ async def _stored(store: Store, table: Table, key: StreamKey, window: Window) ->
         f"toUnixTimestamp({name})" if name == table.time_column or name in TIMES else name for name in table.columns
     )
     where = (
-        f"region = {{region:String}} AND {table.scope_column} = {{scope:String}}"
+        f"region = {{region:String}} AND {table.stream_scope_sql(key.operation)} = {{scope:String}}"
         f" AND {table.time_column} BETWEEN {{first:UInt32}} AND {{last:UInt32}}"
     )
     parameters: dict[str, object] = {

@@ -42,6 +42,12 @@ class Horizon:
     """There is nothing to collect from here on, such as after the end of a job."""
     interval: int = 0
     """Time between two looks at present, 0 where looks are not regular."""
+    since: int | None = None
+    """Where a stream begins that nothing was collected of yet, instead of `initial_lookback` before now."""
+
+    def begin(self, now: int) -> int:
+        """Where a stream begins that nothing was collected of yet."""
+        return now - self.initial_lookback if self.since is None else self.since
 
     def end(self, now: int) -> int:
         """Up to where first looks may go at server time `now`."""
@@ -60,7 +66,7 @@ def next_window(state: StreamState, horizon: Horizon, now: int) -> Planned | Non
 
 def first_look(state: StreamState, horizon: Horizon, now: int) -> Planned | None:
     """New time: from the end of the last window to `settle` before now."""
-    start = now - horizon.initial_lookback if state.sealed_to is None else state.sealed_to
+    start = horizon.begin(now) if state.sealed_to is None else state.sealed_to
     end = min(horizon.end(now), start + horizon.span_max)
     if end <= start:
         return None
@@ -119,7 +125,7 @@ def is_finished(state: StreamState, horizon: Horizon, now: int) -> bool:
 
 def seconds_due(state: StreamState | None, horizon: Horizon, now: int) -> int:
     """Event time still to be collected by first looks, for progress displays."""
-    begin = now - horizon.initial_lookback if state is None or state.sealed_to is None else state.sealed_to
+    begin = horizon.begin(now) if state is None or state.sealed_to is None else state.sealed_to
     reading = state.open.get(FIRST_LOOK) if state is not None else None
     if reading is not None and reading.in_order and reading.last_time is not None:
         begin = max(begin, reading.last_time)

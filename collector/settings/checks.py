@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -56,6 +57,25 @@ def _metric_types(settings: Settings, source: str) -> Iterator[Mistake]:
     if not metric_types:
         yield expected(path, [], f"at least one metric; enabled = false switches {source} off")
     yield from _repeated(path, metric_types)
+
+
+def _cloud_metrics(settings: Settings) -> Iterator[Mistake]:
+    section = settings.sources.cloud_metrics
+    path: KeyPath = ("sources", "cloud_metrics")
+    for key in ("metrics", "statistics"):
+        if not getattr(section, key):
+            yield expected((*path, key), [], "at least one; namespaces = [] asks for nothing")
+    for key in ("namespaces", "metrics", "statistics"):
+        yield from _repeated((*path, key), getattr(section, key))
+    if section.interval_seconds < section.period_seconds:
+        right = (
+            f"a duration of at least sources.cloud_metrics.period, which is {format_duration(section.period_seconds)}: "
+            "a look between two points costs a call and finds nothing"
+        )
+        yield expected((*path, "interval"), format_duration(section.interval_seconds), right)
+    for word in section.measures:
+        if not re.fullmatch(r"[^/=]+/[^=]+=[^=]+", word):
+            yield expected((*path, "measures"), word, "NAMESPACE/METRIC=MEASURE, as acs_pai_dlc/GPU_UTIL=GpuCoreUsage")
 
 
 def _interval_max(settings: Settings) -> Iterator[Mistake]:
@@ -177,10 +197,10 @@ def _metric_check(source: str) -> Check:
 BILLING_SECONDS = 32 * DAY_SECONDS
 """The longest month, and a day for what comes late."""
 
-_WINDOWED = ("syslogs", "node_metrics", "job_metrics", "events")
+_WINDOWED = ("syslogs", "node_metrics", "job_metrics", "cloud_metrics", "events")
 _FILLED_BY = {
     "syslogs": ("syslogs",),
-    "metric_points": ("node_metrics", "job_metrics"),
+    "metric_points": ("node_metrics", "job_metrics", "cloud_metrics"),
     "user_metrics": (),
     "resource_group_metrics": (),
     "events": ("events",),
@@ -201,6 +221,13 @@ CHECKS = (
     *(_retention_check(table, sources) for table, sources in _FILLED_BY.items()),
     *(_metric_check(source) for source in ("node_metrics", "job_metrics")),
     Check((_INTERVAL, _INTERVAL_MAX), _interval_max),
+    Check(
+        tuple(
+            ("sources", "cloud_metrics", key)
+            for key in ("namespaces", "metrics", "statistics", "period", "interval", "measures")
+        ),
+        _cloud_metrics,
+    ),
     Check((_JOURNAL, _STORE), _journal_apart),
     Check((("api", "gateway"), ("api", "site"), ("api", "network"), ("api", "sign_with")), _gateway),
     Check((("api", "gateway"), ("api", "site"), ("api", "network"), ("api", "base_url")), _address),

@@ -16,6 +16,7 @@ from typing import Annotated, Any, Literal, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WrapSerializer
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
+from collector.api.products.cms import STATISTICS
 from collector.api.products.pai_dlc import METRIC_TYPES
 from collector.settings import kinds
 from collector.shares import Share, parse_share
@@ -354,6 +355,39 @@ class JobMetricsSettings(Section):
     recheck_seconds: Rechecks = _recheck()
 
 
+class CloudMetricsSettings(Section):
+    """Series of CloudMonitor's metrics, from DescribeMetricList; which there are, it says itself."""
+
+    enabled: Flag = _enabled()
+    namespaces: tuple[Annotated[str, kinds.identifier("a namespace, or a pattern with * and ?")], ...] = Field(
+        (), description='Namespaces whose metrics are collected, by name or pattern, such as ["acs_pai_*"]. [] is none.'
+    )
+    metrics: tuple[Annotated[str, kinds.identifier("a metric, or a pattern with * and ?")], ...] = Field(
+        ("*",), description='Metrics of these namespaces, by name or pattern, such as ["*GPU*"].'
+    )
+    period_seconds: Annotated[int, kinds.duration("15s", "1d")] = Field(
+        60,
+        alias="period",
+        description="Span that each point covers, a duration from 15s to 1d; of a metric that does not have it, its "
+        "next longer one.",
+    )
+    statistics: tuple[Annotated[str, kinds.choice(*STATISTICS)], ...] = Field(
+        ("Average",),
+        description=f"Values of each point, a row each: any of {', '.join(STATISTICS)}. They come with the same call.",
+    )
+    measures: tuple[Annotated[str, kinds.identifier("NAMESPACE/METRIC=MEASURE")], ...] = Field(
+        (),
+        description="What metrics measure in the words of the older operations, where their names do not tell it, such "
+        'as ["acs_pai_dlc/GPU_UTIL=GpuCoreUsage"].',
+    )
+    interval_seconds: Interval = Field(
+        300, alias="interval", description="Time between two looks at a metric, a duration from the period to 1d."
+    )
+    settle_seconds: Settle = _settle(300)
+    initial_lookback_seconds: Lookback = _initial_lookback("a metric that is new here")
+    recheck_seconds: Rechecks = _recheck()
+
+
 class EventsSettings(Section):
     """Events of services and jobs, from DescribeServiceEvent (EAS) and GetJobEvents (DLC)."""
 
@@ -400,6 +434,7 @@ class SourceSettings(Section):
     user_metrics: UserMetricsSettings = Field(default_factory=UserMetricsSettings)
     node_metrics: NodeMetricsSettings = Field(default_factory=NodeMetricsSettings)
     job_metrics: JobMetricsSettings = Field(default_factory=JobMetricsSettings)
+    cloud_metrics: CloudMetricsSettings = Field(default_factory=CloudMetricsSettings)
     events: EventsSettings = Field(default_factory=EventsSettings)
     diagnostics: DiagnosticsSettings = Field(default_factory=DiagnosticsSettings)
     resource_logs: ResourceLogsSettings = Field(default_factory=ResourceLogsSettings)

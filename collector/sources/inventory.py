@@ -1,6 +1,6 @@
-"""Inventory: what there is, by seven listings; each object is stored in every state that it was seen in.
+"""Inventory: what there is, by nine listings; each object is stored in every state that it was seen in.
 
-One stream a listing and account, for nodes one a cluster.
+One stream a listing and account, for nodes one a cluster, for metrics of CloudMonitor one a namespace.
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import msgspec
 
 from collector.api.answers import Answer, UnreadableRecord
 from collector.api.operation import Numbers, Operation, Tokens
+from collector.api.products.cms import DESCRIBE_METRIC_META_LIST, DESCRIBE_PROJECT_META
 from collector.api.products.eas import LIST_RESOURCES, LIST_SERVICES
 from collector.api.products.eflo_controller import LIST_CLUSTER_NODES, LIST_CLUSTERS
 from collector.api.products.pai_dlc import LIST_JOBS
@@ -25,7 +26,7 @@ from collector.sources.attributes import attributes, without_secrets
 from collector.sources.fields import text_of
 from collector.sources.moments import read_moment
 from collector.sources.normalise import unusable
-from collector.sources.numbered import NumberedCursor
+from collector.sources.numbered import NumberedCursor, whole_total
 from collector.sources.source import Observed, Seen
 from collector.sources.tables import INVENTORY_STATES
 
@@ -69,13 +70,15 @@ LISTINGS: Mapping[str, Listing] = MappingProxyType(
         "instance": Listing(LIST_INSTANCES, ("InstanceId",), "InstanceName", "Status", "WorkspaceId"),
         "eas_resource": Listing(LIST_RESOURCES, ("ClusterId", "ResourceId"), "ResourceName", "Status", "ClusterId"),
         "service": Listing(LIST_SERVICES, ("Region", "ServiceName"), "ServiceName", "Status", "Region"),
+        "cloud_namespace": Listing(DESCRIBE_PROJECT_META, ("Namespace",), "Description", ""),
+        "cloud_metric": Listing(DESCRIBE_METRIC_META_LIST, ("Namespace", "MetricName"), "MetricName", ""),
     }
 )
 KINDS = tuple(LISTINGS)
 
 
 class InventorySource:
-    """One listing. `scope_id` is the cluster for nodes; the other kinds have none."""
+    """One listing. `scope_id` is the cluster for nodes, the namespace for metrics; the other kinds have none."""
 
     name = "inventory"
     tables = (INVENTORY_STATES,)
@@ -104,7 +107,7 @@ class InventorySource:
         """The cursor after this page, None after the last one."""
         paging = self.operation.paging
         if isinstance(paging, Numbers):
-            total = getattr(answer, paging.total)
+            total = whole_total(getattr(answer, paging.total))
             here = NumberedCursor.parse(cursor)
             there = here.after(self._keys(answer), total, here.page_size or self.page_size)
             return None if there is None else str(there)
@@ -140,7 +143,7 @@ class InventorySource:
         seen.objects = list(objects.values())
         paging = self.operation.paging
         if isinstance(paging, Numbers) and self.next_cursor(cursor, answer) is None:
-            here, total = NumberedCursor.parse(cursor), getattr(answer, paging.total)
+            here, total = NumberedCursor.parse(cursor), whole_total(getattr(answer, paging.total))
             seen.has_changed, seen.is_short = here.has_changed(total), here.is_short(self._keys(answer), total)
         return seen
 

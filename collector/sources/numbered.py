@@ -74,5 +74,13 @@ class NumberedCursor:
         return there if there.record_count < total else None
 
 
+def whole_total(total: object) -> int | None:
+    """Return the total of a list, which some services send as text; None if it is no number."""
+    try:
+        return int(str(total))
+    except ValueError:
+        return None
+
+
 def _digest(keys: Sequence[str]) -> str:
     return hashlib.blake2b("\x1f".join(keys).encode(errors="replace"), digest_size=8).hexdigest()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final
 
+from collector.sources.cloud_metrics import CloudMetricsSource
 from collector.sources.diagnostics import DiagnosticsSource
 from collector.sources.events import JobEventSource, ServiceEventSource
 from collector.sources.job_metrics import InstanceMetricsSource, JobMetricsSource
@@ -73,6 +74,15 @@ SPECS: Final = (
         "instance",
         Look.WINDOW,
         lambda section: InstanceMetricsSource(section.metric_types, section.time_step_seconds),
+    ),
+    Spec(
+        "cloud_metrics",
+        "cloud_metric",
+        Look.WINDOW,
+        lambda section: CloudMetricsSource(
+            section.statistics,
+            {name: measure for name, _, measure in (word.partition("=") for word in section.measures)},
+        ),
     ),
     Spec("events", "service", Look.WINDOW, lambda section: ServiceEventSource()),
     Spec("events", "job", Look.WINDOW, lambda section: JobEventSource()),

@@ -212,7 +212,7 @@ class _Filling:
         source = METRIC_POINTS.sources[self.source.operation.name]
         row = (
             time, self.key.region, source, self.key.scope_id, series.entity_id, self.metric, series.gpu_type,
-            value, extra,
+            value, extra, "", 0, "", EXTRA_NONE, "", self.metric,
         )  # fmt: skip
         if time >= self.window.start:
             self.rows.append(row)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
+from collector.api.products.cms import DESCRIBE_METRIC_LIST
 from collector.api.products.eas import DESCRIBE_RESOURCE_LOG, DESCRIBE_SERVICE_EVENT
 from collector.api.products.eflo_controller import LIST_DIAGNOSTIC_RESULTS, LIST_SYSLOGS
 from collector.api.products.pai_dlc import GET_JOB_EVENTS, GET_JOB_METRICS
@@ -39,6 +40,8 @@ class Table:
     """Where several operations fill the table: the value of the column `source` for each of them."""
     value_columns: tuple[str, ...] = ()
     """Where identity is a key: columns that the service must not change later. The first values stay."""
+    stream_columns: Mapping[str, tuple[str, ...]] = field(default_factory=lambda: MappingProxyType({}))
+    """For operations whose streams are not told by `scope_column`: the columns that are, joined by `/`."""
 
     def operation_of(self, row: Sequence[object]) -> str:
         """The operation whose answer held the row."""
@@ -60,9 +63,18 @@ class Table:
         """The column that decides the partition: the first, which is always a time."""
         return 0
 
-    @property
-    def scope_index(self) -> int:
-        return self.columns.index(self.scope_column)
+    def stream_scope(self, row: Sequence[object]) -> str:
+        """The scope of the stream that a row belongs to."""
+        names = self.stream_columns.get(self.operation_of(row)) or (self.scope_column,)
+        return "/".join(str(row[self.columns.index(name)]) for name in names)
+
+    def stream_scope_sql(self, operation: str) -> str:
+        """The same as an expression over the rows of one operation."""
+        names = self.stream_columns.get(operation)
+        if names is None:
+            return self.scope_column
+        parts = ", '/', ".join(f"toString({name})" for name in names)
+        return f"concat({parts})"
 
 
 _USAGE = (
@@ -99,7 +111,10 @@ RESOURCE_GROUP_METRICS = Table(
 )
 METRIC_POINTS = Table(
     name="metric_points",
-    columns=(*GET_NODE_METRICS.identity["metric_points"], "value", "extra"),
+    columns=(
+        "time", "region", "source", "scope_id", "entity_id", "metric", "gpu_type", "value", "extra", "namespace",
+        "period_seconds", "statistic", "dimensions", "unit", "measure",
+    ),
     identity=GET_NODE_METRICS.identity["metric_points"],
     operation=GET_NODE_METRICS.name,
     scope_column="scope_id",
@@ -109,10 +124,12 @@ METRIC_POINTS = Table(
             GET_NODE_METRICS.name: "node_metrics",
             GET_JOB_METRICS.name: "job_metrics",
             GET_INSTANCE_METRICS.name: "dsw_metrics",
+            DESCRIBE_METRIC_LIST.name: "cloud_metrics",
         }
     ),
     value_columns=("value",),
-)
+    stream_columns=MappingProxyType({DESCRIBE_METRIC_LIST.name: ("namespace", "metric", "period_seconds")}),
+)  # fmt: skip
 EVENTS = Table(
     name="events",
     columns=(*DESCRIBE_SERVICE_EVENT.identity["events"], "extra"),

@@ -14,6 +14,7 @@ from collector.simulator.account import Account
 from collector.simulator.backend import Backend
 from collector.simulator.faults import Fired
 from collector.simulator.world import World
+from collector.sources.cloud_metrics import CloudMetricsSource
 from collector.sources.diagnostics import DiagnosticsSource
 from collector.sources.events import JobEventSource, ServiceEventSource
 from collector.sources.inventory import KINDS, InventorySource
@@ -77,6 +78,22 @@ class TestInstanceMetrics(Simulated, WindowContract):
     source = InstanceMetricsSource(["CpuCoreUsage"], STEP)
     scope_id = ACCOUNT.instance_ids[0]
     window = HOUR
+
+
+class TestCloudMetrics(Simulated, WindowContract):
+    source = CloudMetricsSource(["Average", "Maximum"])
+    scope_id = "acs_pai_quota/GPU_USAGE_RATE/300"
+    window = HOUR
+
+
+class TestCloudNamespaces(Simulated, StateContract):
+    source = InventorySource("cloud_namespace")
+    scope_id = "account"
+
+
+class TestCloudMetricLists(Simulated, StateContract):
+    source = InventorySource("cloud_metric")
+    scope_id = "acs_pai_dlc"
 
 
 class TestServiceEvents(Simulated, WindowContract):

@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import sqlite3
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -377,62 +376,6 @@ def test_a_journal_of_an_older_version_is_read_as_it_is(stopped: Folder, words: 
     """It is brought up to date by what collects, not by what reads."""
     downgrade(stopped.path / "data" / "journal.db", OLD_FORMAT)
     assert stopped.run_unchanged(*words).status == 0
-
-
-# A damaged journal
-
-
-def spoil(journal: Path, how: str) -> None:
-    """Damage a journal's file, or put another file in its place."""
-    data = bytearray(journal.read_bytes())
-    middle = len(data) // 2
-    if how == "another head":
-        data[:23] = b"this was a journal once"
-    elif how == "a page":
-        data[middle : middle + 4096] = b"\xff" * 4096
-    elif how == "cut off":
-        del data[middle:]
-    elif how == "zeros":
-        data = bytearray(len(data))
-    journal.write_bytes(data)
-    if how == "another database":
-        journal.unlink()
-        with sqlite3.connect(journal) as db:
-            db.execute("CREATE TABLE mine (id INTEGER)")
-        db.close()
-
-
-@pytest.mark.slow("damaged journals", cases=5, fast=("another head",))
-@pytest.mark.parametrize("how", ["another head", "a page", "cut off", "zeros", "another database"])
-def test_a_damaged_journal_is_reported_with_what_to_do_and_left_as_it_is(stopped: Folder, how: str) -> None:
-    """Commands that need it end with 1; what the store knows alone is answered."""
-    spoil(stopped.path / "data" / "journal.db", how)
-    what = "no journal" if how == "another database" else "damaged"
-    for words in (("status",), ("gaps",), ("journal", "ls")):
-        done = stopped.run_unchanged(*words)
-        assert done.status == 1, words
-        assert what in done.stderr
-        assert "pai-collector run sets it aside" in done.stderr
-        assert "pai-collector journal repair" in done.stderr
-        assert not done.stdout
-    told = stopped.run_unchanged("status", "--json")
-    assert (told.status, told.stdout) == (1, "")
-    verified = stopped.run_unchanged("journal", "verify")
-    assert verified.status == 1
-    assert what in verified.stdout
-    counted = stopped.run_unchanged(*COUNT)
-    assert counted.status == 0
-    assert counted.json[0]["n"] > 0
-
-
-def test_an_empty_file_is_read_as_no_journal(stopped: Folder) -> None:
-    """What was killed before it had made its tables leaves one."""
-    (journal := stopped.path / "data" / "journal.db").write_bytes(b"")
-    empty = stopped.run_unchanged("gaps")
-    journal.unlink()
-    assert stopped.run_unchanged("gaps") == empty
-    journal.write_bytes(b"")
-    assert "there is no journal" in stopped.run_unchanged("journal", "ls").stderr
 
 
 def simulated() -> Any:

@@ -258,7 +258,7 @@ def test_a_field_of_its_own_is_told_also_where_only_extra_differs() -> None:
 
 def test_a_point_that_may_still_change_is_neither_missing_nor_extra() -> None:
     """The newest point of a series is left to the last look at it."""
-    point = (10, "r", "node_metrics", "g", "e", "CpuUsageRate", "", 1.0, "{}")
+    point = (10, "r", "node_metrics", "g", "e", "CpuUsageRate", "", 1.0, "{}", "", 0, "", "{}", "", "CpuUsageRate")
     assert differences(METRIC_POINTS, "g", [], [], [point]) == []
     assert differences(METRIC_POINTS, "g", [], [point], [point]) == []
     assert [f.kind for f in differences(METRIC_POINTS, "g", [point], [])] == ["missing"]

@@ -6,6 +6,7 @@ import sqlite3
 from pathlib import Path
 
 _UNDO = {
+    6: ("DROP TABLE pot_hours",),
     4: (
         "DROP INDEX chunks_of_part",
         "ALTER TABLE chunks DROP COLUMN part_id",

@@ -78,7 +78,8 @@ def segment(number: int) -> tuple[str, tuple[str, ...], list[list[Any]]]:
             ],
         )
     if name == "metric_points":
-        columns = TABLES[name].columns
+        # Those that the oldest stores have.
+        columns = TABLES[name].columns[:9]
         return (
             name,
             columns,

@@ -20,9 +20,13 @@ from collector.api.operation import (
     Style,
     Tokens,
 )
+from collector.api.products.points import POINT_IDENTITY
 
 POINTS_MAX = 1440
 """Points of one answer at most."""
+
+STATISTICS = ("Average", "Minimum", "Maximum", "Sum", "Value", "Count", "SampleCount")
+"""Fields of a point that are values, beside percentiles such as P99; all other plain fields are dimensions."""
 
 METRIC_CALLS = Price(None, free_calls_per_month=1_000_000, pot="CloudMonitor queries")
 """`DescribeMetricLast`, `DescribeMetricList`, `DescribeMetricData` and `DescribeMetricTop` share these free calls. The
@@ -113,6 +117,7 @@ DESCRIBE_METRIC_LIST = _rpc(
     quota=Quota(50),
     price=METRIC_CALLS,
     scope="MetricName",
+    identity=POINT_IDENTITY,
     ram_name="QueryMetricList",
 )  # fmt: skip
 

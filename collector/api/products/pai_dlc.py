@@ -9,6 +9,7 @@ import msgspec
 
 from collector.api.answers import Answer
 from collector.api.operation import MIB, Form, Nesting, Numbers, Operation, Parameter, Place, Product, Style, Tokens
+from collector.api.products.points import POINT_IDENTITY
 
 METRIC_TYPES = (
     "GpuCoreUsage", "GpuMemoryUsage", "CpuCoreUsage", "MemoryUsage",
@@ -156,9 +157,7 @@ GET_JOB_METRICS = _roa(
     records_field="pod_metrics",
     answer_bytes_max=32 * MIB,
     scope="JobId",
-    identity=MappingProxyType(
-        {"metric_points": ("time", "region", "source", "scope_id", "entity_id", "metric", "gpu_type")}
-    ),
+    identity=POINT_IDENTITY,
 )
 
 GET_JOB_EVENTS = _roa(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from types import MappingProxyType
 from typing import Any
 
 import msgspec
@@ -10,6 +9,7 @@ import msgspec
 from collector.api.answers import Answer
 from collector.api.operation import MIB, Form, Nesting, Numbers, Operation, Parameter, Place, Product, Style, Tokens
 from collector.api.products.pai_dlc import METRIC_TYPES, PodSeries
+from collector.api.products.points import POINT_IDENTITY
 
 
 class Envelope(Answer, rename="pascal"):
@@ -115,9 +115,7 @@ GET_INSTANCE_METRICS = _roa(
     records_field="pod_metrics",
     answer_bytes_max=32 * MIB,
     scope="InstanceId",
-    identity=MappingProxyType(
-        {"metric_points": ("time", "region", "source", "scope_id", "entity_id", "metric", "gpu_type")}
-    ),
+    identity=POINT_IDENTITY,
 )
 
 LIST_INSTANCES = _roa(

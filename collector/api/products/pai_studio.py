@@ -10,6 +10,7 @@ import msgspec
 
 from collector.api.answers import Answer
 from collector.api.operation import MIB, Form, Numbers, Operation, Parameter, Place, Price, Product, Quota, Style
+from collector.api.products.points import POINT_IDENTITY
 
 
 class UserViewMetric(msgspec.Struct, forbid_unknown_fields=True):
@@ -160,9 +161,7 @@ GET_NODE_METRICS = _roa(
     records_field="nodes_metrics",
     answer_bytes_max=32 * MIB,
     scope="ResourceGroupID",
-    identity=MappingProxyType(
-        {"metric_points": ("time", "region", "source", "scope_id", "entity_id", "metric", "gpu_type")}
-    ),
+    identity=POINT_IDENTITY,
 )
 
 LIST_RESOURCE_GROUPS = _roa(

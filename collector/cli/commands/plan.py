@@ -13,7 +13,7 @@ from collector.cli.options import options_of
 from collector.cli.output import print_json
 from collector.cli.planned import as_data, show
 from collector.errors import UsageError
-from collector.owner.planning import WORD_OF, demands_of
+from collector.owner.planning import ASSUMED, demands_of
 from collector.owner.prices import check_prices, prices_of
 from collector.pipeline.fit import fit
 from collector.pipeline.plan import plan as planned
@@ -65,8 +65,8 @@ def assumptions(words: Sequence[str]) -> dict[str, int]:
     found: dict[str, int] = {}
     for word in words:
         kind, _, number = word.partition("=")
-        if kind not in WORD_OF.values() or not re.fullmatch(r"[0-9]{1,7}", number):
-            kinds = ", ".join(sorted(WORD_OF.values()))
+        if kind not in ASSUMED or not re.fullmatch(r"[0-9]{1,7}", number):
+            kinds = ", ".join(sorted(ASSUMED))
             raise UsageError(f"--assume: got {word}; expected KIND=N with one of {kinds}, such as nodes=1000")
         found[kind] = int(number)
     return found

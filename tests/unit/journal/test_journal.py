@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import sqlite3
 from collections.abc import AsyncIterator
 from decimal import Decimal
@@ -17,6 +18,7 @@ from collector.journal.journal import Journal
 from collector.journal.ledger import billing_month, month_start
 from collector.journal.outgoing import Limits, Outgoing, Pending, choose_append, choose_compare, is_due
 from collector.journal.packing import packed
+from collector.journal.reading import JournalFile
 from collector.model import ShipMode, StreamKey, Window
 from collector.owner.lock import command_line
 from collector.owner.set_aside import open_journal
@@ -344,6 +346,33 @@ async def test_segments_of_an_older_format_are_compared(tmp_path: Path) -> None:
     kept = await outgoing.unsent("api_call_parts")
     assert kept is not None
     assert (kept.id, kept.body) == (meter.id, meter.body)
+    new.close()
+
+
+async def test_points_of_an_older_format_get_the_columns_that_they_lack(tmp_path: Path) -> None:
+    """Those that were frozen are compared; a journal that is only read opens, too."""
+    path = tmp_path / "old.db"
+    old = Journal(path, PRICES, region="r")
+    key = StreamKey("GetJobMetrics", "r", "dlc1")
+    await old.adopt(key, collected_from=None, watermark=None, held=(), rechecks={})
+    row = [T, "r", "job_metrics", "dlc1", "p", "GpuCoreUsage", "", 1.5, "{}"]
+    rows = Chunk("metric_points", "20251009", 1, json.dumps(row).encode() + b"\n")
+    for start in (T, T + 60):
+        await commit(old, await stream(old, key), start, start + 1, rows)
+    outgoing = Outgoing(old)
+    await outgoing.freeze("metric_points", [(await outgoing.pending("metric_points"))[0].id])
+    old.close()
+    downgrade(path, 6)
+    with JournalFile.open(path) as read:
+        assert len(await read.streams()) == 1
+
+    new = Journal(path, PRICES, region="r")
+    outgoing = Outgoing(new)
+    pending = await outgoing.pending("metric_points")
+    assert [one.mode for one in pending] == [ShipMode.COMPARE, ShipMode.APPEND]
+    bodies = await outgoing.bodies([one.id for one in pending])
+    wider = [*row, "", 0, "", "{}", "", "GpuCoreUsage"]
+    assert [json.loads(line) for line in b"".join(bodies).splitlines()] == 2 * [wider]
     new.close()
 
 

@@ -23,7 +23,7 @@ from collector.errors import BudgetReached
 from collector.journal.journal import Journal
 from collector.journal.money import billing_month, month_end
 from collector.journal.spending import HourSpend
-from collector.pipeline.budget import NO_BUDGET, Budget, budget_facts, forecast, shared_prices
+from collector.pipeline.budget import NO_BUDGET, Budget, budget_facts, forecast, pot_facts, shared_prices
 from collector.pipeline.meter import JournalMeter
 from tests.support.old_journals import downgrade
 from tests.support.virtual_clock import ManualClock
@@ -42,6 +42,45 @@ def prices(logs: str = "0.01", free: int = 0, users: str = "0.03") -> dict[str, 
         FREE.name: Price(Decimal(0)),
         UNPRICED.name: None,
     }
+
+
+POT = {LOGS.name: Price(CENT, 3, "queries"), USERS.name: Price(CENT, 3, "queries"), FREE.name: Price(CENT, 1)}
+
+
+async def test_operations_of_a_pot_share_its_free_calls(tmp_path: Path) -> None:
+    """Three calls are free, whichever of the operations makes them; calls in flight count, and no other operation."""
+    bench = Bench(tmp_path / "j.db", Budget(CENT * 2), POT)
+    await bench.call(LOGS)
+    await bench.call(USERS)
+    in_flight = await bench.reserve(LOGS)
+    assert await bench.spent() == 0
+    assert await bench.calls_that_fit(USERS) == 2
+    assert await bench.calls_that_fit(LOGS) == 0
+    await bench.settle(in_flight, LOGS)
+    assert await bench.spent() == CENT * 2
+    assert await bench.calls_that_fit(FREE) == 1
+    bench.journal.close()
+
+
+async def test_a_pot_is_told_with_where_the_month_ends(tmp_path: Path) -> None:
+    """Calls of all its operations, and as many as come at the pace of the last day."""
+    bench = Bench(tmp_path / "j.db", NO_BUDGET, POT)
+    for _ in range(12):
+        await bench.call(LOGS)
+        await bench.call(USERS)
+        await bench.clock.advance(3600)
+    (facts,) = await pot_facts(bench.journal, bench.now, bench.prices)
+
+    assert (facts.pot, facts.operations, facts.calls) == ("queries", (LOGS.name, USERS.name), 24)
+    assert facts.free_calls_per_month == 3
+    hours_left = (month_end(bench.now) - bench.now) / 3600
+    assert facts.forecast_calls == pytest.approx(24 + 2 * hours_left, rel=0.01)
+    bench.journal.close()
+
+
+def test_a_shard_has_its_part_of_a_pot() -> None:
+    """As of free calls that one operation has for itself."""
+    assert shared_prices(POT, Half(0))[LOGS.name] == Price(CENT, 1, "queries")
 
 
 @dataclass(frozen=True)
@@ -307,11 +346,11 @@ async def test_it_is_told_once_a_month(tmp_path: Path, on_reached: Literal["stop
     with capture_logs() as lines:
         assert await bench.calls_that_fit(most=5) == allowed
         await bench.restart()
-        assert (await budget_facts(bench.journal, bench.now, bench.meter.budget)).is_reached
+        assert (await budget_facts(bench.journal, bench.now, bench.meter.budget, {})).is_reached
         await bench.calls_that_fit(most=2)
         assert [(line["event"], line["cap_cny"]) for line in lines] == [(event, "0.01")]
         bench.meter.change(budget=Budget(CENT * 2, on_reached))
-        assert not (await budget_facts(bench.journal, bench.now, bench.meter.budget)).is_reached
+        assert not (await budget_facts(bench.journal, bench.now, bench.meter.budget, {})).is_reached
         await bench.calls_that_fit(most=2)
         bench.clock.step_wall(31 * 86_400)
         await bench.calls_that_fit(most=4)
@@ -373,10 +412,10 @@ async def test_facts_of_the_month(tmp_path: Path) -> None:
     bench = Bench(tmp_path / "j.db", Budget(CENT * 8), prices())
     await bench.call()
     await bench.reserve()
-    facts = await budget_facts(bench.journal, bench.now + 3600, bench.meter.budget)
+    facts = await budget_facts(bench.journal, bench.now + 3600, bench.meter.budget, {})
     assert (facts.month, facts.spent_cny, facts.cap_cny, facts.is_reached) == ("2025-10", CENT * 2, CENT * 8, False)
     assert facts.share == Decimal("0.25")
-    without = await budget_facts(bench.journal, bench.now, NO_BUDGET)
+    without = await budget_facts(bench.journal, bench.now, NO_BUDGET, {})
     assert (without.cap_cny, without.share, without.is_reached) == (None, None, False)
     bench.journal.close()
 

@@ -269,8 +269,36 @@ def test_a_budget_that_is_no_amount_is_refused(text: str) -> None:
 @pytest.mark.parametrize("word", ["nodes", "nodes=", "nodes=-1", "nodes=x", "node=1", "=1", "jobs=1.5"])
 def test_an_assumption_that_says_nothing_is_refused(word: str) -> None:
     """With the kinds that there are."""
-    with pytest.raises(UsageError, match=r"--assume: got .*; expected KIND=N with one of clusters"):
+    with pytest.raises(
+        UsageError, match=r"--assume: got .*; expected KIND=N with one of cloud_metrics, cloud_series, clusters"
+    ):
         assumptions([word])
+
+
+def test_series_of_cloudmonitor_take_pages_and_share_a_pot() -> None:
+    """Five points of 5,000 series are 18 pages of 1,440; what is left of the free calls shows before it is spent."""
+    section = {"namespaces": ("acs_pai_*",), "recheck_seconds": ()}
+    settings = configured(sources={"cloud_metrics": section}, api={"gateway": "openapi"})
+    demands = demands_of(settings, {"cloud_metrics": 10, "cloud_series": 5000})
+    told = planned(*demands)
+    line = next(line for line in told.lines if line.demand.operation.name == "DescribeMetricList")
+
+    assert line.calls_per_day.most == 10 * 288 * 18
+    (pot,) = told.pots
+    assert (pot.calls_per_month.most, pot.free_calls_per_month) == (10 * 288 * 18 * 30, 1_000_000)
+    assert line.cny_per_month is None
+    assert told.unpriced[0] == "DescribeProjectMeta"
+    few = planned(*demands_of(settings, {"cloud_metrics": 10, "cloud_series": 100}))
+    assert next(line for line in few.lines if line.price).cny_per_month == Ends(Decimal(0), Decimal(0))
+
+
+def test_metrics_that_patterns_may_find_are_not_counted() -> None:
+    """Named ones are; what a pattern finds, only the service knows."""
+    for metrics, count, is_at_least in ((("a", "b"), 2, False), (("a", "b*"), 1, True), (("*",), 0, True)):
+        section = {"namespaces": ("acs_pai_dlc",), "metrics": metrics}
+        demands = demands_of(configured(sources={"cloud_metrics": section}))
+        (asked,) = [demand for demand in demands if demand.source == "cloud_metrics"]
+        assert (asked.streams, asked.is_at_least) == (count, is_at_least)
 
 
 def test_a_person_reads_it(capsys: pytest.CaptureFixture[str]) -> None:

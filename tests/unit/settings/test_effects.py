@@ -67,6 +67,8 @@ class Read:
     beside: Mapping[str, Any] = field(default_factory=dict)
 
 
+CLOUD = {"sources.cloud_metrics.namespaces": ["acs_pai_dlc"]}
+
 EFFECTS: dict[str, Changed | Shaped | Read] = {
     "shard": Changed("0/2"),
     "api.gateway": Changed("the other"),
@@ -109,6 +111,16 @@ EFFECTS: dict[str, Changed | Shaped | Read] = {
             "syslogs", "user_metrics", "node_metrics", "job_metrics", "events", "diagnostics", "resource_logs",
             "inventory",
         )
+    },
+    "sources.cloud_metrics.enabled": Changed(False, CLOUD),
+    "sources.cloud_metrics.namespaces": Changed(["acs_pai_dlc", "acs_pai_*"]),
+    "sources.cloud_metrics.metrics": Read(["GPU"], "owner/cloud_targets.py", "cloud.metrics", CLOUD),
+    "sources.cloud_metrics.period": Read("5m", "owner/cloud_targets.py", "cloud.period_seconds", CLOUD),
+    "sources.cloud_metrics.statistics": Read(["Maximum"], "sources/registry.py", "section.statistics", CLOUD),
+    "sources.cloud_metrics.measures": Read(["a/b=c"], "sources/registry.py", "section.measures", CLOUD),
+    **{
+        f"sources.cloud_metrics.{key}": Read(value, "owner/streams.py", f"section.{key}_seconds", CLOUD)
+        for key, value in {"interval": "2m", "settle": "7s", "initial_lookback": "7h", "recheck": ["7h"]}.items()
     },
     **{
         f"sources.{source}.interval": Changed("2m")

@@ -1,4 +1,4 @@
-"""Inventory: seven listings become objects that name targets, without secrets, equal while nothing changed."""
+"""Inventory: nine listings become objects that name targets, without secrets, equal while nothing changed."""
 
 from __future__ import annotations
 
@@ -26,6 +26,8 @@ RECORDS: dict[str, dict[str, Any]] = {
     "job": {"JobId": "dlc1", "DisplayName": "job", "Status": "Running", "WorkspaceId": "w1"},
     "instance": {"InstanceId": "dsw1", "InstanceName": "book", "Status": "Stopped", "WorkspaceId": "w1"},
     "eas_resource": {"ResourceId": "e1", "ClusterId": "cn-x", "ResourceName": "serve", "Status": "ResourceReady"},
+    "cloud_namespace": {"Namespace": "acs_pai_dlc", "Description": "PAI training jobs"},
+    "cloud_metric": {"Namespace": "acs_pai_dlc", "MetricName": "GPU_UTIL", "Unit": "%", "Periods": "60,300"},
     "service": {"ServiceName": "chat", "Region": "cn-x", "Status": "Running", "ServiceId": "s1"},
 }
 COLUMNS = {
@@ -35,6 +37,8 @@ COLUMNS = {
     "job": ("dlc1", "w1", "job", "Running"),
     "instance": ("dsw1", "w1", "book", "Stopped"),
     "eas_resource": ("cn-x/e1", "cn-x", "serve", "ResourceReady"),
+    "cloud_namespace": ("acs_pai_dlc", "scope", "PAI training jobs", ""),
+    "cloud_metric": ("acs_pai_dlc/GPU_UTIL", "scope", "GPU_UTIL", ""),
     "service": ("cn-x/chat", "cn-x", "chat", "Running"),
 }
 
@@ -71,7 +75,7 @@ def test_what_is_asked_fits_the_catalogue(kind: str) -> None:
     source = InventorySource(kind)
     later = "next"
     if isinstance(source.operation.paging, Numbers):
-        later = source.next_cursor(None, answer(source, *[RECORDS[kind]] * 100, TotalCount=150)) or ""
+        later = source.next_cursor(None, answer(source, *[RECORDS[kind]] * 100, TotalCount=150, Total=150)) or ""
 
     first, second = (source.parameters(key(source), cursor) for cursor in (None, later))
 

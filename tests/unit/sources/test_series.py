@@ -24,6 +24,8 @@ WINDOW = Window(START, END)
 NODES = NodeMetricsSource(["CpuUsageRate", "GpuUsageRate"], STEP)
 JOBS = JobMetricsSource(["GpuCoreUsage"], STEP)
 NOTEBOOKS = InstanceMetricsSource(["CpuCoreUsage"], STEP)
+NOT_CLOUD = ("", 0, "", "{}", "")
+"""Namespace, period, statistic, dimensions and unit, which only CloudMonitor names."""
 SOURCES = [NODES, JOBS, NOTEBOOKS]
 
 
@@ -115,7 +117,21 @@ def test_a_point_becomes_a_row(source: SeriesSource, name: str, time: object, va
     page = points_of(source, {"Time": time, "Value": value})
 
     assert page.rows == {
-        METRIC_POINTS: [(START, "r", name, "scope", "e1", source.metric_types[0], "", 37.25, "{}")],
+        METRIC_POINTS: [
+            (
+                START,
+                "r",
+                name,
+                "scope",
+                "e1",
+                source.metric_types[0],
+                "",
+                37.25,
+                "{}",
+                *NOT_CLOUD,
+                source.metric_types[0],
+            )
+        ],
     }
     assert (page.dead, page.strays, page.times, page.record_count) == ([], {}, [], 1)
 

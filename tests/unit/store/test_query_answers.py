@@ -102,7 +102,7 @@ def summary(time: int, group: str) -> list[Any]:
 
 
 def point(time: int, value: float, entity: str = "n1", metric: str = "m", scope: str = "g1") -> list[Any]:
-    return [time, "r", "node_metrics", scope, entity, metric, "", value, "{}"]
+    return [time, "r", "node_metrics", scope, entity, metric, "", value, "{}", "", 0, "", "{}", "", metric]
 
 
 def event(time: int, scope: str, content: str, reason: str = "", kind: str = "", source: str = "dlc") -> list[Any]:

@@ -1,0 +1,341 @@
+"""CloudMonitor, from its lists to the table: what is stored is the truth, once, at the calls that `plan` said."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from collector.errors import FreeCallsUsedUp
+from collector.model import Window
+from collector.owner.planning import demands_of
+from collector.owner.prices import prices_of
+from collector.pipeline.plan import plan
+from collector.settings import Settings
+from collector.simulator.clock import SimulatorClock
+from collector.simulator.cloud_monitor import METRICS, NAMESPACES
+from collector.simulator.faults import Fault, FaultKind
+from collector.simulator.server import Simulator
+from collector.simulator.world import World
+from tests.support import NOW, calls, fetch, run_once, settings, simulator
+
+SETTLE, LOOKBACK = 300, 3600
+POD = "acs_pai_dlc/GPU_CORE_USAGE"
+PAI = [metric for metric in METRICS if metric.namespace.startswith("acs_pai_")]
+
+Row = tuple[str, str, str, str, str, int, float]
+"""Scope, entity, GPU type, statistic, dimensions, time, value."""
+
+
+def a_world() -> World:
+    return World(seed=7, node_count=2, group_count=2, users_per_group=4, density=0.2)
+
+
+def cloud(folder: Path, api: Simulator, **given: Any) -> Settings:
+    """A configuration that collects nothing but the metrics of training jobs, unless told otherwise."""
+    section = {"namespaces": ["acs_pai_dlc"], "metrics": ["GPU_CORE_USAGE"], "period": "60s", "recheck": []} | given
+    return settings(
+        folder,
+        api.base_url,
+        targets={},
+        sources={"cloud_metrics": section, "inventory": {"interval": "10m"}},
+    )
+
+
+def row_of(point: dict[str, Any], statistic: str) -> Row:
+    """A point as the table has it, by what its dimensions are called."""
+    known = {"timestamp", "Average", "Minimum", "Maximum"}
+    dimensions = {name: value for name, value in point.items() if name not in known}
+    scope = next((point[name] for name in ("jobId", "service", "quotaId", "instanceId") if name in point), "")
+    entity = next((point[name] for name in ("podId", "instance", "nodeId", "subUserId") if name in point), "")
+    text = json.dumps(dict(sorted(dimensions.items())), separators=(",", ":"))
+    return scope, entity, point.get("gpuType", ""), statistic, text, point["timestamp"] // 1000, point[statistic]
+
+
+def truth(
+    api: Simulator,
+    namespace: str,
+    metric: str,
+    start: int,
+    end: int,
+    period: int = 60,
+    statistics: Iterable[str] = ("Average",),
+) -> list[Row]:
+    """Every row of `[start, end)`, sorted."""
+    points = api.backend.cloud.truth(namespace, metric, start, end, period)
+    return sorted(row_of(point, statistic) for point in points for statistic in statistics)
+
+
+async def stored(config: Settings, namespace: str, metric: str, period: int = 60) -> list[Row]:
+    rows = await fetch(
+        config,
+        "SELECT scope_id, entity_id, gpu_type, statistic, dimensions, toUnixTimestamp(time), value FROM metric_points"
+        " WHERE source = 'cloud_metrics' AND namespace = {namespace:String} AND metric = {metric:String}"
+        " AND period_seconds = {period:UInt32}",
+        {"namespace": namespace, "metric": metric, "period": period},
+    )
+    return sorted(tuple(row) for row in rows)
+
+
+async def test_what_patterns_name_is_found_and_collected(tmp_path: Path) -> None:
+    """Namespaces and metrics come out of the lists, with their units; what is not named is not asked for."""
+    async with simulator(a_world()) as api:
+        config = cloud(tmp_path, api, namespaces=["acs_pai_*"], metrics=["*GPU*", "QPS"], period="5m")
+        report = await run_once(config)
+        assert report.failures == {}
+
+        end = NOW - SETTLE - 300
+        wanted = [metric for metric in PAI if "GPU" in metric.name or metric.name == "QPS"]
+        for metric in wanted:
+            found = await stored(config, metric.namespace, metric.name, 300)
+            assert found == truth(api, metric.namespace, metric.name, NOW - LOOKBACK, end, 300), metric
+        told = await fetch(config, "SELECT DISTINCT namespace, metric, unit FROM metric_points ORDER BY 1, 2")
+        assert told == sorted([metric.namespace, metric.name, metric.unit] for metric in wanted)
+        listed = dict(await fetch(config, "SELECT kind, count() FROM inventory GROUP BY kind"))
+        assert listed == {"cloud_namespace": len(NAMESPACES), "cloud_metric": len(PAI)}
+        assert api.stats["DescribeMetricList"].by_status.keys() == {200}
+
+
+async def test_a_namespace_without_metrics_is_no_failure(tmp_path: Path) -> None:
+    """It may have some tomorrow; nothing is asked of it until then."""
+    async with simulator(a_world()) as api:
+        config = cloud(tmp_path, api, namespaces=["acs_pai_new"], metrics=["*"])
+        report = await run_once(config)
+
+        assert report.failures == {}
+        assert calls(api, "DescribeMetricList") == 0
+        assert calls(api, "DescribeMetricMetaList") == 1
+
+
+async def test_statistics_are_rows_of_one_call(tmp_path: Path) -> None:
+    """Average, minimum and maximum of a point come together; a statistic that a metric lacks costs no point."""
+    every = ("Average", "Minimum", "Maximum")
+    async with simulator(a_world()) as api:
+        config = cloud(tmp_path, api, statistics=[*every, "Sum"], period="5m")
+        await run_once(config)
+
+        found = await stored(config, "acs_pai_dlc", "GPU_CORE_USAGE", 300)
+        assert found == truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, NOW - SETTLE - 300, 300, every)
+        assert calls(api, "DescribeMetricList") == 1
+
+
+async def test_an_unknown_dimension_is_kept(tmp_path: Path) -> None:
+    """A dimension that no list names is in the column of all dimensions, and the row is where the known ones put it."""
+    async with simulator(a_world()) as api:
+        api.backend.cloud.add_dimension("acs_pai_dlc", "rack", "r7")
+        config = cloud(tmp_path, api)
+        await run_once(config)
+
+        assert await stored(config, "acs_pai_dlc", "GPU_CORE_USAGE") == truth(
+            api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, NOW - SETTLE - 60
+        )
+        assert await fetch(
+            config, "SELECT DISTINCT JSONExtractString(dimensions, 'rack') FROM metric_points WHERE scope_id != ''"
+        ) == [["r7"]]
+
+
+async def test_points_that_come_late_are_found_by_a_recheck(tmp_path: Path) -> None:
+    """What lagged at the first look is stored by the second, and nothing twice."""
+    clock = SimulatorClock.frozen(NOW)
+    async with simulator(a_world(), clock) as api:
+        config = cloud(tmp_path, api, recheck=["1h"], period="5m")
+        pod = truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, NOW, 300)[-1][1]
+        api.backend.measurements.add_lag(pod, 1800)
+        await run_once(config)
+        first = await stored(config, "acs_pai_dlc", "GPU_CORE_USAGE", 300)
+        end = NOW - SETTLE - 300
+        whole = truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, end, 300)
+        assert set(first) < set(whole)
+        assert {row[1] for row in set(whole) - set(first)} == {pod}
+
+        clock.advance(7200)
+        await run_once(config)
+        api.backend.measurements.add_lag(pod, -1800)
+        found = await stored(config, "acs_pai_dlc", "GPU_CORE_USAGE", 300)
+        assert [row for row in found if row[5] < end] == whole
+        assert len(set(found)) == len(found)
+
+
+async def test_another_period_changes_nothing_of_the_past(tmp_path: Path) -> None:
+    """What was stored stays and is looked at again with its own period; the new one goes on where that ended."""
+    clock = SimulatorClock.frozen(NOW)
+    async with simulator(a_world(), clock) as api:
+        before = cloud(tmp_path, api, recheck=["15m"])
+        await run_once(before)
+        switch = NOW - SETTLE - 60
+        pod = truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, NOW)[-1][1]
+
+        clock.advance(3600)
+        after = cloud(tmp_path, api, recheck=["15m"], period="5m")
+        for _ in range(2):
+            report = await run_once(after)
+            assert report.failures == {}
+            clock.advance(1800)
+        minutes = await stored(after, "acs_pai_dlc", "GPU_CORE_USAGE", 60)
+        assert minutes == truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, switch)
+        steps = await stored(after, "acs_pai_dlc", "GPU_CORE_USAGE", 300)
+        assert steps == truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", switch, NOW + 5400 - SETTLE - 300, 300)
+        assert pod in {row[1] for row in minutes}
+        (rechecked,) = await fetch(
+            after,
+            "SELECT toUnixTimestamp(watermark) FROM watermarks WHERE scope_id = 'acs_pai_dlc/GPU_CORE_USAGE/60'",
+        )
+        assert rechecked == [switch]
+
+
+async def test_a_period_that_a_metric_lacks_is_the_next_longer_one(tmp_path: Path) -> None:
+    """Which periods there are, the list of metrics says."""
+    async with simulator(a_world()) as api:
+        config = cloud(tmp_path, api, period="10m", interval="1h")
+        await run_once(config)
+
+        assert await fetch(config, "SELECT DISTINCT period_seconds FROM metric_points") == [[900]]
+
+
+@pytest.mark.parametrize(
+    "signs", [{"Success": False, "Code": "500", "Message": "busy"}, {"Success": False, "Code": "200"}]
+)
+async def test_an_answer_without_success_is_never_an_empty_range(tmp_path: Path, signs: dict[str, Any]) -> None:
+    """It is asked again, and what is stored then is the truth."""
+    async with simulator(a_world()) as api:
+        api.faults = [Fault(kind=FaultKind.DENIED, operation="DescribeMetricList", times_max=2, signs=signs)]
+        config = cloud(tmp_path, api)
+        report = await run_once(config)
+
+        assert report.failures == {}
+        assert calls(api, "DescribeMetricList") == 3
+        assert await stored(config, "acs_pai_dlc", "GPU_CORE_USAGE") == truth(
+            api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, NOW - SETTLE - 60
+        )
+
+
+async def test_a_pot_that_is_used_up_is_the_end_of_a_budget(tmp_path: Path) -> None:
+    """The service takes no further query this month: one call finds out, nothing has failed, and nothing is lost."""
+    clock = SimulatorClock.frozen(NOW)
+    async with simulator(a_world(), clock) as api:
+        api.backend.cloud.calls_max = 1
+        config = cloud(tmp_path, api, metrics=["GPU_*"])
+        report = await run_once(config)
+        assert isinstance(report.budget, FreeCallsUsedUp)
+        assert report.failures == {}
+        assert len(report.held_back) == 1
+
+        api.backend.cloud.calls_max = None
+        clock.advance(600)
+        report = await run_once(config)
+        assert report.budget is None
+        for metric in ("GPU_CORE_USAGE", "GPU_MEMORY_USAGE"):
+            found = await stored(config, "acs_pai_dlc", metric)
+            times = {row[5] for row in found}
+            whole = truth(api, "acs_pai_dlc", metric, min(times), NOW + 600 - SETTLE - 60)
+            assert found == whole
+
+
+@pytest.mark.parametrize("order", ["by time", pytest.param("in none", marks=pytest.mark.slow("orders of pages"))])
+async def test_five_thousand_series_come_in_pages_at_the_calls_of_the_plan(tmp_path: Path, order: str) -> None:
+    """A metric of 5,000 pods: every point once, from one stream of pages, and no call beside those that `plan` said."""
+    clock = SimulatorClock.frozen(NOW // 3600 * 3600)
+    async with simulator(a_world(), clock) as api:
+        pods = [{"jobId": "dlcbig", "podId": f"dlcbig-worker-{place}"} for place in range(5000)]
+        api.backend.cloud.add_series("acs_pai_eas", "QPS", pods)
+        if order == "in none":
+            api.faults = [Fault(kind=FaultKind.DISORDER, operation="DescribeMetricList")]
+        config = cloud(
+            tmp_path, api, namespaces=["acs_pai_eas"], metrics=["QPS"], period="5m", interval="5m",
+            initial_lookback="15m", settle="10m",
+        )  # fmt: skip
+        series = len(truth(api, "acs_pai_eas", "QPS", clock() - 300, clock(), 300))
+        demands = demands_of(config, {"cloud_metrics": 1, "cloud_series": series})
+        (line,) = [
+            line
+            for line in plan(demands, prices_of(config), {}).lines
+            if line.demand.operation.name == "DescribeMetricList"
+        ]
+        await run_once(config)
+        before = calls(api, "DescribeMetricList")
+        looks = 4
+        for _ in range(looks):
+            clock.advance(300)
+            report = await run_once(config)
+            assert report.failures == {}
+
+        assert calls(api, "DescribeMetricList") - before == line.calls_per_day.most * looks * 300 // 86_400
+        found = await stored(config, "acs_pai_eas", "QPS", 300)
+        whole = truth(api, "acs_pai_eas", "QPS", min(row[5] for row in found), clock() - 900, 300)
+        assert found == whole
+        assert len(found) > 5000 * looks
+
+
+async def test_a_new_machine_stores_nothing_twice(tmp_path: Path) -> None:
+    """Without the journal the stream goes on from the store's watermark, and rows that are there are found there."""
+    clock = SimulatorClock.frozen(NOW)
+    async with simulator(a_world(), clock) as api:
+        config = cloud(tmp_path, api, recheck=["15m"])
+        await run_once(config)
+        for path in tmp_path.glob("journal.db*"):
+            path.unlink()
+        clock.advance(1200)
+        await run_once(config)
+
+        assert await stored(config, "acs_pai_dlc", "GPU_CORE_USAGE") == truth(
+            api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, NOW + 1200 - SETTLE - 60
+        )
+
+
+async def test_a_metric_that_leaves_the_list_is_collected_to_its_end(tmp_path: Path) -> None:
+    """The service answers no more of it; what is not collected then is a gap, and no other metric is stopped."""
+    clock = SimulatorClock.frozen(NOW)
+    async with simulator(a_world(), clock) as api:
+        config = cloud(tmp_path, api, metrics=["GPU_*"])
+        await run_once(config)
+        api.backend.cloud.remove("acs_pai_dlc", "GPU_CORE_USAGE")
+        clock.advance(3600)
+        report = await run_once(config)
+
+        assert {key.scope_id for key in report.failures} <= {"acs_pai_dlc/GPU_CORE_USAGE/60"}
+        assert await stored(config, "acs_pai_dlc", "GPU_MEMORY_USAGE") == truth(
+            api, "acs_pai_dlc", "GPU_MEMORY_USAGE", NOW - LOOKBACK, NOW + 3600 - SETTLE - 60
+        )
+
+
+async def test_the_older_operations_go_on_beside_it(tmp_path: Path) -> None:
+    """Their rows are what they were, with a measure that CloudMonitor's rows of the same metric share."""
+    async with simulator(a_world()) as api:
+        config = settings(
+            tmp_path,
+            api.base_url,
+            targets={"discover": ["jobs"]},
+            sources={
+                "cloud_metrics": {"namespaces": ["acs_pai_dlc"], "metrics": ["GPU_CORE_USAGE"], "recheck": []},
+                "job_metrics": {"metric_types": ["GpuCoreUsage"], "recheck": []},
+            },
+        )
+        await run_once(config)
+
+        rows = await fetch(
+            config,
+            "SELECT DISTINCT source, metric, measure, namespace, period_seconds, statistic FROM metric_points"
+            " ORDER BY source",
+        )
+        assert rows == [
+            ["cloud_metrics", "GPU_CORE_USAGE", "GpuCoreUsage", "acs_pai_dlc", 60, "Average"],
+            ["job_metrics", "GpuCoreUsage", "GpuCoreUsage", "", 0, ""],
+        ]
+
+
+def test_a_window_is_asked_for_exactly() -> None:
+    """The range is documented, so no margin buys points of the neighbouring windows."""
+    from collector.model import StreamKey
+    from collector.sources.cloud_metrics import CloudMetricsSource
+
+    source = CloudMetricsSource(["Average"])
+    key = StreamKey("DescribeMetricList", "cn-test", f"{POD}/60")
+    asked = source.parameters(key, Window(NOW, NOW + 300), "t")
+
+    assert asked == {
+        "Namespace": "acs_pai_dlc", "MetricName": "GPU_CORE_USAGE", "Period": "60", "Length": "1440", "NextToken": "t",
+        "StartTime": str(NOW * 1000 - 1), "EndTime": str((NOW + 300) * 1000 - 1),
+    }  # fmt: skip
