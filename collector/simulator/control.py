@@ -120,10 +120,10 @@ class _Controls:
             found = msgspec.json.decode(body, type=tuple[Fault, ...] | Fault)
             more = found if isinstance(found, tuple) else (found,)
         else:
-            scope_ids = [*self._simulator.world.node_ids, *self._simulator.world.group_ids]
+            world = self._simulator.world
+            scope_ids = None if self._simulator.is_replay else [*world.node_ids, *world.group_ids]
             more = tuple(parse_fault(line, scope_ids) for line in body.decode().splitlines() if line.strip())
-        handler = self._simulator.handler
-        handler.plan = handler.plan.changed(more=more)
+        self._simulator.add_faults(more)
         return _json({"faults": len(self._simulator.faults)})
 
     async def replace_faults(self, request: web.Request) -> web.Response:

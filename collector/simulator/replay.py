@@ -11,7 +11,7 @@ import gzip
 import json
 import zlib
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from email.utils import parsedate_to_datetime
 from pathlib import Path
@@ -21,12 +21,20 @@ from collector.api.operation import Operation
 from collector.api.operations import CATALOGUE
 from collector.recording import VERSION, number_of, request_key
 from collector.simulator.breaking import Answer
-from collector.simulator.faults import FaultKind
+from collector.simulator.faults import BENDS, Fault, FaultKind
 from collector.simulator.refusals import Refusal
 
 _CUT: Final = frozenset({"truncated", "too_large", "unreadable"})
 """Failures after the head of an answer."""
 _SHOWN_CHARACTERS_MAX: Final = 500
+
+
+def check_replayable(faults: Iterable[Fault]) -> None:
+    """Raise ValueError, with their names, if there are faults that change how a list is paged."""
+    if bends := sorted({str(fault.kind) for fault in faults if fault.kind in BENDS}):
+        raise ValueError(
+            f"{', '.join(bends)}: a recording has its pages already, and these faults change how a list is paged"
+        )
 
 
 @dataclass(frozen=True, slots=True)

@@ -21,7 +21,7 @@ from collector.simulator.drift import drift_syslog, drift_user, syslog_shape, us
 from collector.simulator.faults import Fault, FaultPlan
 from collector.simulator.handler import CallHandler
 from collector.simulator.ledger import Ledger, OperationStats
-from collector.simulator.replay import Replay
+from collector.simulator.replay import Replay, check_replayable
 from collector.simulator.signatures import Verifier
 from collector.simulator.syslogs import Bounds
 from collector.simulator.world import LateRows, Record, World
@@ -111,6 +111,8 @@ class Simulator:
             replay=replay,
             is_fast=is_fast,
         )
+        self.is_replay = replay is not None
+        """Whether the answers are a recording's, whose ids are not those of the world."""
         self.faults = faults
         self._host = host
         self._port = port
@@ -188,8 +190,20 @@ class Simulator:
 
     @faults.setter
     def faults(self, faults: Iterable[Fault]) -> None:
-        """Replace the fault list; counting of arrivals starts anew."""
+        """Replace the fault list; counting of arrivals starts anew. Raises ValueError if a replay cannot honour it."""
+        faults = tuple(faults)
+        self._check(faults)
         self._handler.plan = FaultPlan(faults, self.seed)
+
+    def add_faults(self, more: Iterable[Fault]) -> None:
+        """Add faults behind the others, which count on. Raises ValueError if a replay cannot honour them."""
+        more = tuple(more)
+        self._check(more)
+        self._handler.plan = self._handler.plan.changed(more=more)
+
+    def _check(self, faults: Iterable[Fault]) -> None:
+        if self.is_replay:
+            check_replayable(faults)
 
     @property
     def stats(self) -> Mapping[str, OperationStats]:

@@ -249,6 +249,27 @@ async def test_a_request_gets_its_answers_in_their_order(tmp_path: Path) -> None
         assert body["Message"].startswith('ListSyslogs with {"NodeId": "n3", ')
 
 
+async def test_faults_that_a_recording_cannot_honour_are_refused_by_name(tmp_path: Path) -> None:
+    """Over the control address as on the command line; its pages stand, and the faults that were there stay."""
+    async with Recorder(tmp_path) as recorder:
+        recorder.note(LIST_SYSLOGS, ASKED, good("{}"), 0.1, str)
+
+    async with replaying(tmp_path, faults=[parse_fault("500,calls=2")]) as api, aiohttp.ClientSession() as session:
+        address = f"{api.base_url}/_simulator/faults"
+        for method, body in (
+            ("POST", "disorder\nrepeated_token"),
+            ("POST", '{"kind": "disorder"}'),
+            ("PUT", '[{"kind": "error_500"}, {"kind": "disorder"}]'),
+        ):
+            async with session.request(method, address, data=body) as reply:
+                assert reply.status == 400
+                assert (await reply.text()).startswith("disorder")
+        assert [fault.kind for fault in api.faults] == ["error_500"]
+        # A recording has other nodes than the simulator's world.
+        async with session.post(address, data="429,node=n1") as reply:
+            assert (reply.status, len(api.faults)) == (200, 2)
+
+
 async def test_answers_come_as_late_as_they_did(tmp_path: Path) -> None:
     """By the simulator's clock; with `is_fast` at once."""
     waits: list[float] = []
@@ -283,7 +304,7 @@ async def test_answers_come_as_late_as_they_did(tmp_path: Path) -> None:
         ('{"recording": 2}', [], "the recording has version 2; this program reads 1"),
         ("hello", [], "the first line is no head of a recording"),
         ('{"recording": 1}', [], "no request is recorded in 1 files"),
-        ('{"recording": 1}', ["--fault", "disorder"], "--fault: disorder changes how a list is paged"),
+        ('{"recording": 1}', ["--fault", "disorder"], "--fault: disorder: a recording has its pages already"),
     ],
 )
 def test_what_cannot_be_replayed_is_told(

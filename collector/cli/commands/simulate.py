@@ -15,9 +15,9 @@ from collector.cli.output import print_json, print_line
 from collector.errors import ConfigError, UsageError
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.fault_words import fault_help, parse_fault
-from collector.simulator.faults import BENDS, Fault
+from collector.simulator.faults import Fault
 from collector.simulator.promptness import count_promptly
-from collector.simulator.replay import Replay
+from collector.simulator.replay import Replay, check_replayable
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
 
@@ -72,8 +72,10 @@ def register(app: typer.Typer) -> None:
 
 def _recorded(folder: Path, faults: Sequence[Fault]) -> Replay:
     """Read a recording. Raises UsageError where it cannot be replayed with these faults."""
-    if bends := [fault.kind for fault in faults if fault.kind in BENDS]:
-        raise UsageError(f"--fault: {bends[0]} changes how a list is paged, and a recording has its pages already")
+    try:
+        check_replayable(faults)
+    except ValueError as error:
+        raise UsageError(f"--fault: {error}") from None
     try:
         return Replay.read(folder)
     except OSError as error:
