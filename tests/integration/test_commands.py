@@ -22,6 +22,8 @@ from typing import Any
 import pyarrow.parquet as parquet
 import pytest
 
+from collector.errors import JournalError, UsageError
+from collector.journal.inspect import contents
 from collector.owner.instance import Owner
 from collector.owner.socket import listening
 from collector.settings import load
@@ -684,6 +686,55 @@ async def test_a_damaged_journal_is_told_set_aside_and_gone_on_without(tmp_path:
     assert [line for line in repaired.said("failed") if str(aside) in line]
     truth = true_syslogs(world(), world().node_ids, NOW - 120, NOW - SETTLE)
     assert not differences(truth, await stored_syslogs(load(path, {})))
+
+
+@pytest.mark.slow("commands as processes", cases=2)
+@pytest.mark.parametrize("is_first", [True, False], ids=["before the next run", "after it"])
+async def test_an_open_window_of_a_lost_machine_is_replayed_once(tmp_path: Path, is_first: bool) -> None:
+    """A run was killed in the middle of its windows; their rows are in its journal only, and arrive once."""
+    async with simulated("--latency", "0.1", "0.2") as api:
+        path = configured(tmp_path, api.base_url)
+        journal, other = tmp_path / "data" / "journal.db", tmp_path / "other.db"
+        async with run_under_way(path, api) as process, asyncio.timeout(WAIT_SECONDS_MAX):
+            while sum(window["pages"] for window in opened(journal)) < NODES:
+                assert process.returncode is None
+                await asyncio.sleep(0.02)
+            process.kill()
+            await process.communicate()
+        for end in ("", "-wal", "-shm"):
+            if (file := Path(f"{journal}{end}")).exists():
+                file.rename(f"{other}{end}")
+        waiting = sum(chunk["rows"] for chunk in contents(other)["chunks"] if chunk["unsealed"])
+        assert opened(other)
+        assert waiting > 0
+
+        truth = true_syslogs(world(), world().node_ids, NOW - LOOKBACK, NOW - SETTLE)
+        if not is_first:
+            assert (await command("run", "--once", "--config", path)).status == 0
+        before = await calls(api)
+        replayed = await command("journal", "replay", other, "--json", "--config", path, key=None)
+        (told,) = replayed.json
+        assert (replayed.status, told["error"], told["left_out"]) == (0, "", [])
+        assert told["rows"] >= waiting
+        assert await calls(api) == before
+        if is_first:
+            stored = await stored_syslogs(load(path, {}))
+            assert stored.total() >= waiting
+            assert stored <= truth
+            assert (await command("run", "--once", "--config", path)).status == 0
+        assert not differences(truth, await stored_syslogs(load(path, {})))
+        again = await command("journal", "replay", told["moved_to"], "--json", "--config", path, key=None)
+        assert (again.status, again.json[0]["rows_added"]) == (0, 0)
+        assert not differences(truth, await stored_syslogs(load(path, {})))
+
+
+def opened(journal: Path) -> list[dict[str, Any]]:
+    """The windows of syslogs whose last page is missing; none before the journal is made."""
+    try:
+        found: list[dict[str, Any]] = contents(journal)["open_windows"]
+    except (JournalError, UsageError):
+        return []
+    return [window for window in found if window["operation"] == "ListSyslogs"]
 
 
 @pytest.mark.slow("commands as processes")
