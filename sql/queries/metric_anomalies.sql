@@ -3,7 +3,7 @@
 -- param: until Nullable(DateTime('UTC')) = NULL  end of the range, UTC; NULL is now
 -- param: z_min Float64 = 6  so many robust standard deviations from the median is far
 -- param: points_min UInt32 = 30  a series with fewer points is not judged
--- param: metric String = ''  metric type, such as GpuUsageRate; empty takes all
+-- param: metric String = ''  metric or measure, such as GpuUsageRate; empty takes all
 -- param: rows UInt32 = 100  rows at most
 WITH
     coalesce({until:Nullable(DateTime('UTC'))}, now('UTC')) AS range_end,
@@ -27,19 +27,40 @@ FROM
         points.scope_id AS scope_id,
         points.entity_id AS entity_id,
         points.gpu_type AS gpu_type,
-        points.metric AS metric,
+        points.dimensions AS dimensions,
+        points.measure AS metric,
         groupArray(tuple(points.time, points.value)) AS known,
         quantileExactInclusive(0.5)(points.value) AS middle,
         arrayMap(p -> abs(p.2 - middle), known) AS distances,
         arrayReduce('quantileExactInclusive(0.5)', distances) AS spread,
         -- Where more than half of the points are equal the MAD is 0, and the mean distance takes its place.
         if(spread > 0, 1.4826 * spread, 1.2533 * arrayAvg(distances)) AS deviation
-    FROM metric_points AS points
-    WHERE points.time >= range_start AND points.time < range_end AND isFinite(points.value)
-        AND ({metric:String} = '' OR points.metric = {metric:String})
-    GROUP BY source, region, scope_id, entity_id, gpu_type, metric
+    FROM
+    (
+        SELECT
+            points.source AS source,
+            points.region AS region,
+            points.scope_id AS scope_id,
+            points.entity_id AS entity_id,
+            points.gpu_type AS gpu_type,
+            points.dimensions AS dimensions,
+            points.measure AS measure,
+            points.time AS time,
+            points.value AS value,
+            -- In each hour a measure of an entity is drawn from CloudMonitor where it has points, of its finest period.
+            tuple(points.source != 'cloud_metrics', points.period_seconds, points.statistic = 'Value') AS rank,
+            min(rank) OVER (
+                PARTITION BY points.region, points.scope_id, points.entity_id, points.measure, toStartOfHour(points.time)
+            ) AS drawn
+        FROM metric_points AS points
+        WHERE points.time >= range_start AND points.time < range_end
+            AND points.statistic IN ('', 'Average', 'Value')
+            AND ({metric:String} = '' OR points.measure = {metric:String} OR points.metric = {metric:String})
+    ) AS points
+    WHERE points.rank = points.drawn AND isFinite(points.value)
+    GROUP BY source, region, scope_id, entity_id, gpu_type, dimensions, metric
     HAVING count() >= {points_min:UInt32} AND deviation > 0
 ) AS series
 ARRAY JOIN arrayFilter(p -> abs(p.2 - series.middle) >= {z_min:Float64} * series.deviation, series.known) AS point
-ORDER BY abs(z) DESC, time DESC, source, scope_id, entity_id, gpu_type, metric
+ORDER BY abs(z) DESC, time DESC, source, scope_id, entity_id, gpu_type, metric, series.region, series.dimensions
 LIMIT {rows:UInt32}

@@ -49,7 +49,7 @@ async def store(tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Store
     async with simulator(world, clock) as api:
         configuration = settings(
             tmp_path_factory.mktemp("dashboards"), api.base_url,
-            targets={"nodes": world.node_ids, "resource_groups": world.group_ids},
+            targets={"nodes": world.node_ids, "resource_groups": world.group_ids, "discover": ["jobs"]},
             sources={"syslogs": {"initial_lookback": "10m", "recheck": []}, "node_metrics": {"enabled": True}},
         )  # fmt: skip
         async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contrib.grafana.boards.incidents import incidents_sql, meaning_of
-from contrib.grafana.boards.variables import CLUSTER, LINES, NODE
+from contrib.grafana.boards.variables import CLUSTER, JOB_POINTS, LINES, NODE, NODE_POINTS, drawn_points
 from contrib.grafana.panels import (
     GREEN,
     ORANGE,
@@ -179,16 +179,27 @@ BOARD = Board(
         ),
         series(
             "Node metrics, mean of all nodes",
-            """
-            SELECT $__timeInterval(points.time) AS time, toString(points.metric) AS metric, avg(points.value) AS mean
-            FROM metric_points AS points
-            WHERE $__timeFilter(points.time) AND points.source = 'node_metrics'
+            f"""
+            SELECT $__timeInterval(series.time) AS time, toString(series.measure) AS metric, avg(series.value) AS mean
+            FROM {drawn_points(NODE_POINTS)}
             GROUP BY time, metric
             ORDER BY time, metric
             """,
             by="metric",
             unit="percent",
-            description="As resource groups report them, under node names of their own: all are shown.",
+            description="As CloudMonitor or resource groups report them, under node names of their own: all are shown.",
+        ),
+        series(
+            "Job metrics, mean of all pods",
+            f"""
+            SELECT $__timeInterval(series.time) AS time, toString(series.measure) AS metric, avg(series.value) AS mean
+            FROM {drawn_points(JOB_POINTS)}
+            GROUP BY time, metric
+            ORDER BY time, metric
+            """,
+            by="metric",
+            unit="percent",
+            description="From CloudMonitor where it has them, else from the jobs themselves.",
         ),
         Heading("Lines"),
         log_lines(

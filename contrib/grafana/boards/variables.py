@@ -44,3 +44,38 @@ USAGE = (
     f"$__timeFilter(usage.time) AND {chosen('usage.resource_group_id', 'group')} AND {chosen('usage.user_id', 'user')}"
 )
 """Of `user_metrics AS usage`."""
+
+_NODE_DIMENSION = "match(points.dimensions, '(?i)\"(node|host)_?(id|name)?\":')"
+_JOB_DIMENSION = "match(points.dimensions, '(?i)\"(dlc_?)?job_?(id|name)?\":')"
+NODE_POINTS = (
+    "(points.source = 'node_metrics'"
+    f" OR (points.source = 'cloud_metrics' AND {_NODE_DIMENSION} AND NOT {_JOB_DIMENSION}))"
+)
+"""Of `metric_points AS points`: series of nodes, whichever service tells them."""
+JOB_POINTS = f"(points.source = 'job_metrics' OR (points.source = 'cloud_metrics' AND {_JOB_DIMENSION}))"
+"""The same of jobs and their pods."""
+
+
+def drawn_points(which: str) -> str:
+    """SQL of the points of some series as `series`, of each hour and measure of an entity from one service.
+
+    That is CloudMonitor where it has points, with its finest period, else the older operation.
+    """
+    return f"""
+            (
+                SELECT
+                    points.time AS time,
+                    points.scope_id AS scope_id,
+                    points.entity_id AS entity_id,
+                    points.measure AS measure,
+                    points.value AS value,
+                    tuple(points.source != 'cloud_metrics', points.period_seconds, points.statistic = 'Value') AS rank,
+                    min(rank) OVER (
+                        PARTITION BY points.region, points.scope_id, points.entity_id, points.measure,
+                            toStartOfHour(points.time)
+                    ) AS drawn
+                FROM metric_points AS points
+                WHERE $__timeFilter(points.time) AND points.statistic IN ('', 'Average', 'Value') AND {which}
+            ) AS series
+            WHERE series.rank = series.drawn
+            """
