@@ -248,6 +248,12 @@ def wire_name(answer: type[Answer], attribute: str) -> str:
     return name
 
 
+def known_cny(price: Price | None) -> Decimal | None:
+    """Return what a call beyond the free ones costs, None if it is unpriced."""
+    return None if price is None else price.cny
+
+
 def price_text(price: Price | None) -> str:
     """A price as people read it; an absent one is never shown as zero."""
-    return f"{price.cny} CNY" if price is not None and price.cny is not None else "unpriced"
+    cny = known_cny(price)
+    return "unpriced" if cny is None else f"{cny} CNY"

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from collector.api.decode import answer_json
-from collector.api.operation import Operation, Price, price_text
+from collector.api.operation import Operation, Price, known_cny, price_text
 from collector.api.operations import CATALOGUE
 from collector.api.parameters import coerce_parameters
 from collector.errors import ConfigError, OwnedElsewhere, UsageError
@@ -102,8 +102,8 @@ async def cost_of(owner: Caller, row: Operation, time: int) -> str:
 
 def cost_text(price: Price | None, calls_this_month: int) -> str:
     """What the last of `calls_this_month` calls cost."""
-    if price is None or price.cny == 0:
-        return "unpriced" if price is None else "free"
-    if calls_this_month <= price.free_calls_per_month:
+    if known_cny(price) == 0:
+        return "free"
+    if price is not None and calls_this_month <= price.free_calls_per_month:
         return f"free ({calls_this_month:,} of {price.free_calls_per_month:,} free calls this month)"
     return price_text(price)

@@ -17,6 +17,7 @@ from collector.owner.streams import expects_targets
 from collector.owner.watched import watched
 from collector.pipeline.budget import budget_facts
 from collector.pipeline.facts import NOTHING, stream_state
+from collector.pipeline.streams import Streams
 from collector.store.missing import MissingStore
 
 ANSWER_SECONDS: Final = 2.0
@@ -24,20 +25,17 @@ ANSWER_SECONDS: Final = 2.0
 LISTS: Final = "inventory"
 
 
-async def judged(owner: Reader) -> Verdict:
-    """How well it is."""
-    return verdict(await _condition(owner))
+async def judged(owner: Reader, collected: Mapping[StreamKey, Streams] | None = None) -> Verdict:
+    """Return the verdict; `collected` are the streams of `watched`, if the caller has them."""
+    return verdict(await _condition(owner, collected))
 
 
-async def stream_states(owner: Reader) -> Mapping[StreamKey, str]:
-    """Every stream that the journal knows, with its state; with a service, those that it watches."""
+def stream_states(
+    owner: Reader, known: Mapping[StreamKey, StreamState], collected: Mapping[StreamKey, Streams]
+) -> Mapping[StreamKey, str]:
+    """Return the state of every stream that the journal knows; with a service, of those that it watches."""
     if owner.service_running is not None:
         return owner.service_running.states()
-    return await _known_states(owner, await owner.journal.streams())
-
-
-async def _known_states(owner: Reader, known: Mapping[StreamKey, StreamState]) -> Mapping[StreamKey, str]:
-    collected = await watched(owner)
     return {
         key: stream_state(is_stopped=False, is_failing=bool(state.error), watermark=state.watermark)
         if key in collected
@@ -55,7 +53,7 @@ async def answers(work: Awaitable[object]) -> bool:
     return True
 
 
-async def _condition(owner: Reader) -> Condition:
+async def _condition(owner: Reader, collected: Mapping[StreamKey, Streams] | None) -> Condition:
     now = owner.server_clock.now()
     service = owner.service_running
     facts = service.facts() if service is not None else NOTHING
@@ -72,7 +70,7 @@ async def _condition(owner: Reader) -> Condition:
         ahead = service.collected_beyond(now + STEP_SECONDS_MAX)
     else:
         known = await owner.journal.streams()
-        words = await _known_states(owner, known)
+        words = stream_states(owner, known, await watched(owner) if collected is None else collected)
         states.update(words.values())
         listing = {streams.operation.name for streams in await owner.streams() if streams.name == LISTS}
         lists.update(word for key, word in words.items() if key.operation in listing)

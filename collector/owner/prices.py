@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.api.operation import Operation, Price
+from collector.api.operation import Operation, Price, known_cny
 from collector.api.operations import CATALOGUE
 from collector.errors import ConfigError
 from collector.owner.streams import operations_of
@@ -26,7 +26,7 @@ def check_prices(settings: Settings) -> None:
     if not settings.budget.monthly_cny:
         return
     prices = prices_of(settings)
-    unpriced = [row.name for row in called_by(settings) if (price := prices[row.name]) is None or price.cny is None]
+    unpriced = [row.name for row in called_by(settings) if known_cny(prices[row.name]) is None]
     if unpriced:
         raise ConfigError(
             [

@@ -8,6 +8,7 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
+from collector.api.operation import known_cny
 from collector.api.operations import CATALOGUE
 from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
@@ -30,9 +31,10 @@ async def status(owner: Reader) -> dict[str, Any]:
     """
     now = owner.server_clock.now()
     collected = await watched(owner)
-    judgement = await judged(owner)
-    state_of = await stream_states(owner)
-    known = [(state, state_of.get(state.key, ENDED)) for state in (await owner.journal.streams()).values()]
+    judgement = await judged(owner, collected)
+    journaled = await owner.journal.streams()
+    state_of = stream_states(owner, journaled, collected)
+    known = [(state, state_of.get(state.key, ENDED)) for state in journaled.values()]
     # What is not collected any more comes last, and nothing that it once failed with counts.
     known.sort(key=lambda stream: (stream[1] == ENDED, stream[0].key))
     month = billing_month(now)
@@ -45,8 +47,8 @@ async def status(owner: Reader) -> dict[str, Any]:
             "operation": name,
             "calls_this_month": spend.get(name, (0, 0))[0],
             "spend_cny": str(spend[name][1]) if name in spend else "0",
-            "price_cny": None if (price := prices[name]) is None or price.cny is None else str(price.cny),
-            "free_calls_per_month": 0 if price is None else price.free_calls_per_month,
+            "price_cny": None if (cny := known_cny(prices[name])) is None else str(cny),
+            "free_calls_per_month": 0 if (price := prices[name]) is None else price.free_calls_per_month,
             "quota_per_second": bucket.rate_limit,
             "quota_documented": CATALOGUE[name].quota.documented,
             "rate_per_second": round(bucket.rate, 2),

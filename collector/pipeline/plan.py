@@ -15,7 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Generic, TypeVar
 
-from collector.api.operation import Operation, Price
+from collector.api.operation import Operation, Price, known_cny
 from collector.pipeline.cadence import look_spread
 from collector.pipeline.windows import SPAN_SECONDS_MAX, gather_seconds
 from collector.units import DAY_SECONDS
@@ -218,7 +218,7 @@ def cost(price: Price, calls: int) -> Decimal:
 
 def is_priced(price: Price | None, calls: int) -> bool:
     """Whether it is known what so many calls in a month cost."""
-    return price is not None and (price.cny is not None or calls <= price.free_calls_per_month)
+    return known_cny(price) is not None or (price is not None and calls <= price.free_calls_per_month)
 
 
 def _calls(per_second: Fraction, days: int) -> int:
