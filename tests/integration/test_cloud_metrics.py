@@ -21,6 +21,7 @@ from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
 from tests.support import NOW, calls, fetch, run_once, settings, simulator
+from tests.support.range_commands import asked, report
 
 SETTLE, LOOKBACK = 300, 3600
 POD = "acs_pai_dlc/GPU_CORE_USAGE"
@@ -171,8 +172,7 @@ async def test_another_period_changes_nothing_of_the_past(tmp_path: Path) -> Non
         clock.advance(3600)
         after = cloud(tmp_path, api, recheck=["15m"], period="5m")
         for _ in range(2):
-            report = await run_once(after)
-            assert report.failures == {}
+            assert (await run_once(after)).failures == {}
             clock.advance(1800)
         minutes = await stored(after, "acs_pai_dlc", "GPU_CORE_USAGE", 60)
         assert minutes == truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, switch)
@@ -267,6 +267,23 @@ async def test_five_thousand_series_come_in_pages_at_the_calls_of_the_plan(tmp_p
         whole = truth(api, "acs_pai_eas", "QPS", min(row[5] for row in found), clock() - 900, 300)
         assert found == whole
         assert len(found) > 5000 * looks
+
+
+async def test_a_range_is_filled_and_verified_on_request(tmp_path: Path) -> None:
+    """A backfill stores what lies before the first window, and a verification finds every row, once, as it was told."""
+    async with simulator(a_world()) as api:
+        config = cloud(tmp_path, api, metrics=["GPU_*"], period="5m", statistics=["Average", "Maximum"])
+        await run_once(config)
+        scope = f"{POD}/300"
+        filled = await report(config, "backfill", asked("cloud_metrics", NOW - 3 * LOOKBACK, NOW - LOOKBACK, scope))
+        assert filled["failures"] == []
+        await run_once(config)
+        begin, every = NOW - 3 * LOOKBACK, ("Average", "Maximum")
+        whole = truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", begin, NOW - SETTLE - 300, 300, every)
+        assert await stored(config, "acs_pai_dlc", "GPU_CORE_USAGE", 300) == whole
+
+        told = await report(config, "verify", asked("cloud_metrics", NOW - 3 * LOOKBACK, NOW, scope))
+        assert (told["missing"], told["extra"], told["different"], told["records"]) == (0, 0, 0, len(whole))
 
 
 async def test_a_new_machine_stores_nothing_twice(tmp_path: Path) -> None:

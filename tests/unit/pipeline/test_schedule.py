@@ -126,6 +126,19 @@ def test_a_budget_is_looked_at_each_minute_and_stops_its_operation_only() -> Non
     assert stops.wait_seconds("ListJobs") == 0
 
 
+def test_a_budget_that_only_the_service_knows_is_looked_at_ever_later() -> None:
+    """To ask whether free calls are left is a call, so the pauses are those of what was refused."""
+    clock = ManualClock()
+    stops = Stops(clock)
+    waits = []
+    for _ in range(3):
+        stops.begin(BUDGET, "DescribeMetricList", "used up", costs_call=True)
+        waits.append(stops.wait_seconds("DescribeMetricList"))
+        clock._now += waits[-1]
+        assert [pause.what for pause in stops.try_again("DescribeMetricList")] == [BUDGET]
+    assert waits == [300, 600, 1200]
+
+
 def test_a_new_configuration_tries_everything_at_once() -> None:
     """After a reload nothing waits for its time any more."""
     stops = Stops(ManualClock())
