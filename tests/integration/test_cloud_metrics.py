@@ -9,8 +9,9 @@ from typing import Any
 
 import pytest
 
-from collector.errors import FreeCallsUsedUp
+from collector.errors import FreeCallsUsedUp, UsageError
 from collector.model import Window
+from collector.owner.access import access
 from collector.owner.planning import demands_of
 from collector.owner.prices import prices_of
 from collector.pipeline.plan import plan
@@ -18,7 +19,7 @@ from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.cloud_monitor import METRICS, NAMESPACES
 from collector.simulator.faults import Fault, FaultKind
-from collector.simulator.server import Simulator
+from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from tests.support import NOW, calls, fetch, run_once, settings, simulator
 from tests.support.range_commands import asked, report
@@ -284,6 +285,25 @@ async def test_a_range_is_filled_and_verified_on_request(tmp_path: Path) -> None
 
         told = await report(config, "verify", asked("cloud_metrics", NOW - 3 * LOOKBACK, NOW, scope))
         assert (told["missing"], told["extra"], told["different"], told["records"]) == (0, 0, 0, len(whole))
+
+
+async def test_a_page_is_shown_once_the_metrics_are_listed(tmp_path: Path) -> None:
+    """A preview costs one call; before the lists have been asked for, it says what is missing."""
+    async with simulator(a_world()) as api:
+        config = cloud(tmp_path, api)
+        what = {"source": "cloud_metrics", "scope": "", "seconds": 3600}
+        async with access(config, key=SIMULATOR_KEY) as owner:
+            with pytest.raises(UsageError, match="cloud_metrics watches nothing") as refused:
+                await owner.answer("preview", what)
+        assert "run --once" in refused.value.hint
+        await run_once(config)
+        before = calls(api, "DescribeMetricList")
+        async with access(config, key=SIMULATOR_KEY) as owner:
+            told = await owner.answer("preview", what)
+        assert calls(api, "DescribeMetricList") == before + 1
+        (table,) = told["tables"]
+        assert table["table"] == "metric_points"
+        assert table["rows"]
 
 
 async def test_a_new_machine_stores_nothing_twice(tmp_path: Path) -> None:

@@ -54,7 +54,8 @@ async def test_every_source_shows_the_rows_of_a_page(tmp_path: Path) -> None:
             },
         )  # fmt: skip
         async with access(config, key=SIMULATOR_KEY) as owner:
-            for name in type(config.sources).model_fields:
+            # What CloudMonitor has is known once it has been listed: tests/integration/test_cloud_metrics.py.
+            for name in type(config.sources).model_fields.keys() - {"cloud_metrics"}:
                 before = sum(stats.calls for stats in api.stats.values())
                 told = await owner.answer("preview", {"source": name, "scope": "", "seconds": 3600})
                 assert sum(stats.calls for stats in api.stats.values()) == before + 1
