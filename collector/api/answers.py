@@ -28,6 +28,15 @@ class Answer(msgspec.Struct, rename="pascal", dict=True):
     def replaced_bytes(self, count: int) -> None:
         self.__dict__["replaced_bytes"] = count
 
+    @property
+    def total_denied(self) -> int:
+        """Records that the last page of a list with cursors counts while it holds none itself, else 0."""
+        return int(self.__dict__.get("total_denied", 0))
+
+    @total_denied.setter
+    def total_denied(self, count: int) -> None:
+        self.__dict__["total_denied"] = count
+
 
 @dataclass(frozen=True, slots=True)
 class UnreadableRecord:

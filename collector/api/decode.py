@@ -185,8 +185,11 @@ def _held_against_records(
         # Its source holds the pages of the whole list against the total.
         if total is not None and getattr(answer, operation.paging.total) is None:
             setattr(answer, operation.paging.total, total)
-    elif total and not count and not had_cursor and not getattr(answer, "next_token", None):
-        return ErrorBody(CODE_RECORDS_MISSING, f"the answer counts {total:,} records and holds none", request_id)
+    elif total and not count and not getattr(answer, "next_token", None):
+        if not had_cursor:
+            return ErrorBody(CODE_RECORDS_MISSING, f"the answer counts {total:,} records and holds none", request_id)
+        # The pages before may hold them: whoever reads the list knows.
+        answer.total_denied = total
     return answer
 
 

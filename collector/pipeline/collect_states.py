@@ -19,7 +19,15 @@ from collector.errors import AnswerTooLargeError, ApiError, CursorError, Invalid
 from collector.journal.entries import KnownObject, OpenWindow, PageCommit, Seal, StreamState
 from collector.model import ShipMode, Window
 from collector.pipeline.chunking import chunks
-from collector.pipeline.collecting import GAP_PARTIAL, READINGS_MAX, Collecting, dead_letters, sized, smaller_page
+from collector.pipeline.collecting import (
+    GAP_PARTIAL,
+    READINGS_MAX,
+    Collecting,
+    dead_letters,
+    is_cut_short,
+    sized,
+    smaller_page,
+)
 from collector.pipeline.repeats import PageWatch
 from collector.pipeline.windows import FIRST_LOOK, snapshot_window, tick_of
 from collector.sources.normalise import as_json
@@ -109,6 +117,7 @@ class _Looking:
             except AnswerTooLargeError as error:
                 return await self._ask_for_less(state, source, here, error)
             seen = source.page(state.key, cursor, reply.answer)
+            seen.is_short |= is_cut_short(source.operation, reply.answer, here.pages if here else 0)
             following = source.next_cursor(cursor, reply.answer)
             fault = self._watch.fault(each.object_id for each in seen.objects) if following is not None else ""
             if fault:

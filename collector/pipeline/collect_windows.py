@@ -29,6 +29,7 @@ from collector.pipeline.collecting import (
     Collecting,
     counters,
     dead_letters,
+    is_cut_short,
 )
 from collector.pipeline.repeats import DIGEST_BYTES, PageWatch, loop_error, page_digest
 from collector.pipeline.windows import FIRST_LOOK, SPAN_SECONDS_MAX, Planned, looked_again
@@ -191,6 +192,7 @@ class _WindowReader:
             except AnswerTooLargeError as error:
                 return await self._ask_for_less(state, window, here, error), True
             page = source.page(state.key, window, cursor, reply.answer)
+            page.is_short |= is_cut_short(source.operation, reply.answer, here.pages if here else 0)
             digest = page_digest(source, page)
             if digest and digest in _digests(here.cursors_used if here else b""):
                 # A page that spans seconds and came before: its rows are in the journal.

@@ -10,6 +10,7 @@ from typing import Final, TypeVar
 
 import msgspec
 
+from collector.api.answers import Answer
 from collector.api.client import ApiClient, Reply
 from collector.api.decode import UndecodableAnswerError, read_object
 from collector.api.operation import Numbers, Operation, Tokens
@@ -78,6 +79,11 @@ class Collecting:
     """Rows of streams whose lists the service does not sort by the configured field."""
     seconds_too_large: dict[int, int] = field(default_factory=dict)
     """Stream row -> windows of one second in a row whose answers were too large."""
+
+
+def is_cut_short(operation: Operation, answer: Answer, pages: int) -> bool:
+    """Return whether an empty last page counts more records than `pages` pages before it can have held."""
+    return answer.total_denied > pages * (operation.records_max or 1)
 
 
 def counters(page: PageRows, reply: Reply) -> tuple[tuple[str, int], ...]:

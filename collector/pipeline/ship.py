@@ -403,6 +403,8 @@ class Shipper:
         await self._confirm_alive()
         updated_at = f"{self._clock.wall():.3f}"
         moved = await self._outgoing.moved_watermarks()
+        # Read after the watermarks and shown before them: whoever sees a watermark sees what is missing behind it.
+        await ship_gaps(self._outgoing, self._store, self._clock)
         if moved:
             rows = [
                 (key.operation, key.region, key.scope_id, collected_from, watermark, updated_at, generation)
@@ -411,7 +413,6 @@ class Shipper:
             columns = (*WATERMARK_COLUMNS, "generation")
             await self._store.insert("watermark_states", columns, lines(rows), token=str(uuid.uuid4()))
             await self._outgoing.watermarks_shipped([(row[0], row[2], row[3]) for row in moved])
-        await ship_gaps(self._outgoing, self._store, self._clock)
 
 
 async def _do_nothing() -> None:

@@ -161,6 +161,21 @@ def page(records: list[SyslogRecord], cursor: str | None) -> ListSyslogsAnswer:
     return ListSyslogsAnswer(request_id="r", logs=records, next_token=cursor)
 
 
+@pytest.mark.parametrize(("total", "readings"), [(PAGE, 1), (PAGE + 1, READINGS_MAX)], ids=["of what came", "of more"])
+async def test_an_empty_last_page_that_counts_more_lines_is_no_end(owner: Owner, total: int, readings: int) -> None:
+    """The window is read again; then what came is stored once, and its range is a gap."""
+    empty = page([], None)
+    empty.total_denied = total
+
+    def script(asked: Mapping[str, Any]) -> tuple[Answer, int]:
+        return (empty if "NextToken" in asked else page(SPREAD, "t")), NOW
+
+    client = await run(owner, script, SYSLOGS)
+    assert len(client.asked) == 2 * readings
+    assert [reason for _, reason, _ in await gaps(owner)] == (["partial"] if readings > 1 else [])
+    assert await owner.store.fetch("SELECT count() FROM syslogs") == [[PAGE]]
+
+
 async def fail(owner: Owner, script: Any, streams: Streams = SYSLOGS) -> tuple[ScriptedClient, Exception]:
     """A run whose only stream fails: the client, and the error."""
     client = ScriptedClient(owner, script, NOW)

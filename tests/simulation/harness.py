@@ -73,7 +73,8 @@ _ERRORS = (
 )  # fmt: skip
 _SIGNS: tuple[dict[str, Any], ...] = (
     {"Success": False, "HttpStatusCode": 500, "Code": "", "Message": "The backend timed out."},
-    {"HttpStatusCode": "429"}, {"errorCode": "InternalError"}, {"Message": "Request timed out"}, {"TotalCount": 9},
+    {"HttpStatusCode": "429"}, {"errorCode": "InternalError"}, {"Message": "Request timed out"},
+    {"TotalCount": 1_000_000},
 )  # fmt: skip
 
 

@@ -116,7 +116,9 @@ def test_a_total_without_records_is_a_failure_of_a_list_that_has_no_numbered_pag
     """Unless it is a later page: the last one may be empty."""
     answer = empty_answer(LIST_SYSLOGS) | {name: 250}
     assert isinstance(meaning(LIST_SYSLOGS, answer, had_cursor=False), TransientError)
-    assert isinstance(meaning(LIST_SYSLOGS, answer, had_cursor=True), Answer)
+    later = meaning(LIST_SYSLOGS, answer, had_cursor=True)
+    assert isinstance(later, Answer)
+    assert later.total_denied == 250
     assert isinstance(meaning(LIST_SYSLOGS, answer | {"NextToken": "t"}, had_cursor=False), Answer)
     assert isinstance(meaning(LIST_SYSLOGS, {"RequestId": "R1", "Logs": [{"Time": "1"}], name: 9}), Answer)
 
