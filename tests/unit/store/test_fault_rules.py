@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import random
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,8 @@ from collector.simulator.messages import LINES as LINES_OF_NODES
 from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import check_rules, classify, fault_rules, read_rules
-from collector.store.faults import COLUMNS, SEVERITIES, FaultCode, FaultRule, FaultRules
+from collector.store.faults import COLUMNS, DEVICE, SEVERITIES, FaultCode, FaultRule, FaultRules
+from collector.store.inserts import literal
 from collector.store.migrate import load_migrations, migrate
 from collector.store.reclassify import DayClassified, reclassify
 from collector.store.shape import apply_shape
@@ -338,6 +340,41 @@ async def test_the_device_of_a_line_has_one_form(store: EmbeddedStore) -> None:
     found = await classify(store, fault_rules(), list(lines))
 
     assert [device for _, _, _, device, _ in found] == list(lines.values())
+
+
+async def test_stored_numbers_and_devices_are_those_of_each_line_alone(store: EmbeddedStore) -> None:
+    """Lines of all formats in one insert, whole, cut and joined, some often: each as its own search finds it."""
+    rules = fault_rules()
+    chance = random.Random(5)
+    known = [json.loads(line)[3] for line in LINES.read_text(encoding="utf-8").splitlines()]
+    known += [text for rule in rules.rules for text in (*rule.examples, *rule.counter_examples)]
+    messages = [*known, "", "\0", "Xid (\u017f): 70000", "NVRM: Xid (PCI:0000:3B:00): 65536, x"]
+    for _ in range(3_000):
+        first, second = chance.choice(known), chance.choice(known)
+        messages.append(first[: chance.randint(0, len(first))] + chance.choice((" ", "\n", "é")) + second)
+    chance.shuffle(messages)
+    numbers = ", ".join(
+        f"fault_class = {literal(rule.name)},"
+        f" {rule.code if isinstance(rule.code, int) else f'toUInt16OrZero(extract(msg, {literal(rule.code)}))'}"
+        for rule in rules.classes
+        if rule.code
+    )
+    nodes = ["", *(rule.name for rule in rules.classes if rule.whole_node)]
+    await apply_shape(store, StoreSettings())
+    await put(store, *messages)
+
+    rows = await store.fetch(
+        f"SELECT msg, fault_class, fault_code, multiIf({numbers}, 0), fault_device,"
+        f" if(has({{nodes:Array(String)}}, fault_class), '', lower(extract(msg, {literal(DEVICE)})))"
+        " FROM syslogs ORDER BY time",
+        {"nodes": nodes},
+    )
+
+    assert [row[0] for row in rows] == messages
+    assert [row for row in rows if row[2] != row[3] or row[4] != row[5]] == []
+    assert {row[1] for row in rows} == {"", *CLASSES}
+    assert len({row[2] for row in rows}) > 10
+    assert len({row[4] for row in rows}) > 10
 
 
 @pytest.mark.slow("reclassified stores")
