@@ -50,7 +50,11 @@ def main() -> None:
     parser.add_argument("--latency", action="store_true", help="of the store, measure the latency of queries alone")
     arguments = parser.parse_args()
     if "store" in arguments.what:
-        sys.exit(asyncio.run(store.measure(arguments.rows, arguments.points, latency_only=arguments.latency)))
+        sys.exit(
+            asyncio.run(
+                store.measure(arguments.rows, arguments.points, arguments.rounds, latency_only=arguments.latency)
+            )
+        )
     if "intervals" in arguments.what:
         sys.exit(intervals.report(intervals.measure("15m", 24.0), intervals.measure("30s", 1.0)))
     if "late" in arguments.what:
