@@ -54,7 +54,8 @@ ALONE: Final = Share(0, 1)
 
 def owner_index(key: StreamKey, of: int) -> int:
     """The shard, of so many, that a stream belongs to."""
-    name = "\0".join((key.operation, key.region, key.scope_id)).encode()
+    # Streams of one target may have rows in common, which one journal has to tell apart.
+    name = "\0".join((key.operation, key.region, key.target_id)).encode()
     # The weight of a shard does not depend on how many there are: that is what keeps streams where they are.
     return max(range(of), key=lambda index: blake2b(name, digest_size=_WEIGHT_BYTES, salt=index.to_bytes(8)).digest())
 

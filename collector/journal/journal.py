@@ -12,7 +12,7 @@ import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator
 from decimal import Decimal
 from pathlib import Path
-from typing import Any, Protocol, TypeVar
+from typing import Any, Final, Protocol, TypeVar
 
 from collector.api.metering import Attempt
 from collector.clock import Signal
@@ -222,7 +222,8 @@ class Journal(JournalReads):
         """Take over a stream that is new to this journal, with what the store knows of it.
 
         It is collected from `sealed_to` on, from the watermark if None. `held` are the ranges of which the store may
-        have rows: windows there are compared. `gaps` are the open ones that it shows.
+        have rows: windows there are compared. `gaps` are the open ones that it shows. Streams of this journal that may
+        share rows with it are compared from here on, and so is this one.
         """
         begin = watermark if sealed_to is None else sealed_to
 
@@ -236,6 +237,11 @@ class Journal(JournalReads):
             if watermark is not None:
                 db.execute("INSERT INTO generations VALUES (?, ?, ?)", (stream_id, generation, watermark))
             db.executemany("INSERT INTO held VALUES (?, ?, ?)", [(stream_id, w.start, w.end) for w in held])
+            for other_id in _sharing_rows(db, key):
+                if other_id != stream_id:
+                    db.executemany(
+                        "INSERT OR IGNORE INTO held VALUES (?, 0, ?)", [(stream_id, FOR_EVER), (other_id, FOR_EVER)]
+                    )
             db.executemany("INSERT INTO rechecks VALUES (?, ?, ?)", [(stream_id, *item) for item in rechecks.items()])
             assert stream_id is not None
             know_gaps(db, stream_id, gaps)
@@ -341,6 +347,10 @@ class Journal(JournalReads):
             return _stream(db, stream_id)
 
         return await self.run(work)
+
+
+FOR_EVER: Final = 2**62
+"""End of a range that never ends: windows of two streams that may share rows are always compared."""
 
 
 def _identity(path: Path) -> tuple[int, int] | None:
@@ -513,6 +523,18 @@ def _release_rows(db: sqlite3.Connection, open_id: int, monotonic: float) -> Non
     )
 
 
+def _sharing_rows(db: sqlite3.Connection, key: StreamKey) -> list[int]:
+    """Return the streams that rows of `key` may be of too, itself included if it is known."""
+    # Filters follow the target behind "?", and "@" is the character after it.
+    target = key.target_id
+    rows = db.execute(
+        "SELECT id, operation, region, scope_id FROM streams WHERE operation = ? AND region = ?"
+        " AND (scope_id = ? OR scope_id > ? AND scope_id < ?)",
+        (key.operation, key.region, target, f"{target}?", f"{target}@"),
+    )
+    return [stream_id for stream_id, *names in rows if StreamKey(*names).row_space == key.row_space]
+
+
 def _seal(db: sqlite3.Connection, page: PageCommit, window_id: int, monotonic: float) -> None:
     seal = page.seal
     assert seal is not None
@@ -660,7 +682,7 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
         db.execute("BEGIN IMMEDIATE")
         for statement in statements(UPGRADES[step]):
             db.execute(statement)
-        if step == 6:
+        if step >= 6:
             complete_journal(db)
         db.execute(f"PRAGMA user_version = {step + 1}")
         db.execute("COMMIT")

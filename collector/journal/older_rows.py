@@ -11,12 +11,15 @@ import msgspec
 
 from collector.journal.packing import checked, packed, unpacked
 from collector.sources.normalise import lines
-from collector.sources.tables import METRIC_POINTS, TABLES
+from collector.sources.tables import METRIC_POINTS, RESOURCE_GROUP_METRICS, TABLES, USER_METRICS
 
 _METRIC: Final = METRIC_POINTS.columns.index("metric")
 _GROWN: Final[Mapping[str, Callable[[list[Any]], list[Any]]]] = {
     # Namespace, period, statistic, dimensions and unit, which only CloudMonitor has, and the measure.
     METRIC_POINTS.name: lambda row: ["", 0, "", "{}", "", row[_METRIC]],
+    # The workspace that was asked for: none.
+    USER_METRICS.name: lambda row: [""],
+    RESOURCE_GROUP_METRICS.name: lambda row: [""],
 }
 """Table -> the columns that it has got since, as the rows from before have them."""
 

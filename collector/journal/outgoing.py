@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -17,8 +17,9 @@ from collector.errors import JournalCorrupt
 from collector.journal import ledger
 from collector.journal.coverage import REPLAY_PART
 from collector.journal.entries import Chunk, ChunkSize, Compared, Comparison, Segment, Unsent
-from collector.journal.journal import STRAY, Journal, add_to_counter, advance, next_number, put_chunk
+from collector.journal.journal import FOR_EVER, STRAY, Journal, add_to_counter, advance, next_number, put_chunk
 from collector.journal.packing import checked, packed, unpacked
+from collector.journal.returning import stream_apart
 from collector.model import BLOCK_ROWS_MAX, ShipMode, StreamKey, Window
 from collector.sources.normalise import lines
 
@@ -57,6 +58,8 @@ class Pending:
     id: int
     window_id: int | None
     stream_id: int | None
+    """The first of those that may share rows, where there are several: none of their windows is compared beside
+    another."""
     partition: str
     mode: ShipMode
     rows: int
@@ -351,7 +354,8 @@ def _pending(db: sqlite3.Connection, table: str) -> list[Pending]:
         " ORDER BY seal_number, id LIMIT ?",
         (table, PENDING_MAX + 1),
     ).fetchall()
-    found = [_pending_row(row) for row in rows]
+    first = _first_sharing(db) if rows else {}
+    found = [_pending_row(row, first) for row in rows]
     if len(found) > PENDING_MAX:
         # The last window may be cut by the limit; it waits for its turn, unless it is all there is.
         last = found[-1].window_id
@@ -366,11 +370,23 @@ def _pending_of_window(db: sqlite3.Connection, table: str, window_id: int | None
         " WHERE table_name = ? AND window_id = ? AND segment_id IS NULL ORDER BY id",
         (table, window_id),
     )
-    return [_pending_row(row) for row in rows]
+    return [_pending_row(row, {}) for row in rows]
 
 
-def _pending_row(row: tuple[Any, ...]) -> Pending:
+def _first_sharing(db: sqlite3.Connection) -> dict[int, int]:
+    """Return for each stream that may share rows with others the first of them."""
+    first: dict[tuple[str, ...], int] = {}
+    rows = db.execute(
+        "SELECT s.id, s.operation, s.region, s.scope_id FROM held h JOIN streams s ON s.id = h.stream_id"
+        " WHERE h.end = ? ORDER BY s.id",
+        (FOR_EVER,),
+    )
+    return {stream_id: first.setdefault(StreamKey(*names).row_space, stream_id) for stream_id, *names in rows}
+
+
+def _pending_row(row: tuple[Any, ...], first: Mapping[int, int]) -> Pending:
     chunk_id, window_id, stream_id, partition, mode, rows, size, journaled_at = row
+    stream_id = first.get(stream_id, stream_id)
     return Pending(chunk_id, window_id, stream_id, partition, ShipMode(mode), rows, size, journaled_at)
 
 
@@ -475,12 +491,13 @@ def _missing_lines(db: sqlite3.Connection, compared: Sequence[Compared]) -> Iter
 def _stream_of(db: sqlite3.Connection, segment: Segment, letter: Chunk) -> int | None:
     """Return the stream of a refused row, None if the journal does not know it."""
     row = msgspec.json.decode(letter.body)
-    stream = db.execute(
-        "SELECT s.id FROM chunks c JOIN streams s ON s.id = c.stream_id"
-        " WHERE c.segment_id = ? AND s.operation = ? AND s.region = ? AND s.scope_id = ? LIMIT 1",
-        (segment.root_id, *row[1:4]),
-    ).fetchone()
-    return None if stream is None else int(stream[0])
+    streams = db.execute(
+        "SELECT DISTINCT s.id, s.operation, s.region, s.scope_id FROM chunks c JOIN streams s ON s.id = c.stream_id"
+        " WHERE c.segment_id = ? AND s.operation = ? AND s.region = ? ORDER BY s.id",
+        (segment.root_id, *row[1:3]),
+    )
+    # The letter has the scope of the row, which names the target alone.
+    return next((int(stream_id) for stream_id, *key in streams if StreamKey(*key).target_id == row[3]), None)
 
 
 def _release_letters(db: sqlite3.Connection, root: str) -> None:
@@ -562,6 +579,8 @@ def _comparison(db: sqlite3.Connection, chunk_ids: Sequence[int]) -> Comparison:
         "SELECT window_id, stream_id FROM chunks WHERE id = ?", (chunk_ids[0],)
     ).fetchone()
     stream = db.execute("SELECT operation, region, scope_id FROM streams WHERE id = ?", (stream_id,)).fetchone()
+    if stream is None:
+        stream = stream_apart(db, chunk_ids[0])
     window = db.execute("SELECT start, end, delay FROM windows WHERE id = ?", (window_id,)).fetchone()
     return Comparison(
         window_id=window_id,

@@ -71,11 +71,13 @@ def set_back(db: sqlite3.Connection, keys: Collection[StreamKey] | None) -> int:
     say. Calls stay as they are, since nobody else enters them.
     """
     db.execute(_SET_APART)
+    # Rows that are set apart could be those of another stream of the same target, so they go together.
+    spaces = None if keys is None else {key.row_space for key in keys}
     rows = db.execute("SELECT id, operation, region, scope_id FROM streams").fetchall()
     count = 0
     for stream_id, *names in rows:
         key = StreamKey(*names)
-        if keys is not None and key not in keys:
+        if spaces is not None and key.row_space not in spaces:
             continue
         _drop_open(db, stream_id)
         _take_apart_segments(db, stream_id)
@@ -122,6 +124,15 @@ def keys_apart(db: sqlite3.Connection) -> set[StreamKey]:
         return set()
     db.execute("DELETE FROM set_apart WHERE chunk_id IS NOT NULL AND chunk_id NOT IN (SELECT id FROM chunks)")
     return {StreamKey(*row) for row in db.execute("SELECT DISTINCT operation, region, scope_id FROM set_apart")}
+
+
+def stream_apart(db: sqlite3.Connection, chunk_id: int) -> tuple[str, str, str] | None:
+    """Return operation, region and scope of rows that came back as a chunk; None for other chunks."""
+    if not _is_there(db):
+        return None
+    sql = "SELECT operation, region, scope_id FROM set_apart WHERE chunk_id = ?"
+    found: tuple[str, str, str] | None = db.execute(sql, (chunk_id,)).fetchone()
+    return found
 
 
 def bring_back(db: sqlite3.Connection, key: StreamKey, covered: Window | None, monotonic: float) -> int:

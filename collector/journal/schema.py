@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-FORMAT = 7
+FORMAT = 8
 """Version of the file. Older ones are upgraded when opened, newer ones are refused."""
 
 _OBSERVED = """
@@ -104,8 +104,18 @@ UPDATE chunks SET segment_id = NULL, part_id = NULL, mode = 'compare'
 DELETE FROM segments WHERE table_name = 'metric_points';
 """
 
+# The same of rows of usage.
+_WORKSPACES = """
+DELETE FROM chunks WHERE segment_id IS NULL AND part_id IN
+    (SELECT id FROM segments WHERE table_name IN ('user_metrics', 'resource_group_metrics'));
+UPDATE chunks SET segment_id = NULL, part_id = NULL, mode = 'compare' WHERE segment_id IN
+    (SELECT id FROM segments WHERE table_name IN ('user_metrics', 'resource_group_metrics'));
+DELETE FROM segments WHERE table_name IN ('user_metrics', 'resource_group_metrics');
+"""
+
 UPGRADES: dict[int, str] = {
     1: _OBSERVED, 2: _TERMS + _SPEND_HOURS, 3: _BACKFILLS, 4: _SIZES, 5: _GENERATIONS, 6: _POT_HOURS + _WIDER_POINTS,
+    7: _WORKSPACES,
 }  # fmt: skip
 """For each older format: the statements that lead to the next one."""
 

@@ -35,7 +35,7 @@ async def gaps(owner: Reader, asked: Mapping[str, Any]) -> dict[str, Any]:
         if owner.settings.share.owns(key):
             streams.setdefault(key, Coverage(key, None, None))
     streams = {key: replace(each, has_ended=key not in lasting) for key, each in streams.items()}
-    if scopes and (strange := sorted(scopes - {key.scope_id for key in streams})):
+    if strange := sorted(scope for scope in scopes if not any(key.is_about(scope) for key in streams)):
         raise UsageError(f"--scope: no stream is about {strange[0]}", hint="pai-collector status lists the streams")
     earliest: dict[str, int] = {}
     for each in streams.values():
@@ -46,7 +46,7 @@ async def gaps(owner: Reader, asked: Mapping[str, Any]) -> dict[str, Any]:
         each
         for key, each in sorted(streams.items())
         if (source is None or source_of.get(key.operation) == source)
-        and (not scopes or key.scope_id in scopes)
+        and (not scopes or any(map(key.is_about, scopes)))
         # Of what has ended, only what was begun and missed is told.
         and (not each.has_ended or each.gaps)
     ]

@@ -35,7 +35,8 @@ def demands_of(settings: Settings, assumed: Mapping[str, int] | None = None) -> 
     for spec in SPECS:
         section = getattr(settings.sources, spec.name)
         if section.enabled:
-            demands = _demands(spec, section, *counts.of(spec))
+            targets, is_at_least = counts.of(spec)
+            demands = _demands(spec, section, targets * len(spec.filters(section)), is_at_least)
             if spec.name == "cloud_metrics":
                 points = Fraction(counts.series, section.period_seconds)
                 demands = [replace(demand, points_per_second=points) for demand in demands]

@@ -84,7 +84,7 @@ async def _chosen(owner: Caller, name: str, scope: str) -> tuple[Streams, Stream
             hint="what targets.discover finds is known after pai-collector run --once",
         )
     for each, key in keys:
-        if scope in ("", key.scope_id):
+        if not scope or key.is_about(scope):
             return each, key
     known = [key.scope_id for _, key in keys]
     more = f" and {len(known) - NAMES_TOLD_MAX} more" if len(known) > NAMES_TOLD_MAX else ""

@@ -65,8 +65,8 @@ async def asked_streams(owner: Caller, asked: Range, window: Window) -> tuple[li
     streams = [each for each in await owner.streams() if each.name == asked.source]
     _refuse_unknown(owner, asked, streams)
     region = owner.settings.api.region
-    known = {key.scope_id for each in streams for key in each.keys(region)}
-    if strange := [scope for scope in asked.scopes if scope not in known]:
+    known = [key for each in streams for key in each.keys(region)]
+    if strange := [scope for scope in asked.scopes if not any(key.is_about(scope) for key in known)]:
         raise UsageError(
             f"--scope: {strange[0]} is no target of {asked.source}",
             hint="pai-collector status lists the streams; of what has left, name it in [targets] to ask for it again",
@@ -77,7 +77,7 @@ async def asked_streams(owner: Caller, asked: Range, window: Window) -> tuple[li
     for each in streams:
         assert isinstance(each, WindowStreams)
         for key in each.keys(region):
-            if asked.scopes and key.scope_id not in asked.scopes:
+            if asked.scopes and not any(map(key.is_about, asked.scopes)):
                 continue
             state = states.get(key)
             if not owner.settings.share.owns(key):

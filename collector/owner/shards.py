@@ -241,6 +241,7 @@ class JournalMembership:
             await self._settle_apart()
         now = self._server_clock.now()
         claimed: list[StreamKey] = []
+        apart = {key.row_space for key in self._apart}
         held_by: Counter[KnownJournal] = Counter()
         for key in keys:
             if not self._share.owns(key):
@@ -248,7 +249,7 @@ class JournalMembership:
             if key not in self._mine:
                 holders = self._holders(key, now)
                 held_by.update(holders)
-                if holders or key in self._apart:
+                if holders or (apart and key.row_space in apart):
                     continue
                 self._mine.add(key)
             claimed.append(key)

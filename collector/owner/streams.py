@@ -10,7 +10,7 @@ from collector.api.operation import Operation
 from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
 from collector.journal.entries import KnownObject, StreamState
 from collector.journal.journal import JournalReads
-from collector.model import StreamKey
+from collector.model import StreamKey, filtered_scope
 from collector.owner.cloud_targets import (
     CLOUD_KINDS,
     add_cloud_metrics,
@@ -202,9 +202,18 @@ class _Rest:
             section.initial_lookback_seconds + max(section.recheck_seconds, default=0) for section in windowed
         )
         self._begun: dict[str, list[StreamState]] = {}
+        # What was asked with other filters before is not collected to its end.
+        asked = {
+            (spec.make(section).operation.name, filtered_scope("", each))
+            for spec in SPECS
+            for section in [getattr(settings.sources, spec.name)]
+            for each in spec.filters(section)
+        }
         for state in states:
-            if state.sealed_to is not None and state.key.operation not in STATE_OPERATIONS:
-                self._begun.setdefault(state.key.scope_id, []).append(state)
+            if state.sealed_to is None or state.key.operation in STATE_OPERATIONS:
+                continue
+            if (state.key.operation, state.key.scope_id.removeprefix(state.key.target_id)) in asked:
+                self._begun.setdefault(state.key.target_id, []).append(state)
 
     def is_left(self, object_id: str, end: int, newest: int) -> bool:
         """Whether streams of an object that ended at `end` are not collected to it.
@@ -254,7 +263,7 @@ def sources(settings: Settings, targets: Targets) -> list[Streams]:
     found: list[Streams] = []
     for spec in SPECS:
         section = getattr(settings.sources, spec.name)
-        scope_ids = targets.of(spec.target) if spec.target else [ACCOUNT_SCOPE]
+        scope_ids = spec.scopes(section, targets.of(spec.target)) if spec.target else [ACCOUNT_SCOPE]
         if section.enabled and scope_ids and (not spec.needs or targets.of(spec.needs)):
             found.append(_streams(spec, section, scope_ids, targets))
     return found
@@ -349,13 +358,20 @@ def described(settings: Settings) -> list[tuple[str, str]]:
         ]
         if "node" in kinds and "cluster" in watched:
             words.append("all nodes of each cluster")
-        lines.append((name, ", ".join(words) or f"nothing: it needs {needs(name)}"))
+        filters = _told_filters(next(spec for spec in SPECS if spec.name == name), getattr(settings.sources, name))
+        lines.append((name, ", ".join(words) + filters if words else f"nothing: it needs {needs(name)}"))
     return lines
 
 
 def _patterns(settings: Settings) -> str:
     cloud = settings.sources.cloud_metrics
     return f"metrics {', '.join(cloud.metrics)} of {', '.join(cloud.namespaces)}"
+
+
+def _told_filters(spec: Spec, section: Any) -> str:
+    """What the targets of a source are asked with, for people; empty if all of them is asked for."""
+    told = [" and ".join(f"{name} {value}" for name, value in each.items()) for each in spec.filters(section) if each]
+    return f"; asked with {', '.join(told)}" if told else ""
 
 
 def _counted(named: int, is_discovered: bool) -> str:

@@ -55,7 +55,7 @@ async def adopt_streams(
         if collected_from is not None and watermark is not None and watermark + settle > written_at + DRIFT_SECONDS_MAX:
             # Its writer's clock showed less: the service's dates may have been ahead, nobody knows since when.
             sealed_to = max(collected_from, watermark - UNKNOWN_SECONDS)
-        held = [Window(0, newest[key.scope_id] + 1)] if key.scope_id in newest else []
+        held = [Window(0, newest[key] + 1)] if key in newest else []
         await journal.adopt(
             key,
             collected_from=collected_from,
@@ -149,26 +149,31 @@ async def stored_gaps(store: Store, keys: Sequence[StreamKey]) -> dict[str, list
     return found
 
 
-async def _newest(store: Store, keys: Sequence[StreamKey], tables: Iterable[Table]) -> Mapping[str, int]:
-    newest: dict[str, int] = {}
+async def _newest(store: Store, keys: Sequence[StreamKey], tables: Iterable[Table]) -> Mapping[StreamKey, int]:
+    """When the newest row was that the store has of a stream, or of its target; none is left out."""
+    newest: dict[StreamKey, int] = {}
     for table in tables:
         source, scope = table.sources.get(keys[0].operation, ""), table.stream_scope_sql(keys[0].operation)
         rows = await store.fetch(
             f"SELECT {scope}, toUnixTimestamp(max({table.time_column})) FROM {table.name}"
             f" WHERE region = {{region:String}} AND {scope} IN {{scopes:Array(String)}}"
             f"{' AND source = {source:String}' if source else ''} GROUP BY 1",
-            {"region": keys[0].region, "scopes": [key.scope_id for key in keys], "source": source},
+            {"region": keys[0].region, "scopes": sorted({table.scope_of(key) for key in keys}), "source": source},
         )
-        for scope, time in rows:
-            newest[scope] = max(newest.get(scope, 0), time)
-    # A row that the store refused is a dead letter. It is not newer than the letter.
+        times = dict(rows)
+        for key in keys:
+            if (scope := table.scope_of(key)) in times:
+                newest[key] = max(newest.get(key, 0), times[scope])
+    # A row that the store refused is a dead letter, of its target alone. It is not newer than the letter.
     letters = await store.fetch(
         "SELECT scope_id, toUnixTimestamp(max(observed_at)) FROM dead_letters"
         " WHERE region = {region:String} AND scope_id IN {scopes:Array(String)} GROUP BY 1",
-        {"region": keys[0].region, "scopes": [key.scope_id for key in keys]},
+        {"region": keys[0].region, "scopes": sorted({name for key in keys for name in (key.scope_id, key.target_id)})},
     )
-    for scope, time in letters:
-        newest[scope] = max(newest.get(scope, 0), time)
+    times = dict(letters)
+    for key in keys:
+        for scope in {key.scope_id, key.target_id} & times.keys():
+            newest[key] = max(newest.get(key, 0), times[scope])
     return newest
 
 

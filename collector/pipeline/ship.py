@@ -389,7 +389,9 @@ class Shipper:
         stored = StoredRows(table)
         async for some in stored_identities(self._store, table, answered, comparison.window, comparison.is_stray):
             stored.add(some)
-        found, conflicts = missing_rows(table, answered, stored, whole_seconds=not comparison.is_stray)
+        # What was asked with a query is not all that a second has, and others of its rows may be stored.
+        is_whole = not comparison.is_stray and not (comparison.stream is not None and comparison.stream.filters)
+        found, conflicts = missing_rows(table, answered, stored, whole_seconds=is_whole)
         if conflicts:
             log.warning("answer_changed", table=table.name, stream=str(comparison.stream), conflicts=conflicts)
         name = looked_again(comparison.delay)

@@ -168,7 +168,8 @@ class WindowStreams:
     def settle(self) -> int:
         if not self._settles:
             return self._settle
-        return max((self._settles.get(scope_id, self._settle) for scope_id in self._scope_ids), default=self._settle)
+        settles = (self._settles.get(key.target_id, self._settle) for key in self.keys(""))
+        return max(settles, default=self._settle)
 
     def keys(self, region: str) -> list[StreamKey]:
         return [StreamKey(self.operation.name, region, scope_id) for scope_id in self._scope_ids]
@@ -190,7 +191,7 @@ class WindowStreams:
         return next_recheck(state, horizon, now) is not None
 
     def end(self, key: StreamKey) -> int | None:
-        return self._ends.get(key.scope_id)
+        return self._ends.get(key.target_id)
 
     def is_finished(self, state: StreamState, now: int) -> bool:
         return is_finished(state, self._horizon(state), now)
@@ -234,7 +235,7 @@ class WindowStreams:
         return await seal_in_part(collecting, state)
 
     def _settle_of(self, state: StreamState) -> int:
-        return self._settles.get(state.key.scope_id, self._settle)
+        return self._settles.get(state.key.target_id, self._settle)
 
     def _horizon(self, state: StreamState, span: int = SPAN_SECONDS_MAX, interval: int = 0) -> Horizon:
         since = self._begins.get(state.key.scope_id)
@@ -258,7 +259,7 @@ class _Looks:
         self._interval = interval
 
     def end(self, key: StreamKey) -> int | None:
-        return self._ends.get(key.scope_id)
+        return self._ends.get(key.target_id)
 
     def has_ended(self, state: StreamState, now: int) -> bool:
         """Whether there is nothing to be looked at any more at server time `now`."""

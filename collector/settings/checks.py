@@ -190,6 +190,11 @@ def _recheck_check(source: str) -> Check:
     return Check(keys, lambda settings: _recheck(settings, source))
 
 
+def _usage_check(key: str) -> Check:
+    path: KeyPath = ("sources", "user_metrics", key)
+    return Check((path,), lambda settings: _repeated(path, getattr(settings.sources.user_metrics, key)))
+
+
 def _metric_check(source: str) -> Check:
     return Check((("sources", source, "metric_types"),), lambda settings: _metric_types(settings, source))
 
@@ -219,6 +224,7 @@ CHECKS = (
     *(_target_check(name) for name in TargetSettings.model_fields),
     *(_recheck_check(source) for source in _WINDOWED),
     *(_retention_check(table, sources) for table, sources in _FILLED_BY.items()),
+    *(_usage_check(key) for key in ("workspaces", "user_ids")),
     *(_metric_check(source) for source in ("node_metrics", "job_metrics")),
     Check((_INTERVAL, _INTERVAL_MAX), _interval_max),
     Check(

@@ -316,6 +316,16 @@ class UserMetricsSettings(Section):
     order: Annotated[Literal["asc", "desc"], kinds.choice("asc", "desc")] = Field(
         "asc", description='Order of the list by that field: "asc" or "desc".'
     )
+    workspaces: tuple[Annotated[str, kinds.identifier("a workspace id")], ...] = Field(
+        (),
+        description='Workspaces whose usage is asked for, each in snapshots of its own: ["90001"]. [] asks for the '
+        "whole resource group.",
+    )
+    user_ids: tuple[Annotated[str, kinds.identifier("a user id")], ...] = Field(
+        (),
+        description="Users whose usage is asked for, each in snapshots of its own; what the service then sums up is "
+        "not stored. [] asks for all users.",
+    )
 
 
 class NodeMetricsSettings(Section):

@@ -11,7 +11,7 @@ from collector.simulator.hashing import key_of
 from collector.simulator.jobs import Job
 from collector.simulator.moments import iso
 from collector.simulator.nodes import Node
-from collector.simulator.usage import Group
+from collector.simulator.usage import Group, workspaces
 from collector.units import DAY_SECONDS
 
 FOUNDED = 1_704_067_200
@@ -26,7 +26,7 @@ def _since(key: int) -> int:
 
 
 def workspace_id(seed: int) -> str:
-    return str(90_001 + seed % 1000)
+    return workspaces(seed)[0]
 
 
 def owner_id(key: int) -> str:

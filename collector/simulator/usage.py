@@ -56,6 +56,17 @@ def parse_time_step(text: str) -> int:
     return int(match[1]) * _UNIT_SECONDS[match[2]]
 
 
+def workspaces(seed: int) -> tuple[str, str]:
+    """Ids of the two workspaces that users of an account's resource groups work in."""
+    first = 90_001 + seed % 1000
+    return str(first), str(first + 1000)
+
+
+def workspace_of(seed: int, user_id: str) -> str:
+    """Return the workspace that a user works in."""
+    return workspaces(seed)[int(user_id) % 2]
+
+
 def snapshot(group: Group, minute: int, step_seconds: int) -> dict[str, Any]:
     """The whole answer of one minute. Rates are averages over `step_seconds`, so they move with it."""
     base = mix(group.key ^ (minute * _STEP & MASK_64))
@@ -64,7 +75,7 @@ def snapshot(group: Group, minute: int, step_seconds: int) -> dict[str, Any]:
     return {
         "ResourceGroupId": group.group_id,
         "UserMetrics": users,
-        "Summary": _summary(group, users),
+        "Summary": summary(group, users),
         "Total": len(users),
     }
 
@@ -106,14 +117,15 @@ def _rate(h: int, top: int) -> str:
     return "0" if not h >> 60 else f"{tenths // 10}" if not tenths % 10 else f"{tenths // 10}.{tenths % 10}"
 
 
-def _summary(group: Group, users: list[dict[str, Any]]) -> dict[str, Any]:
+def summary(group: Group, users: list[dict[str, Any]]) -> dict[str, Any]:
+    """Return what the service sums up of these users."""
     count = max(1, len(users))
-    summary: dict[str, Any] = {"ResourceGroupId": group.group_id, "UserId": "", "JobType": ""}
+    total: dict[str, Any] = {"ResourceGroupId": group.group_id, "UserId": "", "JobType": ""}
     for name in INTEGER_FIELDS:
         shared = name.startswith("Total")
-        summary[name] = max((u[name] for u in users), default=0) if shared else sum(u[name] for u in users)
+        total[name] = max((u[name] for u in users), default=0) if shared else sum(u[name] for u in users)
     for name in RATE_FIELDS:
-        summary[name] = f"{sum(float(u[name]) for u in users) / count:.2f}"
+        total[name] = f"{sum(float(u[name]) for u in users) / count:.2f}"
     for name in LIST_FIELDS:
-        summary[name] = sorted({value for user in users for value in user[name]})
-    return summary
+        total[name] = sorted({value for user in users for value in user[name]})
+    return total

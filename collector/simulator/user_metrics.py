@@ -14,7 +14,7 @@ from collector.simulator.faults import NOTHING, FaultKind, Fired
 from collector.simulator.listing import Page
 from collector.simulator.paging import shown_total
 from collector.simulator.refusals import invalid_parameter, missing_parameter, not_found
-from collector.simulator.usage import INTEGER_FIELDS, LIST_FIELDS, RATE_FIELDS, parse_time_step
+from collector.simulator.usage import INTEGER_FIELDS, LIST_FIELDS, RATE_FIELDS, parse_time_step, workspaces
 from collector.simulator.world import World
 
 PAGE_SIZE_MAX = 1000
@@ -29,7 +29,7 @@ class UserMetricsListing:
 
     world: World
     seed: int
-    _snapshots: OrderedDict[tuple[str, int, str], dict[str, Any]] = field(default_factory=OrderedDict)
+    _snapshots: OrderedDict[tuple[str, int, str, str], dict[str, Any]] = field(default_factory=OrderedDict)
 
     def page(self, parameters: Mapping[str, str], now: float, fired: Fired = NOTHING, ordinal: int = 0) -> Page:
         """One page at time `now`. Raises Refusal for what the service would not answer."""
@@ -52,7 +52,11 @@ class UserMetricsListing:
         if not self.world.has_group(group_id):
             raise not_found("ResourceGroupID", group_id)
 
-        snapshot = self._snapshot(group_id, int(now), time_step)
+        workspace = parameters.get("WorkspaceId", "")
+        if workspace and workspace not in workspaces(self.world.seed):
+            raise not_found("WorkspaceId", workspace)
+
+        snapshot = self._snapshot(group_id, int(now), time_step, workspace)
         users = [u for u in snapshot["UserMetrics"] if parameters.get("UserId", u["UserId"]) == u["UserId"]]
         total = len(users)
         users = _sorted(users, sort_by, descending=order == "desc")[(number - 1) * size : number * size]
@@ -68,12 +72,13 @@ class UserMetricsListing:
         }
         return Page(_encode(answer)[1:-1], rows)
 
-    def _snapshot(self, group_id: str, second: int, time_step: str) -> dict[str, Any]:
+    def _snapshot(self, group_id: str, second: int, time_step: str, workspace: str) -> dict[str, Any]:
         # All pages of a minute show one snapshot, and one of thousands of users takes a while to make.
-        key = (group_id, second // 60, time_step)
+        key = (group_id, second // 60, time_step, workspace)
         snapshot = self._snapshots.get(key)
         if snapshot is None:
-            snapshot = self._snapshots[key] = self.world.snapshot(group_id, second, time_step=time_step)
+            snapshot = self.world.snapshot(group_id, second, time_step=time_step, workspace=workspace)
+            self._snapshots[key] = snapshot
             if len(self._snapshots) > _SNAPSHOTS_MAX:
                 self._snapshots.popitem(last=False)
         return snapshot

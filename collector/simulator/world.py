@@ -236,13 +236,21 @@ class World:
         """Every record with `start <= Time < end`, whenever it becomes visible."""
         return [r for second in self.active_seconds(node_id, start, end - 1) for r in self.records(node_id, second)]
 
-    def snapshot(self, group_id: str, second: int, *, time_step: str = "5m") -> dict[str, Any]:
-        """The whole answer of `GetUserViewMetrics` in the minute of `second`: all users on one page.
+    def snapshot(self, group_id: str, second: int, *, time_step: str = "5m", workspace: str = "") -> dict[str, Any]:
+        """The whole answer of `GetUserViewMetrics` in the minute of `second`: all users, or a workspace's, on one page.
 
         A pure function of (seed, group, minute, time step). KeyError for a group that does not
         exist, ValueError for a time step that is none.
         """
-        return usage.snapshot(self._groups[group_id], second // 60, usage.parse_time_step(time_step))
+        whole = usage.snapshot(self._groups[group_id], second // 60, usage.parse_time_step(time_step))
+        if not workspace:
+            return whole
+        users = [user for user in whole["UserMetrics"] if usage.workspace_of(self.seed, user["UserId"]) == workspace]
+        return whole | {
+            "UserMetrics": users,
+            "Summary": usage.summary(self._groups[group_id], users),
+            "Total": len(users),
+        }
 
     def _lay_out_minute(self, node: Node, minute: int) -> dict[int, int]:
         """How many lines each second of a minute holds; seconds without any are left out."""

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
+from collector.model import filtered_scope
 from collector.sources.cloud_metrics import CloudMetricsSource
 from collector.sources.diagnostics import DiagnosticsSource
 from collector.sources.events import JobEventSource, ServiceEventSource
@@ -42,6 +43,19 @@ class Spec:
     """The source out of its settings: a WindowSource, a UserMetricsSource or a StateSource, as `look` says."""
     needs: str = ""
     """Kind of target without which a look at the account makes no sense."""
+    filters: Callable[[Any], Sequence[Mapping[str, str]]] = lambda section: ({},)
+    """What each target is asked with, out of the settings: a stream for each of these."""
+
+    def scopes(self, section: Any, target_ids: Iterable[str]) -> list[str]:
+        """Return the scopes of these targets, with the filters of the settings."""
+        filters = self.filters(section)
+        return [filtered_scope(target_id, each) for target_id in target_ids for each in filters]
+
+
+def _usage_filters(section: Any) -> Sequence[Mapping[str, str]]:
+    workspaces: list[dict[str, str]] = [{"WorkspaceId": each} for each in section.workspaces] or [{}]
+    users: list[dict[str, str]] = [{"UserId": each} for each in section.user_ids] or [{}]
+    return [workspace | user for workspace in workspaces for user in users]
 
 
 SPECS: Final = (
@@ -56,6 +70,7 @@ SPECS: Final = (
             sort_by=section.sort_by,
             order=section.order,
         ),
+        filters=_usage_filters,
     ),
     Spec(
         "node_metrics",

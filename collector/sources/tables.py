@@ -12,6 +12,7 @@ from collector.api.products.eflo_controller import LIST_DIAGNOSTIC_RESULTS, LIST
 from collector.api.products.pai_dlc import GET_JOB_EVENTS, GET_JOB_METRICS
 from collector.api.products.pai_dsw import GET_INSTANCE_METRICS
 from collector.api.products.pai_studio import GET_NODE_METRICS, GET_USER_VIEW_METRICS
+from collector.model import StreamKey
 
 Row = tuple[object, ...]
 """One row, its values in the order of `Table.columns`; times as whole seconds since the epoch."""
@@ -76,6 +77,10 @@ class Table:
         parts = ", '/', ".join(f"toString({name})" for name in names)
         return f"concat({parts})"
 
+    def scope_of(self, key: StreamKey) -> str:
+        """What `stream_scope` gives of a stream's rows: its scope, or its target where the API names the column."""
+        return key.scope_id if self.scope_column == "scope_id" else key.target_id
+
 
 _USAGE = (
     "total_cpu", "total_gpu", "total_memory", "request_cpu", "request_gpu", "request_memory",
@@ -93,7 +98,7 @@ SYSLOGS = Table(
 )
 USER_METRICS = Table(
     name="user_metrics",
-    columns=("time", "region", "resource_group_id", "user_id", "job_type", *_USAGE, "extra"),
+    columns=("time", "region", "resource_group_id", "user_id", "job_type", *_USAGE, "extra", "workspace_id"),
     identity=GET_USER_VIEW_METRICS.identity["user_metrics"],
     operation=GET_USER_VIEW_METRICS.name,
     scope_column="resource_group_id",
@@ -102,7 +107,7 @@ USER_METRICS = Table(
 )
 RESOURCE_GROUP_METRICS = Table(
     name="resource_group_metrics",
-    columns=("time", "region", "resource_group_id", "job_type", "user_count", *_USAGE, "extra"),
+    columns=("time", "region", "resource_group_id", "job_type", "user_count", *_USAGE, "extra", "workspace_id"),
     identity=GET_USER_VIEW_METRICS.identity["resource_group_metrics"],
     operation=GET_USER_VIEW_METRICS.name,
     scope_column="resource_group_id",

@@ -2,7 +2,7 @@
 
 An answer carries no time, so all pages of one snapshot get the tick's. Within a snapshot a user's
 row is told apart by user and job type, and the first one wins: a list that shifts while it is paged
-shows some users twice.
+shows some users twice. A workspace that was asked for is part of the key: it has other figures of the same user.
 """
 
 from __future__ import annotations
@@ -73,7 +73,8 @@ class UserMetricsSource:
         """Parameters of the page at `cursor`."""
         here = NumberedCursor.parse(cursor)
         return {
-            "ResourceGroupID": key.scope_id,
+            "ResourceGroupID": key.target_id,
+            **key.filters,
             "PageNumber": str(here.page_number),
             "PageSize": str(here.page_size or self.page_size),
             "TimeStep": self.time_step,
@@ -100,7 +101,8 @@ class UserMetricsSource:
     def page(self, key: StreamKey, window: Window, cursor: str | None, answer: Answer) -> PageRows:
         """The rows of one page; the first page also gives the group's Summary."""
         assert isinstance(answer, GetUserViewMetricsAnswer)
-        tick = window.start
+        tick, group_id, filters = window.start, key.target_id, key.filters
+        workspace_id = filters.get("WorkspaceId", "")
         users: dict[tuple[str, str], Row] = {}
         page = PageRows(record_count=len(answer.user_metrics or ()))
         for record in answer.user_metrics or ():
@@ -108,17 +110,21 @@ class UserMetricsSource:
             if not isinstance(raw, dict):
                 page.dead.append(unusable(raw))
                 continue
-            columns, extra = values(_without_group(raw, key.scope_id), _USER_FIELDS)
-            users.setdefault((columns[0], columns[1]), (tick, key.region, key.scope_id, *columns, extra))
+            columns, extra = values(_without_group(raw, group_id), _USER_FIELDS)
+            row = (tick, key.region, group_id, *columns, extra, workspace_id)
+            users.setdefault((columns[0], columns[1]), row)
         page.rows[USER_METRICS] = list(users.values())
-        if NumberedCursor.parse(cursor).page_number == 1:
+        # Whether a Summary is of the group or of the one user that was asked for, the service does not say.
+        if NumberedCursor.parse(cursor).page_number == 1 and "UserId" not in filters:
             summary = _wire(answer.summary)
             if summary is not None and not isinstance(summary, dict):
                 page.dead.append(unusable(summary, "the Summary is not an object"))
-            fields = _without_group(summary, key.scope_id) if isinstance(summary, dict) else {}
+            fields = _without_group(summary, group_id) if isinstance(summary, dict) else {}
             (job_type, *usage), extra = values(fields, _SUMMARY_FIELDS)
             user_count = len({user for user, _ in users})
-            page.rows[RESOURCE_GROUP_METRICS] = [(tick, key.region, key.scope_id, job_type, user_count, *usage, extra)]
+            page.rows[RESOURCE_GROUP_METRICS] = [
+                (tick, key.region, group_id, job_type, user_count, *usage, extra, workspace_id)
+            ]
         return page
 
     @staticmethod

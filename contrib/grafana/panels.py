@@ -55,6 +55,8 @@ class Variable:
     label: str
     sql: str
     """One column, the values. May use variables that stand before it."""
+    default: str = ""
+    """Then one value is chosen at a time, this one at first, and there is no All."""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -254,9 +256,12 @@ def _datasource() -> dict[str, Any]:
 
 
 def _variable(variable: Variable) -> dict[str, Any]:
-    sql = dedent(variable.sql).strip()
+    sql, is_multi = dedent(variable.sql).strip(), not variable.default
+    current: dict[str, Any] = {"selected": True, "text": variable.default, "value": variable.default}
+    if is_multi:
+        current |= {"text": ["All"], "value": ["$__all"]}
     return {
         "name": variable.name, "label": variable.label, "type": "query", "datasource": DATASOURCE,
-        "query": sql, "definition": sql, "refresh": 2, "sort": 1, "includeAll": True, "multi": True, "hide": 0,
-        "regex": "", "current": {"selected": True, "text": ["All"], "value": ["$__all"]},
+        "query": sql, "definition": sql, "refresh": 2, "sort": 1, "includeAll": is_multi, "multi": is_multi,
+        "hide": 0, "regex": "", "current": current,
     }  # fmt: skip

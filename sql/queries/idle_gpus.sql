@@ -5,6 +5,7 @@
 -- param: minutes UInt32 = 30  only stretches at least so long, minutes
 -- param: step_minutes UInt32 = 10  snapshots further apart than this are not one stretch, minutes
 -- param: resource_group String = ''  resource group to look at; empty takes all
+-- param: workspace String = ''  workspace to look at; empty takes all, each in rows of its own
 -- param: user String = ''  user to look at; empty takes all
 -- param: rows UInt32 = 100  rows at most
 WITH
@@ -12,6 +13,7 @@ WITH
     range_end - toIntervalHour({hours:UInt16}) AS range_start
 SELECT
     stretches.resource_group_id AS resource_group_id,
+    stretches.workspace_id AS workspace_id,
     stretches.user_id AS user_id,
     stretches.job_type AS job_type,
     min(stretches.time) AS first,
@@ -25,6 +27,7 @@ FROM
 (
     SELECT
         looked.resource_group_id AS resource_group_id,
+        looked.workspace_id AS workspace_id,
         looked.region AS region,
         looked.user_id AS user_id,
         looked.job_type AS job_type,
@@ -35,12 +38,14 @@ FROM
         dateDiff('second', looked.before, looked.time) AS step,
         NOT (looked.is_idle AND looked.was_idle AND step <= {step_minutes:UInt32} * 60) AS starts,
         sum(starts) OVER (
-            PARTITION BY looked.region, looked.resource_group_id, looked.user_id, looked.job_type ORDER BY looked.time
+            PARTITION BY looked.region, looked.resource_group_id, looked.workspace_id, looked.user_id, looked.job_type
+            ORDER BY looked.time
         ) AS stretch
     FROM
     (
         SELECT
             usage.resource_group_id AS resource_group_id,
+            usage.workspace_id AS workspace_id,
             usage.region AS region,
             usage.user_id AS user_id,
             usage.job_type AS job_type,
@@ -56,6 +61,7 @@ FROM
                 told.time AS time,
                 told.region AS region,
                 told.resource_group_id AS resource_group_id,
+                told.workspace_id AS workspace_id,
                 told.user_id AS user_id,
                 told.job_type AS job_type,
                 told.request_gpu AS request_gpu,
@@ -67,7 +73,7 @@ FROM
                 told.is_older AS is_older,
                 -- In each hour the users of a resource group are drawn from CloudMonitor where it has them.
                 min(told.is_older) OVER (
-                    PARTITION BY told.region, told.resource_group_id, toStartOfHour(told.time)
+                    PARTITION BY told.region, told.resource_group_id, told.workspace_id, toStartOfHour(told.time)
                 ) AS drawn
             FROM
             (
@@ -75,6 +81,7 @@ FROM
                     snapshots.time AS time,
                     snapshots.region AS region,
                     snapshots.resource_group_id AS resource_group_id,
+                    snapshots.workspace_id AS workspace_id,
                     snapshots.user_id AS user_id,
                     snapshots.job_type AS job_type,
                     snapshots.request_gpu AS request_gpu,
@@ -91,6 +98,7 @@ FROM
                     points.time AS time,
                     points.region AS region,
                     points.scope_id AS resource_group_id,
+                    '' AS workspace_id,
                     points.entity_id AS user_id,
                     JSONExtractString(points.dimensions, 'jobType') AS job_type,
                     toInt64(maxOrNullIf(points.value, points.measure = 'RequestGPU')) AS request_gpu,
@@ -110,15 +118,16 @@ FROM
                 HAVING countIf(points.measure = 'RequestGPU') > 0
             ) AS told
         ) AS usage
-        WHERE usage.is_older = usage.drawn AND ({resource_group:String} = '' OR usage.resource_group_id = {resource_group:String}) AND ({user:String} = '' OR usage.user_id = {user:String})
+        WHERE usage.is_older = usage.drawn AND ({resource_group:String} = '' OR usage.resource_group_id = {resource_group:String}) AND ({workspace:String} = '' OR usage.workspace_id = {workspace:String}) AND ({user:String} = '' OR usage.user_id = {user:String})
         WINDOW series AS (
-            PARTITION BY usage.region, usage.resource_group_id, usage.user_id, usage.job_type ORDER BY usage.time
+            PARTITION BY usage.region, usage.resource_group_id, usage.workspace_id, usage.user_id, usage.job_type
+            ORDER BY usage.time
             ROWS BETWEEN 1 PRECEDING AND CURRENT ROW
         )
     ) AS looked
 ) AS stretches
 WHERE stretches.is_idle
-GROUP BY stretches.region, resource_group_id, user_id, job_type, stretches.stretch
+GROUP BY stretches.region, resource_group_id, workspace_id, user_id, job_type, stretches.stretch
 HAVING minutes >= {minutes:UInt32}
-ORDER BY gpu_hours DESC, minutes DESC, resource_group_id, user_id, job_type, first
+ORDER BY gpu_hours DESC, minutes DESC, resource_group_id, workspace_id, user_id, job_type, first
 LIMIT {rows:UInt32}

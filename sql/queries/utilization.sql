@@ -2,6 +2,7 @@
 -- param: hours UInt16 = 24  length of the range, hours
 -- param: until Nullable(DateTime('UTC')) = NULL  end of the range, UTC; NULL is now
 -- param: resource_group String = ''  resource group to look at; empty takes all
+-- param: workspace String = ''  workspace to look at; empty takes all, each in rows of its own
 -- param: user String = ''  user to look at; empty takes all
 -- param: rows UInt32 = 100  rows at most
 WITH
@@ -9,6 +10,7 @@ WITH
     range_end - toIntervalHour({hours:UInt16}) AS range_start
 SELECT
     usage.resource_group_id AS resource_group_id,
+    usage.workspace_id AS workspace_id,
     usage.user_id AS user_id,
     uniqExact(usage.time) AS snapshots,
     round(sum(usage.request_gpu) / snapshots, 2) AS gpus_requested,
@@ -36,6 +38,7 @@ FROM
         told.time AS time,
         told.region AS region,
         told.resource_group_id AS resource_group_id,
+        told.workspace_id AS workspace_id,
         told.user_id AS user_id,
         told.job_type AS job_type,
         told.request_gpu AS request_gpu,
@@ -47,7 +50,7 @@ FROM
         told.is_older AS is_older,
         -- In each hour the users of a resource group are drawn from CloudMonitor where it has them.
         min(told.is_older) OVER (
-            PARTITION BY told.region, told.resource_group_id, toStartOfHour(told.time)
+            PARTITION BY told.region, told.resource_group_id, told.workspace_id, toStartOfHour(told.time)
         ) AS drawn
     FROM
     (
@@ -55,6 +58,7 @@ FROM
             snapshots.time AS time,
             snapshots.region AS region,
             snapshots.resource_group_id AS resource_group_id,
+            snapshots.workspace_id AS workspace_id,
             snapshots.user_id AS user_id,
             snapshots.job_type AS job_type,
             snapshots.request_gpu AS request_gpu,
@@ -71,6 +75,7 @@ FROM
             points.time AS time,
             points.region AS region,
             points.scope_id AS resource_group_id,
+            '' AS workspace_id,
             points.entity_id AS user_id,
             JSONExtractString(points.dimensions, 'jobType') AS job_type,
             toInt64(maxOrNullIf(points.value, points.measure = 'RequestGPU')) AS request_gpu,
@@ -90,7 +95,7 @@ FROM
         HAVING countIf(points.measure = 'RequestGPU') > 0
     ) AS told
 ) AS usage
-WHERE usage.is_older = usage.drawn AND ({resource_group:String} = '' OR usage.resource_group_id = {resource_group:String}) AND ({user:String} = '' OR usage.user_id = {user:String})
-GROUP BY resource_group_id, user_id
-ORDER BY gpus_unused DESC NULLS LAST, resource_group_id, user_id
+WHERE usage.is_older = usage.drawn AND ({resource_group:String} = '' OR usage.resource_group_id = {resource_group:String}) AND ({workspace:String} = '' OR usage.workspace_id = {workspace:String}) AND ({user:String} = '' OR usage.user_id = {user:String})
+GROUP BY resource_group_id, workspace_id, user_id
+ORDER BY gpus_unused DESC NULLS LAST, resource_group_id, workspace_id, user_id
 LIMIT {rows:UInt32}

@@ -54,7 +54,7 @@ def usage(time: int, user: str, gpus: int | None) -> list[object]:
     """A row of `user_metrics`."""
     lists = {"cpu_job_names", "gpu_job_names", "node_names", "cpu_node_names", "gpu_node_names"}
     given = {"time": time, "region": REGION, "resource_group_id": "g1", "user_id": user, "job_type": "PyTorch",
-             "request_gpu": gpus, "cpu_usage_rate": 1.5, "extra": "{}"}  # fmt: skip
+             "request_gpu": gpus, "cpu_usage_rate": 1.5, "extra": "{}", "workspace_id": ""}  # fmt: skip
     return [given.get(column, [] if column in lists else None) for column in USER_METRICS.columns]
 
 
@@ -192,7 +192,7 @@ async def test_streams_are_adopted_alike(stores: Stores) -> None:
     newest = [await _newest(store, keys, (SYSLOGS,)) for store in stores]
 
     assert marks == [{"n1": (NOW - 60, NOW - 20)}] * 2
-    assert newest == [{"n1": NOW - 5, "n2": NOW}] * 2
+    assert newest == [{keys[0]: NOW - 5, keys[1]: NOW}] * 2
 
 
 async def test_gaps_show_their_last_state(stores: Stores) -> None:

@@ -29,6 +29,7 @@ from collector.simulator.ledger import BusiestSecond, Ledger
 from collector.simulator.nodes import Profile
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.tokens import Position, TokenMint
+from collector.simulator.usage import workspaces
 from collector.simulator.world import LateRows, World
 from tests.support.virtual_clock import ManualClock
 
@@ -291,6 +292,22 @@ async def test_users_are_sorted_and_filtered(start: Start) -> None:
     assert one["UserMetrics"] == [user for user in users if user["UserId"] == users[2]["UserId"]]
     assert one["Total"] == len(one["UserMetrics"])
     assert hour["UserMetrics"] == caller.simulator.world.snapshot("rgsim0001", NOW, time_step="1h")["UserMetrics"]
+
+
+async def test_a_workspace_has_users_and_a_summary_of_its_own(start: Start) -> None:
+    """Each user works in one of the workspaces; one that does not exist is refused by its name."""
+    caller = await start()
+    users = caller.simulator.world.snapshot("rgsim0001", NOW)["UserMetrics"]
+    first, second = workspaces(caller.simulator.world.seed)
+
+    answers = [(await caller.users(WorkspaceId=workspace)).json for workspace in (first, second)]
+    refused = await caller.users(WorkspaceId="1")
+
+    assert all(answer["UserMetrics"] for answer in answers)
+    assert sorted(map(str, users)) == sorted(str(user) for answer in answers for user in answer["UserMetrics"])
+    for answer in answers:
+        assert answer["Summary"]["RequestGPU"] == sum(user["RequestGPU"] for user in answer["UserMetrics"])
+    assert (refused.status, refused.json["Code"]) == (404, "InvalidWorkspaceId.NotFound")
 
 
 # Refusals

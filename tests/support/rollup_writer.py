@@ -19,6 +19,7 @@ from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import migrate
 
 START = 1_760_000_000
+LAST_WITHOUT_WORKSPACE = 5
 TABLE_NAMES = ("syslogs", "metric_points", "user_metrics")
 MESSAGES = (
     "NVRM: Xid (PCI:0000:3b:00): 79, pid=1, GPU has fallen off the bus.",
@@ -42,11 +43,11 @@ ROLLUPS = {
         " entity_id, metric, gpu_type ORDER BY ALL",
     ),
     "user_metrics": (
-        "SELECT toString(hour), region, resource_group_id, user_id, job_type, snapshots, request_gpu_avg,"
+        "SELECT toString(hour), region, resource_group_id, workspace_id, user_id, job_type, snapshots, request_gpu_avg,"
         " request_gpu_max, gpu_usage_rate_max FROM user_metrics_hourly ORDER BY ALL",
-        "SELECT toString(toStartOfHour(time)), region, resource_group_id, user_id, job_type, count(), avg(request_gpu),"
-        " max(request_gpu), max(gpu_usage_rate) FROM user_metrics GROUP BY toStartOfHour(time), region,"
-        " resource_group_id, user_id, job_type ORDER BY ALL",
+        "SELECT toString(toStartOfHour(time)), region, resource_group_id, workspace_id, user_id, job_type, count(),"
+        " avg(request_gpu), max(request_gpu), max(gpu_usage_rate) FROM user_metrics GROUP BY toStartOfHour(time),"
+        " region, resource_group_id, workspace_id, user_id, job_type ORDER BY ALL",
     ),
 }
 """Of each table: its hours from the view, and from the rows."""
@@ -89,11 +90,14 @@ def segment(number: int) -> tuple[str, tuple[str, ...], list[list[Any]]]:
             ],
         )
     columns = ("time", "region", "resource_group_id", "user_id", "job_type", "request_gpu", "gpu_usage_rate")
+    # The first segments are written to stores that do not have workspaces yet.
+    columns, workspaces = ((*columns, "workspace_id"), ["", "w1"]) if number > LAST_WITHOUT_WORKSPACE else (columns, [])
     return (
         name,
         columns,
         [
             [time, "r", "g", f"u{random.randrange(5)}", "PyTorch", random.choice([None, 4, 8]), random.randrange(100)]
+            + ([random.choice(workspaces)] if workspaces else [])
             for time in times
         ],
     )

@@ -135,8 +135,8 @@ GET_USER_VIEW_METRICS = _roa(
     scope="ResourceGroupID",
     identity=MappingProxyType(
         {
-            "user_metrics": ("time", "region", "resource_group_id", "user_id", "job_type"),
-            "resource_group_metrics": ("time", "region", "resource_group_id"),
+            "user_metrics": ("time", "region", "resource_group_id", "workspace_id", "user_id", "job_type"),
+            "resource_group_metrics": ("time", "region", "resource_group_id", "workspace_id"),
         }
     ),
     one_host=True,

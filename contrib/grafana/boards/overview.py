@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contrib.grafana.boards.incidents import incidents_sql
-from contrib.grafana.boards.variables import CLUSTER, GROUP, GROUPS
+from contrib.grafana.boards.variables import CLUSTER, GROUP, GROUPS, WORKSPACE
 from contrib.grafana.panels import GREEN, RED, YELLOW, Board, Heading, chosen, number, series, steps, table
 
 LINES = f"$__timeFilter(lines.time) AND {chosen('lines.cluster_id', 'cluster')}"
@@ -12,7 +12,7 @@ BOARD = Board(
     name="overview",
     title="PAI overview",
     description="Faults of nodes, use of resource groups, and how fresh all of this is.",
-    variables=(CLUSTER, GROUP),
+    variables=(CLUSTER, GROUP, WORKSPACE),
     panels=(
         number(
             "Nodes that log",

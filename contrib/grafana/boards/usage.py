@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from contrib.grafana.boards.variables import GROUP, GROUPS, USAGE, USER
+from contrib.grafana.boards.variables import GROUP, GROUPS, USAGE, USER, WORKSPACE
 from contrib.grafana.panels import GREEN, RED, YELLOW, Board, Heading, number, series, steps, table
 
 IDLE_PERCENT = 10
@@ -20,7 +20,7 @@ BOARD = Board(
     name="usage",
     title="PAI usage",
     description="GPUs, CPUs and memory of resource groups and their users: asked for, and used.",
-    variables=(GROUP, USER),
+    variables=(GROUP, WORKSPACE, USER),
     panels=(
         number("Users", f"SELECT uniqExact(usage.user_id) AS users FROM user_metrics AS usage WHERE {USAGE}"),
         number(

@@ -26,6 +26,18 @@ GROUP = Variable(
     WHERE $__timeFilter(groups.time) LIMIT 1000
     """,
 )
+WHOLE_GROUP = "whole group"
+_WORKSPACE = "if({table}.workspace_id = '', '" + WHOLE_GROUP + "', toString({table}.workspace_id))"
+# Figures of a workspace are part of those of its group: added up, both would count twice.
+WORKSPACE = Variable(
+    "workspace",
+    "Workspace",
+    f"""
+    SELECT DISTINCT {_WORKSPACE.format(table="usage")} AS workspace FROM user_metrics AS usage
+    WHERE $__timeFilter(usage.time) LIMIT 1000
+    """,
+    default=WHOLE_GROUP,
+)
 USER = Variable(
     "user",
     "User",
@@ -38,10 +50,14 @@ USER = Variable(
 
 LINES = f"$__timeFilter(lines.time) AND {chosen('lines.cluster_id', 'cluster')} AND {chosen('lines.node_id', 'node')}"
 """Of `syslogs AS lines`: the time range, and the clusters and nodes that are chosen."""
-GROUPS = f"$__timeFilter(groups.time) AND {chosen('groups.resource_group_id', 'group')}"
+GROUPS = (
+    f"$__timeFilter(groups.time) AND {chosen('groups.resource_group_id', 'group')}"
+    f" AND {chosen(_WORKSPACE.format(table='groups'), 'workspace')}"
+)
 """Of `resource_group_metrics AS groups`."""
 USAGE = (
     f"$__timeFilter(usage.time) AND {chosen('usage.resource_group_id', 'group')} AND {chosen('usage.user_id', 'user')}"
+    f" AND {chosen(_WORKSPACE.format(table='usage'), 'workspace')}"
 )
 """Of `user_metrics AS usage`."""
 

@@ -209,6 +209,7 @@ UNSEEN = {
 LENIENT = {
     "endpoint_address", "endpoint_product", "group_three_times", "metric_none", "metric_twice", "path_placeholder",
     "quota_operation", "recheck_twice", "target_twice", "url_credentials", "url_port", "url_query", "url_scheme",
+    "workspace_twice",
 }  # fmt: skip
 
 

@@ -18,10 +18,12 @@ from collector.journal.journal import Journal
 from collector.journal.ledger import billing_month, month_start
 from collector.journal.outgoing import Limits, Outgoing, Pending, choose_append, choose_compare, is_due
 from collector.journal.packing import packed
-from collector.journal.reading import JournalFile
+from collector.journal.reading import JournalFile, reading
+from collector.journal.salvage import read_chunk
 from collector.model import ShipMode, StreamKey, Window
 from collector.owner.lock import command_line
 from collector.owner.set_aside import open_journal
+from collector.sources.tables import USER_METRICS
 from tests.support.old_journals import downgrade
 
 KEY = StreamKey("ListSyslogs", "r", "node-1")
@@ -405,6 +407,50 @@ def test_only_the_first_of_a_stream_is_compared() -> None:
         pending(5, 5, 1, **compare),
     ]
     assert choose_compare(chunks, LIMITS) == [[1], [5]]
+
+
+async def test_streams_that_may_share_rows_are_compared_one_after_the_other(journal: Journal) -> None:
+    """Also what was sealed before the second one came, and in one segment only one of them; others are free."""
+    filtered, elsewhere = (StreamKey("ListSyslogs", "r", f"{node}?Query=oom") for node in ("node-1", "node-10"))
+    begun = await stream(journal)
+    for key in (filtered, elsewhere):
+        await journal.adopt(key, collected_from=None, watermark=None, held=(), rechecks={})
+    await commit(journal, begun, T, T + 10, chunk(1))
+    for key in (filtered, OTHER, elsewhere):
+        await commit(journal, await stream(journal, key), T, T + 10, chunk(1))
+
+    pending = await Outgoing(journal).pending("syslogs")
+    assert [one.mode for one in pending] == [ShipMode.COMPARE, ShipMode.COMPARE, ShipMode.APPEND, ShipMode.APPEND]
+    assert choose_compare(pending, LIMITS) == [[pending[0].id]]
+
+
+async def test_rows_of_usage_in_an_older_format_get_the_column_that_they_lack(tmp_path: Path) -> None:
+    """Those that were frozen are compared; a journal that is only read gives the same rows."""
+    path = tmp_path / "old.db"
+    old = Journal(path, PRICES, region="r")
+    key = StreamKey("GetUserViewMetrics", "r", "rg")
+    await old.adopt(key, collected_from=None, watermark=None, held=(), rechecks={})
+    width = len(USER_METRICS.columns) - 1
+    row = [T, "r", "rg", "u", "", *[None] * (width - 6), "{}"]
+    body = b"".join(json.dumps(each).encode() + b"\n" for each in (row, row))
+    rows = Chunk("user_metrics", "202510", 2, body)
+    for start in (T, T + 60):
+        await commit(old, await stream(old, key), start, start + 1, rows)
+    outgoing = Outgoing(old)
+    await outgoing.freeze("user_metrics", [(await outgoing.pending("user_metrics"))[0].id])
+    old.close()
+    downgrade(path, 7)
+    with reading(path) as db:
+        read = [read_chunk(db, chunk_id) for (chunk_id,) in db.execute("SELECT id FROM chunks").fetchall()]
+
+    new = Journal(path, PRICES, region="r")
+    outgoing = Outgoing(new)
+    pending = await outgoing.pending("user_metrics")
+    assert [one.mode for one in pending] == [ShipMode.COMPARE, ShipMode.APPEND]
+    bodies = await outgoing.bodies([one.id for one in pending])
+    assert [json.loads(line) for line in b"".join(bodies).splitlines()] == 4 * [[*row, ""]]
+    assert [each.body for each in read if each is not None] == bodies
+    new.close()
 
 
 @pytest.mark.parametrize(

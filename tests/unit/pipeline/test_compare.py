@@ -69,12 +69,12 @@ def test_extra_does_not_tell_rows_apart() -> None:
 
 
 def test_a_snapshot_is_compared_by_key_and_the_first_row_wins() -> None:
-    """For usage a row of the same group, tick, user and job type is the same row, whatever its figures."""
-    row = (60, "r", "g", "u", "J", *range(15), [], [], [], [], [], "{}")
-    changed = (60, "r", "g", "u", "J", *range(1, 16), [], [], [], [], [], "{}")
-    other = (60, "r", "g", "v", "J", *range(15), [], [], [], [], [], "{}")
-    found, _ = difference(USER_METRICS, [changed, other, other], [row])
-    assert found == [1]
+    """For usage a row of the same group, workspace, tick, user and job type is the same row, whatever its figures."""
+    row = (60, "r", "g", "u", "J", *range(15), [], [], [], [], [], "{}", "")
+    changed = (60, "r", "g", "u", "J", *range(1, 16), [], [], [], [], [], "{}", "")
+    other = (60, "r", "g", "v", "J", *range(15), [], [], [], [], [], "{}", "")
+    found, _ = difference(USER_METRICS, [changed, other, other, (*row[:-1], "w")], [row])
+    assert found == [1, 3]
 
 
 @given(

@@ -219,6 +219,15 @@ def test_assumed_targets_are_counted() -> None:
         demands_of(configured(targets={"nodes": ["a", "b"]}), {"nodes": 1})
 
 
+def test_filters_multiply_the_streams() -> None:
+    """A snapshot is asked for of each group, workspace and user, and costs a call."""
+    usage = {"workspaces": ["w1", "w2"], "user_ids": ["u1", "u2", "u3"]}
+    settings = configured(targets={"resource_groups": ["g1", "g2"]}, sources={"user_metrics": usage})
+    found = {demand.source: demand for demand in demands_of(settings)}
+    assert found["user_metrics"].streams == 12
+    assert found["node_metrics"].streams == 2
+
+
 def test_sources_that_are_off_or_idle_have_no_line() -> None:
     """Without targets, and switched off, nothing is asked."""
     assert demands_of(configured()) == []

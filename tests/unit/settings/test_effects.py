@@ -139,6 +139,8 @@ EFFECTS: dict[str, Changed | Shaped | Read] = {
     "sources.user_metrics.page_size": Changed(7),
     "sources.user_metrics.sort_by": Changed("JobType"),
     "sources.user_metrics.order": Changed("desc"),
+    "sources.user_metrics.workspaces": Changed(["90001"]),
+    "sources.user_metrics.user_ids": Changed(["1201"]),
     "sources.node_metrics.time_step": Changed("7m"),
     "sources.node_metrics.metric_types": Changed(["MemoryUsageRate"]),
     "sources.job_metrics.time_step": Changed("7m"),

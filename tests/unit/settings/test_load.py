@@ -124,6 +124,8 @@ BAD = [
         'targets.resource_groups: got "rg1"; expected a list, each item a resource group id without spaces',
     ),
     ("target_twice", 'targets.nodes: got "e01-cn-1" twice; expected each id once'),
+    ("workspace_twice", 'sources.user_metrics.workspaces: got "90001" twice; expected each id once'),
+    ("user_blank", 'sources.user_metrics.user_ids[0]: got "a user"; expected a user id without spaces'),
     ("group_three_times", 'targets.resource_groups: got "rg1" 3 times; expected each id once'),
     (
         "recheck_item",
@@ -147,7 +149,8 @@ BAD = [
     ("unknown_table", "stor: no such key; did you mean store?"),
     (
         "unknown_far",
-        "sources.user_metrics.colour: no such key; there are enabled, interval, time_step, page_size, sort_by, order",
+        "sources.user_metrics.colour: no such key; there are enabled, interval, time_step, page_size, sort_by, order, "
+        "workspaces, user_ids",
     ),
     ("misplaced_key", "page_size: no such key; did you mean sources.user_metrics.page_size?"),
     ("not_a_table", 'log: got "debug"; expected a table with level, format'),

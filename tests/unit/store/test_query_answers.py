@@ -89,14 +89,15 @@ def usage(
     known = {
         "time": time, "region": "r", "resource_group_id": group, "user_id": user, "job_type": kind,
         "request_gpu": gpus, "gpu_usage_rate": rate, "gpu_job_names": jobs or [], "node_names": nodes or [],
-        "cpu_job_names": [], "cpu_node_names": [], "gpu_node_names": [], "extra": "{}", **more,
+        "cpu_job_names": [], "cpu_node_names": [], "gpu_node_names": [], "extra": "{}", "workspace_id": "", **more,
     }  # fmt: skip
     return [known.get(column) for column in TABLES["user_metrics"].columns]
 
 
-def summary(time: int, group: str) -> list[Any]:
+def summary(time: int, group: str, workspace: str = "") -> list[Any]:
     lists = ("cpu_job_names", "gpu_job_names", "node_names", "cpu_node_names", "gpu_node_names")
     known = {"time": time, "region": "r", "resource_group_id": group, "job_type": "", "user_count": 1, "extra": "{}"}
+    known["workspace_id"] = workspace
     known |= {name: [] for name in lists}
     return [known.get(column) for column in TABLES["resource_group_metrics"].columns]
 
@@ -488,13 +489,17 @@ def of_usage(now: int) -> list[Case]:
     idle += [usage(at(END, minute), "u4", 0, 0) for minute in range(5, 61, 5)]
     idle += [usage(at(END, minute), "u5", 1, 4.99) for minute in range(30, 61, 5)]
     idle += [usage(at(END, minute), "u6", 1, 5) for minute in range(5, 61, 5)]
-    u1 = ["g1", "u1", "PyTorch", shown(at(END, 60)), T20, 40, 9, 8, 1, 5.33]
+    idle += [usage(at(END, minute), "u7", 1, 1, workspace_id="w1") for minute in range(30, 61, 5)]
+    idle += [usage(at(END, minute), "u7", 1, 90, workspace_id="w2") for minute in range(30, 61, 5)]
+    u7 = ["g1", "w1", "u7", "PyTorch", shown(at(END, 60)), T30, 30, 7, 1, 1, 0.5]
+    u1 = ["g1", "", "u1", "PyTorch", shown(at(END, 60)), T20, 40, 9, 8, 1, 5.33]
     known = [
         usage(at(END, 10), "u1", 4, 50, request_memory=0, memory_usage_rate=10),
         usage(at(END, 10), "u1", 4, 0, kind="MPI"),
         usage(at(END, 5), "u1", 8, None),
         usage(at(END, 5), "u2", 2, 100, request_cpu=10, cpu_usage_rate=20),
         usage(at(END, 5), "u3", None, None),
+        usage(at(END, 5), "u2", 2, 50, workspace_id="w1"),
     ]
     hourly = [
         usage(at(END, 10), "u1", 2, 50),
@@ -504,16 +509,20 @@ def of_usage(now: int) -> list[Case]:
         usage(at(END, 10), "u2", None, None, request_cpu=8, cpu_usage_rate=50),
         usage(at(END, 5), "u3", 10, 0),
         usage(at(END, 70), "u1", 9, 100),
+        usage(at(END, 5), "u1", 7, 100, workspace_id="w1"),
     ]
     latest = [usage(at(END, 10), "u1", 8, 50), usage(at(END, 5), "u2", None, None), usage(at(END, 5), "u3", 4, 10)]
     latest += [usage(at(END, 5), "u5", 8, 10), usage(at(END, 10), "u4", 1, 1, group="g2")]
+    latest += [usage(at(END, minute), f"u{minute}", 3, 10, workspace_id="w1") for minute in (5, 10)]
+    latest += [usage(at(now, 5), "u8", 1, 1, group="g3"), usage(at(now, 9), "u9", 1, 1, group="g3")]
     return [
         Case(
             "idle_gpus",
             {"user_metrics": idle},
             [
-                (UNTIL, [u1, ["g1", "u5", "PyTorch", shown(at(END, 60)), T30, 30, 7, 1, 4.99, 0.5]]),
-                (UNTIL | {"user": "u1", "minutes": "5"}, [u1, ["g1", "u1", "PyTorch", T10, T5, 5, 2, 8, 1, 0.67]]),
+                (UNTIL, [u1, ["g1", "", "u5", "PyTorch", shown(at(END, 60)), T30, 30, 7, 1, 4.99, 0.5], u7]),
+                (UNTIL | {"workspace": "w1"}, [u7]),
+                (UNTIL | {"user": "u1", "minutes": "5"}, [u1, ["g1", "", "u1", "PyTorch", T10, T5, 5, 2, 8, 1, 0.67]]),
                 (UNTIL | {"resource_group": "g2"}, []),
             ],
         ),
@@ -524,9 +533,10 @@ def of_usage(now: int) -> list[Case]:
                 (
                     UNTIL,
                     [
-                        ["g1", "u1", 2, 8, 1, 25, 3, None, None, None, 0, 0, None],
-                        ["g1", "u2", 1, 2, 2, 100, 0, 10, 2, 20, None, None, None],
-                        ["g1", "u3", 1, *[None] * 10],
+                        ["g1", "", "u1", 2, 8, 1, 25, 3, None, None, None, 0, 0, None],
+                        ["g1", "w1", "u2", 1, 2, 1, 50, 1, *[None] * 6],
+                        ["g1", "", "u2", 1, 2, 2, 100, 0, 10, 2, 20, None, None, None],
+                        ["g1", "", "u3", 1, *[None] * 10],
                     ],
                 )
             ],
@@ -538,10 +548,11 @@ def of_usage(now: int) -> list[Case]:
                 (
                     UNTIL | {"hours": "2"},
                     [
-                        ["2025-10-09 11:00:00", "g1", "u3", 1, 10, 10, 0, 0, None, None, None, None],
-                        ["2025-10-09 11:00:00", "g1", "u1", 2, 3, 3.9, 1.5, 1.95, None, None, None, None],
-                        ["2025-10-09 11:00:00", "g1", "u2", 2, None, None, None, None, 6, 7.8, 2.5, 3.85],
-                        ["2025-10-09 10:00:00", "g1", "u1", 1, 9, 9, 9, 9, None, None, None, None],
+                        ["2025-10-09 11:00:00", "g1", "", "u3", 1, 10, 10, 0, 0, None, None, None, None],
+                        ["2025-10-09 11:00:00", "g1", "", "u1", 2, 3, 3.9, 1.5, 1.95, None, None, None, None],
+                        ["2025-10-09 11:00:00", "g1", "", "u2", 2, None, None, None, None, 6, 7.8, 2.5, 3.85],
+                        ["2025-10-09 11:00:00", "g1", "w1", "u1", 1, 7, 7, 7, 7, None, None, None, None],
+                        ["2025-10-09 10:00:00", "g1", "", "u1", 1, 9, 9, 9, 9, None, None, None, None],
                     ],
                 )
             ],
@@ -550,17 +561,25 @@ def of_usage(now: int) -> list[Case]:
             "usage",
             {
                 "user_metrics": latest,
-                "resource_group_metrics": [summary(at(END, 5), "g1"), summary(at(END, 5), "g2"), summary(1000, "g1")],
+                "resource_group_metrics": [
+                    summary(at(END, 5), "g1"),
+                    summary(at(END, 5), "g2"),
+                    summary(1000, "g1"),
+                    summary(at(END, 5), "g1", "w1"),
+                ],
             },
             [
                 (
                     {},
                     [
-                        ["g1", "u5", "PyTorch", 8, 10, None, None, None, 0, T5],
-                        ["g1", "u3", "PyTorch", 4, 10, None, None, None, 0, T5],
-                        ["g1", "u2", "PyTorch", None, None, None, None, None, 0, T5],
+                        ["g1", "", "u5", "PyTorch", 8, 10, None, None, None, 0, T5],
+                        ["g1", "", "u3", "PyTorch", 4, 10, None, None, None, 0, T5],
+                        ["g1", "", "u2", "PyTorch", None, None, None, None, None, 0, T5],
+                        ["g1", "w1", "u5", "PyTorch", 3, 10, None, None, None, 0, T5],
+                        ["g3", "", "u8", "PyTorch", 1, 1, None, None, None, 0, shown(at(now, 5))],
                     ],
                 ),
+                ({"workspace": "w1"}, [["g1", "w1", "u5", "PyTorch", 3, 10, None, None, None, 0, T5]]),
                 ({"resource_group": "g2"}, []),
             ],
         ),
