@@ -213,6 +213,20 @@ def optional_identifier(what: str) -> Kind:
     return Kind(read, {"type": "string", "pattern": r"^\S*$", "maxLength": ID_CHARACTERS_MAX})
 
 
+def search_text(what: str) -> Kind:
+    """A text of one line that the service searches by, or nothing."""
+    right = f"nothing, or {what} on one line, without spaces around it"
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or value != value.strip() or not value.isprintable():
+            raise ValueError(right)
+        if len(value) > ID_CHARACTERS_MAX:
+            raise ValueError(f"nothing, or {what} of at most {ID_CHARACTERS_MAX} characters")
+        return value
+
+    return Kind(read, {"type": "string", "pattern": r"^(\S(.*\S)?)?$", "maxLength": ID_CHARACTERS_MAX})
+
+
 def pair(what: str, example: str) -> Kind:
     """Two ids with a slash between, as the services address what lies in a cluster."""
     right = f'{what} with its cluster, such as "{example}"'

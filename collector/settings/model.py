@@ -293,6 +293,11 @@ class SyslogsSettings(Section):
     )
     initial_lookback_seconds: Lookback = _initial_lookback("a node that is new here")
     recheck_seconds: Rechecks = _recheck()
+    query: Annotated[str, kinds.search_text("a search condition")] = Field(
+        "",
+        description="Only lines that the service selects by this condition are collected, in streams of their own. "
+        '"": all lines.',
+    )
 
 
 class UserMetricsSettings(Section):

@@ -59,7 +59,13 @@ def _usage_filters(section: Any) -> Sequence[Mapping[str, str]]:
 
 
 SPECS: Final = (
-    Spec("syslogs", "node", Look.WINDOW, lambda section: SyslogSource()),
+    Spec(
+        "syslogs",
+        "node",
+        Look.WINDOW,
+        lambda section: SyslogSource(),
+        filters=lambda section: ({"Query": section.query} if section.query else {},),
+    ),
     Spec(
         "user_metrics",
         "resource_group",

@@ -48,7 +48,8 @@ class SyslogSource:
     def parameters(self, key: StreamKey, window: Window, cursor: str | None) -> dict[str, Any]:
         """Parameters of the page at `cursor`; the range asked for is wider than the window by the margin."""
         asked = {
-            "NodeId": key.scope_id,
+            "NodeId": key.target_id,
+            **key.filters,
             "FromTime": str(max(0, window.start - MARGIN_SECONDS)),
             "ToTime": str(window.end + MARGIN_SECONDS),
         }
@@ -83,7 +84,7 @@ class SyslogSource:
         receive_times = _plain_seconds(received) if any(received) else [None] * len(records)
         if times is None or receive_times is None:
             return False
-        region, node_id = key.region, key.scope_id
+        region, node_id = key.region, key.target_id
         rows: list[Row] = [
             (
                 time, receive_time, region, record.cluster_id, record.node_id or node_id, record.hostname, record.ip,
@@ -114,7 +115,7 @@ class SyslogSource:
             return
         # Time stands in `_FIELDS` of this call only so that a finer unit than seconds is kept in `extra`.
         columns, extra = values(raw, (Field("Time", Kind.TIME), *_FIELDS))
-        columns[1 + _NODE] = columns[1 + _NODE] or key.scope_id
+        columns[1 + _NODE] = columns[1 + _NODE] or key.target_id
         page.place(SYSLOGS, (columns[0], columns[1], key.region, *columns[2:], extra), time, window)
 
 

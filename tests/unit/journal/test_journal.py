@@ -210,6 +210,20 @@ async def test_a_segment_keeps_its_id_and_bytes(journal: Journal) -> None:
     assert again == frozen
 
 
+async def test_a_dead_letter_of_a_filtered_stream_holds_its_watermark(journal: Journal) -> None:
+    """The letter names the node of its row, and belongs to the stream that asked with a query all the same."""
+    key = StreamKey("ListSyslogs", "r", "node-3?Query=oom")
+    await journal.adopt(key, collected_from=None, watermark=None, held=(), rechecks={})
+    await commit(journal, await stream(journal, key), T, T + 10, chunk(1))
+    outgoing = Outgoing(journal)
+    segment = await outgoing.freeze("syslogs", choose_append(await outgoing.pending("syslogs"), LIMITS))
+    await outgoing.bury(segment, letter_of(StreamKey("ListSyslogs", "r", "node-3")), 0.0)
+    assert (await stream(journal, key)).watermark is None
+    letter = await outgoing.freeze("dead_letters", [p.id for p in await outgoing.pending("dead_letters")])
+    await outgoing.acknowledge(letter)
+    assert (await stream(journal, key)).watermark == T + 10
+
+
 async def test_parts_of_a_refused_segment_acknowledge_it_together(journal: Journal) -> None:
     """The watermark waits until every part is stored, or its dead letter is."""
     await commit(journal, await stream(journal), T, T + 10, chunk(2))

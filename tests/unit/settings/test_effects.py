@@ -135,6 +135,7 @@ EFFECTS: dict[str, Changed | Shaped | Read] = {
         for source in ("syslogs", "node_metrics", "job_metrics", "events")
         for key, value in {"settle": "7s", "initial_lookback": "7h", "recheck": ["7h"]}.items()
     },
+    "sources.syslogs.query": Changed("oom killer"),
     "sources.user_metrics.time_step": Changed("7m"),
     "sources.user_metrics.page_size": Changed(7),
     "sources.user_metrics.sort_by": Changed("JobType"),

@@ -126,6 +126,10 @@ BAD = [
     ("target_twice", 'targets.nodes: got "e01-cn-1" twice; expected each id once'),
     ("workspace_twice", 'sources.user_metrics.workspaces: got "90001" twice; expected each id once'),
     ("user_blank", 'sources.user_metrics.user_ids[0]: got "a user"; expected a user id without spaces'),
+    (
+        "query_spaces",
+        'sources.syslogs.query: got " "; expected nothing, or a search condition on one line, without spaces around it',
+    ),
     ("group_three_times", 'targets.resource_groups: got "rg1" 3 times; expected each id once'),
     (
         "recheck_item",

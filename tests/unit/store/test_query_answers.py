@@ -425,6 +425,10 @@ def silence(now: int) -> list[Case]:
                     mark("n3", at(now, 120), soon),
                     mark("n4", at(now, 600), hours),
                     mark("g1", at(now, 600), soon, "GetUserViewMetrics"),
+                    # Collected with several queries, one after the other: what goes on is the newest.
+                    mark("n5?Query=a", at(now, 600), hours),
+                    mark("n5?Query=oom %26 100%25", at(now, 600), soon),
+                    mark("n5?Query=b", at(now, 600), at(now, 200)),
                 ],
                 "syslogs": [
                     line(at(now, 5), "n1"),
@@ -439,11 +443,18 @@ def silence(now: int) -> list[Case]:
                 (
                     {},
                     [
-                        ["n2", "h2", "Using", 1, shown(hours), 179, shown(soon)],
-                        ["n3", "", "", None, None, 119, shown(soon)],
+                        ["n5", "", "", None, None, 599, shown(soon), "oom & 100%"],
+                        ["n2", "h2", "Using", 1, shown(hours), 179, shown(soon), ""],
+                        ["n3", "", "", None, None, 119, shown(soon), ""],
                     ],
                 ),
-                ({"minutes": "179"}, [["n2", "h2", "Using", 1, shown(hours), 179, shown(soon)]]),
+                (
+                    {"minutes": "179", "hours": "4"},
+                    [
+                        ["n5", "", "", None, None, 238, shown(soon), "oom & 100%"],
+                        ["n2", "h2", "Using", 1, shown(hours), 179, shown(soon), ""],
+                    ],
+                ),
             ],
             without=("behind_minutes",),
         ),
