@@ -230,6 +230,28 @@ async def test_a_reload_applies_what_is_right_and_refuses_what_is_wrong(tmp_path
 
 
 @pytest.mark.slow("services as processes")
+async def test_a_query_that_a_reload_brings_and_takes_loses_and_doubles_nothing(tmp_path: Path) -> None:
+    """Answers to one query are under way while another one begins, and all lines are stored once in the end."""
+    async with simulated("--latency", "0.1", "0.3") as api:
+        path = configured(tmp_path / "queried", api)
+        all_lines = path.read_text()
+        async with serving(path) as service:
+            await service.event("service_started")
+            for text in (all_lines.replace('settle = "', 'query = "o"\nsettle = "'), all_lines):
+                asked = await listed(api)
+                await until(api, lambda calls, asked=asked: calls > asked)  # type: ignore[misc]
+                path.write_text(text)
+                service.process.send_signal(signal.SIGHUP)
+                reloaded = await service.event("configuration_reloaded")
+                assert reloaded["keys"] == ["sources.syslogs.query"]
+                await service.event("streams_changed", added=NODES, removed=NODES)
+            service.process.send_signal(signal.SIGTERM)
+            assert await service.ended() == 0
+        await once(path)
+    await assert_exact(path)
+
+
+@pytest.mark.slow("services as processes")
 async def test_a_key_that_was_replaced_is_taken_up_by_a_reload(tmp_path: Path) -> None:
     """A service that was refused goes on with the other key of the file, without a restart, and shows neither."""
     key = tmp_path / "key"
