@@ -96,26 +96,20 @@ CREATE TABLE pot_hours (
 ) WITHOUT ROWID;
 """
 
-# Points have more columns, so what was frozen of them is compared; `older_rows` completes the rows.
-_WIDER_POINTS = """
-DELETE FROM chunks WHERE segment_id IS NULL AND part_id IN (SELECT id FROM segments WHERE table_name = 'metric_points');
-UPDATE chunks SET segment_id = NULL, part_id = NULL, mode = 'compare'
-    WHERE segment_id IN (SELECT id FROM segments WHERE table_name = 'metric_points');
-DELETE FROM segments WHERE table_name = 'metric_points';
+
+def _wider(*tables: str) -> str:
+    """What tables with more columns need: what was frozen of them is compared; `older_rows` completes the rows."""
+    segments = f"FROM segments WHERE table_name IN ({', '.join(repr(table) for table in tables)})"
+    return f"""
+DELETE FROM chunks WHERE segment_id IS NULL AND part_id IN (SELECT id {segments});
+UPDATE chunks SET segment_id = NULL, part_id = NULL, mode = 'compare' WHERE segment_id IN (SELECT id {segments});
+DELETE {segments};
 """
 
-# The same of rows of usage.
-_WORKSPACES = """
-DELETE FROM chunks WHERE segment_id IS NULL AND part_id IN
-    (SELECT id FROM segments WHERE table_name IN ('user_metrics', 'resource_group_metrics'));
-UPDATE chunks SET segment_id = NULL, part_id = NULL, mode = 'compare' WHERE segment_id IN
-    (SELECT id FROM segments WHERE table_name IN ('user_metrics', 'resource_group_metrics'));
-DELETE FROM segments WHERE table_name IN ('user_metrics', 'resource_group_metrics');
-"""
 
 UPGRADES: dict[int, str] = {
-    1: _OBSERVED, 2: _TERMS + _SPEND_HOURS, 3: _BACKFILLS, 4: _SIZES, 5: _GENERATIONS, 6: _POT_HOURS + _WIDER_POINTS,
-    7: _WORKSPACES,
+    1: _OBSERVED, 2: _TERMS + _SPEND_HOURS, 3: _BACKFILLS, 4: _SIZES, 5: _GENERATIONS,
+    6: _POT_HOURS + _wider("metric_points"), 7: _wider("user_metrics", "resource_group_metrics"),
 }  # fmt: skip
 """For each older format: the statements that lead to the next one."""
 

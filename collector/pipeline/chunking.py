@@ -128,10 +128,7 @@ def merge_readings(pairs: Iterable[tuple[int, Chunk]]) -> Iterator[Chunk]:
             if seen[key] > kept[key]:
                 kept[key] += 1
                 rows.append(tuple(row))
-        if len(rows) == chunk.rows:
-            yield chunk
-        elif rows:
-            yield Chunk(chunk.table, chunk.partition, len(rows), lines(rows), chunk.mode)
+        yield from _with_rows(chunk, rows)
 
 
 def each_once(given: Iterable[Chunk]) -> Iterator[Chunk]:
@@ -148,10 +145,7 @@ def each_once(given: Iterable[Chunk]) -> Iterator[Chunk]:
             if (key := (chunk.table, digest_identity(identity))) not in seen:
                 seen.add(key)
                 rows.append(tuple(row))
-        if len(rows) == chunk.rows:
-            yield chunk
-        elif rows:
-            yield Chunk(chunk.table, chunk.partition, len(rows), lines(rows), chunk.mode)
+        yield from _with_rows(chunk, rows)
 
 
 def cut_at(end: int) -> Callable[[Iterable[Chunk]], Iterator[Chunk]]:
@@ -160,14 +154,20 @@ def cut_at(end: int) -> Callable[[Iterable[Chunk]], Iterator[Chunk]]:
     def cut(given: Iterable[Chunk]) -> Iterator[Chunk]:
         for chunk in given:
             index = TABLES[chunk.table].time_index
-            rows = [] if index is None else decode_lines(chunk.body)
-            kept = [tuple(row) for row in rows if row[index] < end]  # type: ignore[index]
-            if index is None or len(kept) == len(rows):
+            if index is None:
                 yield chunk
-            elif kept:
-                yield Chunk(chunk.table, chunk.partition, len(kept), lines(kept), chunk.mode)
+            else:
+                yield from _with_rows(chunk, [tuple(row) for row in decode_lines(chunk.body) if row[index] < end])
 
     return cut
+
+
+def _with_rows(chunk: Chunk, kept: list[tuple[Any, ...]]) -> Iterator[Chunk]:
+    """Yield a chunk with those of its rows that are kept: itself if all are, nothing if none is."""
+    if len(kept) == chunk.rows:
+        yield chunk
+    elif kept:
+        yield Chunk(chunk.table, chunk.partition, len(kept), lines(kept), chunk.mode)
 
 
 _lines_decoder: msgspec.json.Decoder[list[Any]] = msgspec.json.Decoder(list)
