@@ -130,13 +130,14 @@ def in_flight(db: sqlite3.Connection, now: int, prices: Prices) -> dict[str, InF
         " min(ifnull(free_calls, 0)) FROM reserved WHERE minute >= ? GROUP BY operation",
         (month_start(now) - TURN_SECONDS,),
     ).fetchall()
+    calls = dict(db.execute("SELECT operation, calls FROM months WHERE month = ?", (billing_month(now),)))
     found: dict[str, InFlight] = {}
     for operation, reserved, price_sum, price_max, free_calls in rows:
         pot = pot_of(operation, prices)
         before = found.get(pot)
         if before is None:
-            calls = calls_of_month(db, pot_members(pot, prices), now)
-            found[pot] = InFlight(calls, reserved, price_sum, price_max, free_calls)
+            calls_before = sum(calls.get(name, 0) for name in pot_members(pot, prices))
+            found[pot] = InFlight(calls_before, reserved, price_sum, price_max, free_calls)
         else:
             found[pot] = InFlight(
                 before.calls_before,
