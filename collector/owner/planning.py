@@ -14,7 +14,7 @@ from collector.owner.streams import KIND_OF
 from collector.pipeline.plan import Asking, Demand
 from collector.settings import SETTLE_AUTO_SECONDS, Settings
 from collector.sources.inventory import InventorySource
-from collector.sources.registry import SPECS, Look, Spec
+from collector.sources.registry import SPECS, Look, Spec, step_seconds
 from collector.telemetry.tracing import Limits
 
 WORD_OF = {kind: word for word, kind in KIND_OF.items()} | {"node": "nodes"}
@@ -123,7 +123,7 @@ def _demands(spec: Spec, section: Any, streams: int, is_at_least: bool) -> list[
                 getattr(section, "interval_max_seconds", interval),
                 calls_per_look=max(1, source.pages_of_window),
                 rechecks=tuple(section.recheck_seconds),
-                step=getattr(section, "time_step_seconds", getattr(section, "period_seconds", 0)),
+                step=step_seconds(section),
                 settle=section.settle_seconds or SETTLE_AUTO_SECONDS[1],
             )
         ]

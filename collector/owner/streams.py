@@ -24,7 +24,7 @@ from collector.pipeline.streams import ACCOUNT_SCOPE, SnapshotStreams, StateStre
 from collector.settings import Settings
 from collector.sources.cloud_metrics import CloudMetricsSource, Series
 from collector.sources.inventory import KINDS, InventorySource
-from collector.sources.registry import SPECS, Look, Spec
+from collector.sources.registry import SPECS, Look, Spec, step_seconds
 
 JOB_TAIL_SECONDS = 600
 """What a job says of itself may come this long after its end."""
@@ -277,7 +277,7 @@ def _streams(spec: Spec, section: Any, scope_ids: Sequence[str], targets: Target
         case Look.STATE:
             return StateStreams(spec.name, source, scope_ids, interval=section.interval_seconds, ends=targets.ends)
     # A step that is still being filled would be stored with a value that it does not keep.
-    step = getattr(section, "time_step_seconds", getattr(section, "period_seconds", 0))
+    step = step_seconds(section)
     is_learned = not section.settle_seconds
     settles = targets.settles if is_learned else None
     if isinstance(source, CloudMetricsSource):

@@ -52,6 +52,11 @@ class Spec:
         return [filtered_scope(target_id, each) for target_id in target_ids for each in filters]
 
 
+def step_seconds(section: Any) -> int:
+    """Return the span that each point of a source covers, in seconds, out of its settings; 0 for other sources."""
+    return int(getattr(section, "time_step_seconds", 0) or getattr(section, "period_seconds", 0))
+
+
 def _usage_filters(section: Any) -> Sequence[Mapping[str, str]]:
     workspaces: list[dict[str, str]] = [{"WorkspaceId": each} for each in section.workspaces] or [{}]
     users: list[dict[str, str]] = [{"UserId": each} for each in section.user_ids] or [{}]
