@@ -56,8 +56,9 @@ class AnsweredRows:
             self.times += [int(row[time]) for row in rows]
         if not table.multiset:
             self.values += [tuple(row[i] for i in self._value_indexes) for row in rows]
-        self.scopes.update(map(table.stream_scope, rows))
         self.operation = table.operation_of(rows[0])
+        indexes = table.stream_indexes(self.operation)
+        self.scopes.update("/".join(str(row[index]) for index in indexes) for row in rows)
         self.region = str(rows[0][table.columns.index("region")])
 
 

@@ -66,8 +66,11 @@ class Table:
 
     def stream_scope(self, row: Sequence[object]) -> str:
         """The scope of the stream that a row belongs to."""
-        names = self.stream_columns.get(self.operation_of(row)) or (self.scope_column,)
-        return "/".join(str(row[self.columns.index(name)]) for name in names)
+        return "/".join(str(row[index]) for index in self.stream_indexes(self.operation_of(row)))
+
+    def stream_indexes(self, operation: str) -> list[int]:
+        """Return where a row of an operation holds the parts of its stream's scope, which are joined by `/`."""
+        return [self.columns.index(name) for name in self.stream_columns.get(operation, (self.scope_column,))]
 
     def stream_scope_sql(self, operation: str) -> str:
         """The same as an expression over the rows of one operation."""
