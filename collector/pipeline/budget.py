@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal, Protocol
 
@@ -92,7 +92,7 @@ def shared_prices(prices: Mapping[str, Price | None], share: Parted | None) -> d
     if share is None:
         return dict(prices)
     return {
-        name: None if price is None else Price(price.cny, share.part(price.free_calls_per_month), price.pot)
+        name: None if price is None else replace(price, free_calls_per_month=share.part(price.free_calls_per_month))
         for name, price in prices.items()
     }
 

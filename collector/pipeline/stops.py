@@ -61,10 +61,10 @@ class Stops:
         """Whether the operation or its account is stopped."""
         return bool(self._of(operation))
 
-    def begin(self, what: str, operation: str, error: str, *, costs_call: bool | None = None) -> None:
+    def begin(self, what: str, operation: str, error: str, *, costs_call: bool = False) -> None:
         """Stop something, or let it stay stopped for longer after it was tried in vain.
 
-        `costs_call`: to try it again is a call, so the pause grows; None: it is, unless a budget is reached.
+        `costs_call`: to try a reached budget again is a call, so its pause grows as that of all else does.
         """
         now = self._clock.monotonic()
         pause = self._pauses.get((what, operation))
@@ -72,7 +72,7 @@ class Stops:
             # Heard by another call that was on its way.
             return
         tries = pause.tries + 1 if pause is not None else 1
-        seconds = BUDGET_PAUSE_SECONDS if not costs_call and what == BUDGET else pause_seconds(tries)
+        seconds = BUDGET_PAUSE_SECONDS if what == BUDGET and not costs_call else pause_seconds(tries)
         if pause is None:
             self._pauses[what, operation] = Pause(what, operation, error, now, now + seconds)
             log.warning("stop_began", what=what, operation=operation, error=error, next_try_seconds=round(seconds))
