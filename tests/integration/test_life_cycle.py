@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gzip
 import json
 import os
 import signal
@@ -24,6 +23,7 @@ from collector.simulator.process import SimulatorProcess, simulator_process
 from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from tests.support import LOOKBACK, NOW, SETTLE, differences, stored_syslogs, true_syslogs
+from tests.support.recordings import recorded_calls
 
 SEED = 31
 NODES = 16
@@ -130,10 +130,8 @@ async def listed(api: SimulatorProcess) -> int:
 
 def asked_pages(*recordings: Path) -> Counter[str]:
     """How often each page was asked for, by the parameters of its call."""
-    files = [file for recording in recordings for file in recording.iterdir()]
-    texts = [gzip.decompress(file.read_bytes()) if file.suffix == ".gz" else file.read_bytes() for file in files]
-    calls = [json.loads(line) for text in texts for line in text.splitlines()]
-    return Counter(json.dumps(call["parameters"]) for call in calls if call.get("operation") == "ListSyslogs")
+    calls = [call for recording in recordings for call in recorded_calls(recording)]
+    return Counter(json.dumps(call["parameters"]) for call in calls if call["operation"] == "ListSyslogs")
 
 
 async def until(api: SimulatorProcess, enough: Callable[[int], bool]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import gzip
 import json
 import os
 import stat
@@ -31,23 +30,13 @@ from collector.simulator.replay import Replay
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from tests.support import NOW, calls, fetch, run_once, settings, simulator, stored_syslogs
+from tests.support.recordings import recorded_calls
 from tests.support.warm_commands import run_command
 
 WORLD = World(5, 2, 1, lines_per_second=0.5, bursts=False)
 LIST_SYSLOGS = CATALOGUE["ListSyslogs"]
 ASKED = {"NodeId": "n1", "FromTime": "1", "ToTime": "2"}
 WAIT_SECONDS_MAX = 180.0
-
-
-def lines(folder: Path) -> list[dict[str, Any]]:
-    """Every line of a recording but the heads, in order."""
-    found = []
-    for path in sorted(folder.iterdir()):
-        data = gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
-        head, *rest = data.splitlines()
-        assert json.loads(head)["recording"] == 1
-        found += [json.loads(line) for line in rest]
-    return found
 
 
 def replaying(folder: Path, **options: Any) -> Simulator:
@@ -92,7 +81,7 @@ async def test_a_recorded_run_is_lived_through_again(tmp_path: Path) -> None:
         sent = {name: calls(api, name) for name in ("ListSyslogs", "GetUserViewMetrics")}
         true_lines = await stored_syslogs(config)
         true_users = await fetch(config, "SELECT * FROM user_metrics ORDER BY ALL")
-    recorded = lines(folder)
+    recorded = recorded_calls(folder)
     assert [line["status"] for line in recorded if line["operation"] == "ListSyslogs"].count(503) == 1
     assert [line.get("failure") for line in recorded].count("truncated") == 1
 
@@ -120,7 +109,7 @@ async def test_the_command_records(tmp_path: Path) -> None:
         words = ["--config", str(path), "run", "--once", "--record", "traffic"]
         ran = await run_command(words, environ, tmp_path, WAIT_SECONDS_MAX)
         assert ran.status == ExitStatus.DONE, ran.stderr
-        recorded = lines(tmp_path / "traffic")
+        recorded = recorded_calls(tmp_path / "traffic")
         assert len([line for line in recorded if line["operation"] == "ListSyslogs"]) == calls(api, "ListSyslogs")
     assert {stat.S_IMODE(each.stat().st_mode) for each in (tmp_path / "traffic").iterdir()} == {0o600}
     page = next(line for line in recorded if line["operation"])
@@ -147,7 +136,7 @@ async def test_no_secret_is_recorded(tmp_path: Path) -> None:
         ):
             assert owner.client is not None
             await owner.journal.settle((await owner.client.request(CATALOGUE["GetXtraceToken"], "account", {})).attempt)
-    text = json.dumps(lines(folder))
+    text = json.dumps(recorded_calls(folder))
     assert "ListServices" in text
     assert "GetXtraceToken" in text
     assert CANARY not in text
@@ -173,7 +162,7 @@ async def test_what_looks_like_a_secret_is_hidden(tmp_path: Path, text: str) -> 
         recorder.note(LIST_SYSLOGS, ASKED | {"NextToken": "t0"}, good(text), 0.1, lambda told: told)
         recorder.note(LIST_SYSLOGS, ASKED, good('{"NextToken":"t1",  "Logs":[]}'), 0.1, lambda told: told)
 
-    hidden, plain = lines(tmp_path)
+    hidden, plain = recorded_calls(tmp_path)
     assert "c0ffeec0ffee" not in json.dumps(hidden)
     assert hidden["parameters"]["NextToken"] == "t0"
     assert plain["body"] == '{"NextToken":"t1",  "Logs":[]}'
@@ -191,7 +180,7 @@ async def test_a_recording_is_bounded(tmp_path: Path) -> None:
     assert all(name.endswith(".jsonl.gz") for name in names)
     numbers = [number_of(name) for name in names]
     assert numbers == list(range(numbers[0] or 0, (numbers[0] or 0) + 3))
-    assert json.loads(lines(tmp_path)[-1]["body"])["n"] == 29
+    assert json.loads(recorded_calls(tmp_path)[-1]["body"])["n"] == 29
 
 
 async def test_what_is_too_much_is_left_out_and_told(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -201,7 +190,7 @@ async def test_what_is_too_much_is_left_out_and_told(tmp_path: Path, capsys: pyt
         recorder.note(LIST_SYSLOGS, ASKED, good('{"Logs": []}'), 0.1, str)
 
     assert recorder.left_out == 1
-    assert [line["body"] for line in lines(tmp_path)] == ["{}"]
+    assert [line["body"] for line in recorded_calls(tmp_path)] == ["{}"]
 
 
 @pytest.mark.slow("recordings")
