@@ -188,7 +188,7 @@ def _held_against_records(
     elif total and not count and not getattr(answer, "next_token", None):
         if not had_cursor:
             return ErrorBody(CODE_RECORDS_MISSING, f"the answer counts {total:,} records and holds none", request_id)
-        # The pages before may hold them: whoever reads the list knows.
+        # The pages before may hold them, which are not known here.
         answer.total_denied = total
     return answer
 

@@ -405,7 +405,7 @@ class Shipper:
         await self._confirm_alive()
         updated_at = f"{self._clock.wall():.3f}"
         moved = await self._outgoing.moved_watermarks()
-        # Read after the watermarks and shown before them: whoever sees a watermark sees what is missing behind it.
+        # Read after the watermarks and shown before them, so that no watermark is seen without the gaps behind it.
         await ship_gaps(self._outgoing, self._store, self._clock)
         if moved:
             rows = [
