@@ -71,6 +71,8 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_configure(config: pytest.Config) -> None:
+    # It would hide what a command forgets to send on before it waits.
+    os.environ.pop("PYTHONUNBUFFERED", None)
     if MEMORY.is_dir() and shutil.disk_usage(MEMORY).free >= MEMORY_BYTES_MIN:
         # Stores and journals wait for the disk at every commit. Where the folder lies, --basetemp still decides.
         os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(MEMORY))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import shutil
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -225,6 +226,8 @@ async def _rows(owner: Owner, query: NamedQuery) -> tuple[list[list[Any]], list[
 async def _keep_running(owner: Owner, api: SimulatorProcess, clock: SystemClock) -> None:
     print_line()
     print_line("Collecting on; the commands above work meanwhile. Ctrl-C ends it.")
+    # All that was printed so far, where stdout is a pipe.
+    sys.stdout.flush()
     await api.tell("clock", {"set": clock.wall(), "rate": 1.0})
     with contextlib.suppress(KeyboardInterrupt):
         while True:

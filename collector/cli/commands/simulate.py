@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import signal
+import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Annotated
@@ -126,6 +127,8 @@ async def _serve(
     try:
         async with simulator as running:
             _tell(running, replay, as_json=as_json)
+            # A program at the other end of a pipe waits for this before it does anything.
+            sys.stdout.flush()
             await stop.wait()
     except OSError as error:
         raise UsageError(f"--port: cannot listen on {port}: {error.strerror or error}") from error
