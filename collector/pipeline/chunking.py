@@ -106,18 +106,22 @@ def identities(table: Table, rows: Iterable[Sequence[Any]]) -> list[Identity]:
     return [tuple(row[i] for i in indexes) for row in rows]
 
 
-def merge_readings(pairs: Iterable[tuple[int, Chunk]]) -> Iterator[Chunk]:
+def merge_readings(pairs: Iterable[tuple[int, Chunk]], complete: int | None) -> Iterator[Chunk]:
     """Merge several readings of the same window, the last one first, into one multiset.
 
-    A window whose cursor died is read again from its start. Of equal rows the largest number seen
-    in one reading is kept: less would lose a record that was returned, more would double one. One chunk and a
-    digest of each row are in memory at a time.
+    A window whose cursor died is read again from its start. `complete` is the number of the last reading if it reached
+    the end of its range: it tells how often each of its rows occurs, since an earlier one may have returned a page
+    twice. Of all other rows the largest number seen in one reading is kept: less would lose a record that was
+    returned, more would double one. One chunk and a digest of each row are in memory at a time.
     """
     kept: Counter[tuple[str, str, bytes]] = Counter()
     seen: Counter[tuple[str, str, bytes]] = Counter()
+    counted: frozenset[tuple[str, str, bytes]] = frozenset()
     current: int | None = None
     for reading, chunk in pairs:
         if reading != current:
+            if current is not None and current == complete:
+                counted = frozenset(kept)
             current = reading
             seen.clear()
         read = decode_lines(chunk.body)
@@ -125,7 +129,7 @@ def merge_readings(pairs: Iterable[tuple[int, Chunk]]) -> Iterator[Chunk]:
         for row, identity in zip(read, identities(TABLES[chunk.table], read), strict=True):
             key = (chunk.table, chunk.partition, digest_identity(identity))
             seen[key] += 1
-            if seen[key] > kept[key]:
+            if seen[key] > kept[key] and key not in counted:
                 kept[key] += 1
                 rows.append(tuple(row))
         yield from _with_rows(chunk, rows)

@@ -105,7 +105,7 @@ async def cut_short(collecting: Collecting, stream_id: int, end: int, error: Api
     log.warning("stream_cut_short", stream=str(state.key), window_end=end, error=str(error))
     for delay, here in [(delay, here) for delay, here in state.open.items() if delay >= FIRST_LOOK]:
         gaps = ((here.window, reason),) if delay == FIRST_LOOK else ()
-        seal = Seal(here.window.end, now, _rewrite(state.key, here.pages, here.reading, None), gaps)
+        seal = Seal(here.window.end, now, _rewrite(state.key, here.pages, here.reading, None, is_complete=False), gaps)
         state = await _sealed(collecting, state, Planned(here.window, here.mode, delay), here, seal)
     if state.sealed_to is not None and state.sealed_to < end:
         window = Window(state.sealed_to, end)
@@ -298,10 +298,12 @@ class _WindowReader:
                 return _Ending(is_reread=True)
             if page.has_changed or page.is_short:
                 gaps += ((Window(window.start, end), GAP_PARTIAL if page.is_short else GAP_CHANGED),)
-            return _Ending(Seal(end, date, _rewrite(key, pages, reading, None if end == window.end else end), gaps))
+            rewrite = _rewrite(key, pages, reading, None if end == window.end else end, is_complete=not gaps)
+            return _Ending(Seal(end, date, rewrite, gaps))
         is_one_second = window.seconds == 1 or (in_order and last_time == window.start)
         if window.seconds == 1 and size >= self._at.second_bytes_max:
-            return _Ending(Seal(end, date, _rewrite(key, pages, reading, None), (*gaps, (window, GAP_CUT_OFF))))
+            rewrite = _rewrite(key, pages, reading, None, is_complete=False)
+            return _Ending(Seal(end, date, rewrite, (*gaps, (window, GAP_CUT_OFF))))
         if is_one_second and size >= self._at.second_bytes_max:
             return _Ending(is_dropped=True)
         if is_one_second or (pages < PAGES_MAX and size < self._at.bounds.window):
@@ -356,7 +358,8 @@ class _WindowReader:
             if seconds > SECONDS_TOO_LARGE_MAX:
                 raise error
             self._at.seconds_too_large[state.id] = seconds
-            seal = Seal(window.end, date, _rewrite(state.key, pages, reading, None), ((window, GAP_TOO_LARGE),))
+            rewrite = _rewrite(state.key, pages, reading, None, is_complete=False)
+            seal = Seal(window.end, date, rewrite, ((window, GAP_TOO_LARGE),))
             return await self._seal_as_it_is(state, window, here, seal)
         return state if here is None else await self._at.journal.drop_window(state.id, here.id)
 
@@ -419,14 +422,15 @@ def _take_unsure(page: PageRows) -> None:
         page.rows.setdefault(table, []).extend(rows)
 
 
-def _rewrite(key: StreamKey, pages: int, reading: int, end: int | None) -> Rewrite | None:
+def _rewrite(key: StreamKey, pages: int, reading: int, end: int | None, *, is_complete: bool = True) -> Rewrite | None:
+    """Return what the rows of a window become before they are shipped: those of `reading`, complete up to `end`."""
     # A list that shifts while it is paged brings a record on two pages; where identity is a key, it is one row.
     is_keyed = pages > 1 and any(key.operation in table.stream_columns for table in TABLES.values())
     if reading == 0 and end is None and not is_keyed:
         return None
 
     def rewrite(pairs: Iterable[tuple[int, Chunk]]) -> Iterator[Chunk]:
-        found = merge_readings(pairs) if reading else (chunk for _, chunk in pairs)
+        found = merge_readings(pairs, reading if is_complete else None) if reading else (chunk for _, chunk in pairs)
         if is_keyed:
             found = each_once(found)
         return iter(found) if end is None else cut_at(end)(found)

@@ -117,3 +117,9 @@ def test_what_another_process_sealed_while_dates_were_ahead_is_collected_again()
         ),
     )  # fmt: skip
     assert not played(one).broken
+
+
+def test_a_line_on_a_page_that_repeats_is_stored_once_though_its_window_is_read_again() -> None:
+    """Its cursor dies after the page came three times; the reading that ends has the line once."""
+    one = replace(draw(1685).only((6, 7)), minutes=3, nodes=1, groups=1, rechecks=())
+    assert not played(one).broken

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -98,20 +99,31 @@ def test_nothing_is_doubled_and_only_conflicts_are_left_out(
         assert sum(t == second for t, _ in stored) == sum(t == second for t, _ in answered)
 
 
-def test_readings_of_a_window_are_merged_as_multisets() -> None:
-    """Of equal rows the larger number seen in one reading is kept."""
-    first = [syslog(5, "a"), syslog(5, "a"), syslog(6, "b")]
-    second = [syslog(5, "a"), syslog(6, "b"), syslog(6, "c")]
+@pytest.mark.parametrize(("complete", "times"), [(1, 1), (None, 2)])
+def test_readings_of_a_window_are_merged_as_multisets(complete: int | None, times: int) -> None:
+    """A complete last reading counts its rows; of all others the larger number seen in one reading is kept."""
+    first = [syslog(5, "a"), syslog(5, "a"), syslog(6, "b"), syslog(7, "d"), syslog(7, "d")]
+    last = [syslog(5, "a"), syslog(6, "b"), syslog(6, "c")]
     day = "19700101"
     pairs = [
         (reading, Chunk("syslogs", day, len(rows), lines(rows), ShipMode.APPEND))
-        for reading, rows in ((1, second), (0, first))
+        for reading, rows in ((1, last), (0, first))
     ]
-    merged = list(merge_readings(pairs))
+    merged = list(merge_readings(pairs, complete))
     rows = [row for chunk in merged for row in decode_lines(chunk.body)]
     got = Counter((row[0], row[SYSLOGS.columns.index("msg")]) for row in rows)
-    assert got == Counter({(5, "a"): 2, (6, "b"): 1, (6, "c"): 1})
-    assert sum(chunk.rows for chunk in merged) == 4
+    assert got == Counter({(5, "a"): times, (6, "b"): 1, (6, "c"): 1, (7, "d"): 2})
+    assert sum(chunk.rows for chunk in merged) == sum(got.values())
+
+
+def test_an_empty_last_reading_counts_nothing() -> None:
+    """The first reading that has rows is not taken for the complete one."""
+    rows = [syslog(5, "a"), syslog(5, "a")]
+    readings = [(1, rows[:1]), (0, rows)]
+    pairs = [
+        (number, Chunk("syslogs", "19700101", len(each), lines(each), ShipMode.APPEND)) for number, each in readings
+    ]
+    assert sum(chunk.rows for chunk in merge_readings(pairs, 2)) == 2
 
 
 def test_a_cut_keeps_what_lies_before_it() -> None:
