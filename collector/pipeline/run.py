@@ -24,6 +24,8 @@ from collector.store.base import Store
 
 log = structlog.get_logger(__name__)
 
+ROUNDING_SECONDS = 1
+"""A `Date` is cut to whole seconds, so the time carried on from it may be this much later."""
 PLANS_MAX = 3
 """How often a run plans what is due, where the time turns out to be another one."""
 
@@ -164,8 +166,10 @@ class OnceRunner:
         for _ in range(PLANS_MAX):
             # Fixed here: a run that chased the clock would never end.
             now = self._server_clock.now()
-            if self._server_clock.date is not None:
-                now = min(now, self._server_clock.date)
+            date = self._server_clock.date
+            # The time that a response has just proved, if there is one: that of an earlier run is of no use here.
+            if date is not None and date < now <= date + ROUNDING_SECONDS:
+                now = date
             begun = self._clock.monotonic()
             await self._collect(now)
             self.report.clock = await self._watch.confirm()

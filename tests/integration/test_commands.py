@@ -172,7 +172,7 @@ def demo(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Ended]:
     """A demo that has run once; its folder, and how it ended."""
     folder = tmp_path_factory.mktemp("demo") / "D"
     done = subprocess.run(
-        [sys.executable, "-m", "collector", "demo", "--dir", folder, "--nodes", "3", "--minutes", "3"],
+        [sys.executable, "-m", "collector", "demo", "--dir", folder, "--nodes", "3", "--minutes", "18"],
         env=environment(None), capture_output=True, timeout=180, check=False,
     )  # fmt: skip
     return folder, Ended(done.returncode, done.stdout, done.stderr.decode())
@@ -199,6 +199,18 @@ async def test_a_demo_needs_no_key_and_leaves_a_store_that_answers(demo: tuple[P
     assert asked.status == 0
     assert shown is not None
     assert asked.json == [{"n": int(shown[1])}]
+
+
+async def test_a_demo_lives_through_all_of_its_minutes(demo: tuple[Path, Ended]) -> None:
+    """Every node is collected up to the last one, with the lines that came late."""
+    folder, done = demo
+    assert "Late lines found behind the watermark by the recheck: 25 of 25." in done.stdout.decode()
+    sql = (
+        "SELECT dateDiff('minute', min(collected_from), min(watermark)) AS minutes FROM watermarks"
+        " WHERE operation = 'ListSyslogs'"
+    )
+    asked = await command("query", sql, "--format", "json", "--config", folder / "collector.toml", key=None)
+    assert asked.json[0]["minutes"] >= 18
 
 
 @pytest.mark.slow("commands as processes")

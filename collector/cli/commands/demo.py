@@ -61,6 +61,26 @@ class Totals:
     calls: dict[str, int] = field(default_factory=dict)
 
 
+class FastClock(SystemClock):
+    """The machine's clock, moved by hand: to the collector, time passes as fast as in the simulator."""
+
+    def __init__(self) -> None:
+        self._wall_offset = 0.0
+        self._passed = 0.0
+
+    def wall(self) -> float:
+        return super().wall() + self._wall_offset
+
+    def monotonic(self) -> float:
+        return super().monotonic() + self._passed
+
+    def move_to(self, wall: float) -> None:
+        """Make it `wall`, seconds since the epoch; if that is later than now, as much time has passed."""
+        step = wall - self.wall()
+        self._wall_offset += step
+        self._passed += max(step, 0.0)
+
+
 def register(app: typer.Typer) -> None:
     """Add the command."""
 
@@ -101,7 +121,7 @@ def _prepare(folder: Path) -> None:
 
 
 async def _demo(folder: Path, node_count: int, minutes: int, *, keep_running: bool) -> None:
-    clock = SystemClock()
+    clock = FastClock()
     end = int(clock.wall()) // MINUTE * MINUTE
     world = World(SEED, node_count, GROUPS)
     arguments = ["--seed", str(SEED), "--nodes", str(node_count), "--groups", str(GROUPS)]
@@ -112,10 +132,11 @@ async def _demo(folder: Path, node_count: int, minutes: int, *, keep_running: bo
             f"A simulated cluster: {node_count} nodes, {GROUPS} resource groups, {minutes} minutes of their life."
         )
         settings = load(path, {})
-        async with await Owner.open(settings, key=SIMULATOR_KEY) as owner, listening(owner):
+        clock.move_to(start)
+        async with await Owner.open(settings, key=SIMULATOR_KEY, clock=clock) as owner, listening(owner):
             totals = Totals()
             async with showing(_bar(totals, minutes)):
-                await _live(owner, api, world.node_ids[0], start, minutes, totals)
+                await _live(owner, api, clock, world.node_ids[0], start, minutes, totals)
             await _show(owner, api, path, minutes)
             if keep_running:
                 await _keep_running(owner, api, clock)
@@ -131,7 +152,9 @@ def _configure(folder: Path, base_url: str, world: World) -> Path:
     return path
 
 
-async def _live(owner: Owner, api: SimulatorProcess, late_node: str, start: int, minutes: int, totals: Totals) -> None:
+async def _live(
+    owner: Owner, api: SimulatorProcess, clock: FastClock, late_node: str, start: int, minutes: int, totals: Totals
+) -> None:
     """One minute after the other; in the middle some lines of a node come late, behind its watermark."""
     middle = start + minutes // 2 * MINUTE
     await api.tell(
@@ -143,6 +166,7 @@ async def _live(owner: Owner, api: SimulatorProcess, late_node: str, start: int,
     )  # fmt: skip
     for minute in range(1, minutes + 1):
         await api.tell("clock", {"set": start + minute * MINUTE})
+        clock.move_to(start + minute * MINUTE)
         runner = owner.once()
         report = await runner.run()
         _raise_first_failure(report)
@@ -223,11 +247,12 @@ async def _rows(owner: Owner, query: NamedQuery) -> tuple[list[list[Any]], list[
     return rows, names
 
 
-async def _keep_running(owner: Owner, api: SimulatorProcess, clock: SystemClock) -> None:
+async def _keep_running(owner: Owner, api: SimulatorProcess, clock: FastClock) -> None:
     print_line()
     print_line("Collecting on; the commands above work meanwhile. Ctrl-C ends it.")
     # All that was printed so far, where stdout is a pipe.
     sys.stdout.flush()
+    clock.move_to(SystemClock().wall())
     await api.tell("clock", {"set": clock.wall(), "rate": 1.0})
     with contextlib.suppress(KeyboardInterrupt):
         while True:
