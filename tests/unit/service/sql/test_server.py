@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import AsyncIterator
+
 import aiohttp
 import pytest
 
@@ -19,12 +22,13 @@ BLOCK = b"\x01\x02\x01n\x06UInt32" + (7).to_bytes(4, "little") + (8).to_bytes(4,
 class Engine:
     """An `Executor` whose every result is the same bytes."""
 
-    body_bytes_max = 1 << 10
+    body_bytes_max = 1 << 15
 
     def __init__(self, result: bytes) -> None:
         self.result = result
 
     async def run(self, request: SqlRequest) -> QueryAnswer:
+        self.asked = request
         return Made(self.result, "Native")
 
 
@@ -49,3 +53,26 @@ async def test_a_native_result_that_is_cut_short_is_an_error(cut: int, is_whole:
     else:
         assert response.headers["X-ClickHouse-Exception-Tag"].encode() in body
         assert text in body
+
+
+async def test_a_form_is_read_however_the_network_cuts_it() -> None:
+    """A field longer than one read, of which three bytes come alone, arrives as it was sent."""
+    engine = Engine(BLOCK)
+    answering = SqlEndpoint(Accounts(Account(engine)), version="1", timezone="UTC", is_guarded=False)
+    sql = "SELECT n FROM t -- ".ljust(20_000, "x")
+
+    async def pieces() -> AsyncIterator[bytes]:
+        yield b'--edge\r\nContent-Disposition: form-data; name="query"\r\n\r\n' + sql[:8192].encode()
+        for piece in (sql[8192:8195], sql[8195:] + "\r\n--edge--\r\n"):
+            for _ in range(100):  # The server has read what was sent.
+                await asyncio.sleep(0)
+            yield piece.encode()
+
+    headers = {"Content-Type": "multipart/form-data; boundary=edge"}
+    async with (
+        endpoint(answering, "127.0.0.1", 0) as url,
+        aiohttp.ClientSession() as client,
+        client.post(url, headers=headers, data=pieces()) as response,
+    ):
+        assert (response.status, await response.read()) == (200, BLOCK)
+    assert engine.asked.sql == sql.encode()
