@@ -91,6 +91,7 @@ def _refusal(
         body.message,
         had_cursor=had_cursor,
         told_to_wait="x-acs-retry-after" in exchange.headers and wait_seconds is not None,
+        has_pot=operation.price is not None and bool(operation.price.pot),
     )
     code, message, request_id = (
         _one_line(redact(text)) for text in (body.code, body.message, body.request_id or _header_request_id(exchange))

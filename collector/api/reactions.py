@@ -154,7 +154,7 @@ _REDIRECT: Final = _Rule(
     statuses=(range(300, 400),),
 )
 _FREE_CALLS_USED_UP: Final = "api quota limit"
-"""CloudMonitor's words, in whatever code: the free calls of the month are used up, and no others are taken."""
+"""Of an operation that takes its free calls from a pot, in whatever code: they are used up, and no others are taken."""
 _USED_UP: Final = Reaction(
     FreeCallsUsedUp,
     "Wait for the next month, ask less (sources.cloud_metrics: fewer metrics, a longer interval), or switch on "
@@ -189,17 +189,24 @@ _STATUS_AS_CODE = re.compile(r"[1-5]\d\d")
 
 
 def react(
-    http_status: int, code: str, message: str, *, had_cursor: bool = False, told_to_wait: bool = False
+    http_status: int,
+    code: str,
+    message: str,
+    *,
+    had_cursor: bool = False,
+    told_to_wait: bool = False,
+    has_pot: bool = False,
 ) -> Reaction:
     """What a failed call means.
 
     `http_status` is that of the reply, 200 for a failure inside the body. `had_cursor`: the
     request carried a `NextToken`. `told_to_wait`: the reply named a time to wait before the next
-    call, which on a 4xx of no known code means throttling.
+    call, which on a 4xx of no known code means throttling. `has_pot`: the operation takes its free calls from a pot
+    that it shares with others.
     """
     if http_status < 300 and _STATUS_AS_CODE.fullmatch(code):
         http_status = int(code)
-    if _FREE_CALLS_USED_UP in message.lower():
+    if has_pot and _FREE_CALLS_USED_UP in message.lower():
         return _USED_UP
     spelled = code.lower()
     # A refusal for being too fast must slow calls down, whatever else it says.

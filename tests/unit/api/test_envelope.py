@@ -24,6 +24,7 @@ from collector.errors import (
     CredentialsError,
     CursorError,
     ForbiddenError,
+    FreeCallsUsedUp,
     NotFoundError,
     ThrottledError,
     TransientError,
@@ -103,6 +104,14 @@ def test_every_operation_is_read_in_the_same_way(operation: Operation) -> None:
     for signs in (TIMED_OUT, {"errorCode": "InternalError"}, {"HttpStatusCode": 500}):
         assert type(meaning(operation, empty_answer(operation) | signs)) is TransientError
     assert isinstance(meaning(operation, empty_answer(operation) | {"Success": True, "Code": "OK"}), Answer)
+
+
+@pytest.mark.parametrize("operation", CATALOGUE.values(), ids=lambda operation: operation.name)
+def test_only_operations_with_a_pot_can_have_used_it_up(operation: Operation) -> None:
+    """The words that end a budget are, of an operation without a pot, a demand to slow down."""
+    signs = {"Success": False, "Code": "Throttling.User", "Message": "user api quota limit"}
+    has_pot = operation.name == "DescribeMetricList"
+    assert type(meaning(operation, empty_answer(operation) | signs)) is (FreeCallsUsedUp if has_pot else ThrottledError)
 
 
 def test_a_status_that_is_data_is_not_a_sign() -> None:

@@ -13,6 +13,7 @@ from collector.errors import (
     CredentialsError,
     CursorError,
     ForbiddenError,
+    FreeCallsUsedUp,
     NotFoundError,
     ThrottledError,
     TransientError,
@@ -153,6 +154,23 @@ def test_a_demand_to_wait_means_throttling_where_no_code_says_otherwise() -> Non
     assert react(503, "", "", told_to_wait=True).error is TransientError
     assert react(400, "InvalidParameter", "", told_to_wait=True).error is BadRequestError
     assert react(401, "InvalidApiKey", "", told_to_wait=True).error is CredentialsError
+
+
+@pytest.mark.parametrize(
+    ("http_status", "code", "expected"),
+    [
+        (400, "Throttling.User", ThrottledError),
+        (429, "", ThrottledError),
+        (403, "Forbidden", ForbiddenError),
+        (400, "InvalidParameter", BadRequestError),
+    ],
+)
+def test_only_a_pot_of_free_calls_can_be_used_up(http_status: int, code: str, expected: type[ApiError]) -> None:
+    """Of an operation that shares no pot, the same words mean what their code says: its quota is of calls a second."""
+    words = "Request was denied due to user API quota limit."
+
+    assert react(http_status, code, words, has_pot=True).error is FreeCallsUsedUp
+    assert react(http_status, code, words).error is expected
 
 
 def test_the_advice_names_what_to_do() -> None:
