@@ -27,8 +27,6 @@ DEFAULT_FORMAT: Final = "TabSeparated"
 
 _FORMAT = re.compile(r" FORMAT (\w+)$")
 _TOO_MANY_ROWS_OR_BYTES = 396
-_ESCAPED = re.compile(r"\\(.)", re.DOTALL)
-_ESCAPES = {"b": "\b", "f": "\f", "r": "\r", "n": "\n", "t": "\t", "0": "\0"}
 
 
 class ServerReader:
@@ -86,8 +84,7 @@ class ServerReader:
     async def _start(
         self, sql: str, format: str | None, columns: bool, parameters: Mapping[str, str], limits: QueryLimits
     ) -> ServerAnswer:
-        # The client escapes values itself.
-        bound = {name: unescaped(value) for name, value in parameters.items()}
+        bound = {name: _Bound(value) for name, value in parameters.items()}
         settings = {**self._settings, **_settings(limits)}
         # What is judged and what runs is one text, so there is nothing that the two could read in different ways.
         statement, own_format = await self._canonical(sql)
@@ -112,7 +109,7 @@ class ServerReader:
         found = _FORMAT.search(statement)
         return (statement[: found.start()], found[1]) if found else (statement, None)
 
-    async def _judge(self, statement: str, bound: dict[str, str], settings: dict[str, Any]) -> bool:
+    async def _judge(self, statement: str, bound: dict[str, Any], settings: dict[str, Any]) -> bool:
         """Whether it is a SELECT. Raises Refused."""
         if self._vocabulary is None:
             self._vocabulary = Vocabulary.of(
@@ -128,14 +125,14 @@ class ServerReader:
     async def _names(self, sql: str) -> list[str]:
         return (await self._client.raw_query(sql, fmt="TSVRaw")).decode().splitlines()
 
-    async def _described(self, statement: str, bound: dict[str, str], settings: dict[str, Any]) -> tuple[Column, ...]:
+    async def _described(self, statement: str, bound: dict[str, Any], settings: dict[str, Any]) -> tuple[Column, ...]:
         """Names and types of a SELECT, without running it."""
         body = await self._client.raw_query(
             f"DESCRIBE TABLE ({statement})", parameters=bound or None, settings=settings, fmt="JSONCompactEachRow"
         )
         return tuple(Column(row[0], row[1]) for row in msgspec.json.Decoder(list[Any]).decode_lines(body))
 
-    async def _meta(self, statement: str, bound: dict[str, str], settings: dict[str, Any]) -> tuple[Column, ...]:
+    async def _meta(self, statement: str, bound: dict[str, Any], settings: dict[str, Any]) -> tuple[Column, ...]:
         """Names and types of SHOW, EXPLAIN and the like, which cannot be described: they are run once more."""
         body = await self._client.raw_query(statement, parameters=bound or None, settings=settings, fmt="JSONCompact")
         return tuple(Column(column["name"], column["type"]) for column in msgspec.json.decode(body)["meta"])
@@ -226,9 +223,14 @@ class ServerAnswer:
         self._stream.source.close()
 
 
-def unescaped(text: str) -> str:
-    """A value escaped as in TabSeparated, as it is."""
-    return _ESCAPED.sub(lambda found: _ESCAPES.get(found[1], found[1]), text)
+class _Bound:
+    """A value as the server takes it. The client would escape a `str`, and with it NULL and the quotes of a list."""
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def __str__(self) -> str:
+        return self._value
 
 
 def _settings(limits: QueryLimits) -> dict[str, Any]:

@@ -18,6 +18,7 @@ from collector.store.embedded import EmbeddedStore
 from collector.store.embedded_answer import CHUNK_BYTES_MAX
 from collector.store.embedded_reader import QUERIES_MAX
 from collector.store.failures import EngineQueryError, query_failure, write_failure
+from collector.store.values import bound
 from tests.support.server_process import open_server
 from tests.support.sql_server import sql_server
 
@@ -460,10 +461,15 @@ async def test_closing_the_store_stops_running_queries(kind: str, tmp_path: Path
 
 
 async def test_readers_parameters_are_values(store: Store) -> None:
-    """A reader's parameter is bound as a value of the type that the SQL names."""
-    sql = "SELECT {x:String} AS x, {n:UInt8} + 1 AS n"
+    """A reader's parameter is bound as a value of the type that the SQL names, or as NULL."""
+    sql = "SELECT {x:String} AS x, {n:UInt8} + 1 AS n, {l:Array(String)} AS l, {m:Nullable(DateTime)} IS NULL AS m"
+    given = {"x": "a\\'b\t\n", "n": "3", "l": r"['a\'b\t','\\N']", "m": None}
+    types = {"x": "String", "n": "UInt8", "l": "Array(String)", "m": "Nullable(DateTime)"}
+    parameters = {name: bound(types[name], value) for name, value in given.items()}
 
-    assert await read(store, sql, parameters={"x": "a\\'b", "n": "3"}, format="CSV") == b'"a\'b",4\n'
+    assert json.loads(await read(store, sql, parameters=parameters, format="JSONCompactEachRow")) == [
+        "a\\'b\t\n", 4, ["a'b\t", "\\N"], 1,
+    ]  # fmt: skip
 
 
 # Closing

@@ -25,6 +25,7 @@ from collector.owner.instance import Owner, bring_up_to_date
 from collector.owner.lock import OwnerLock
 from collector.simulator.world import World
 from collector.store.address import Credentials, ServerAddress
+from collector.store.named import named_queries
 from collector.store.server import ServerStore, check_version
 from tests.support import (
     LOOKBACK,
@@ -263,3 +264,16 @@ async def test_check_names_a_table_that_forgets_tokens(
     assert re.fullmatch(r"ClickHouse [\d.]+ at (/|http://writer@127).*", sound.detail)
     assert not forgetful.ok
     assert "sent again is stored twice: events;" in forgetful.detail
+
+
+@pytest.mark.slow("stores on a server")
+async def test_every_named_query_runs_on_a_server(tmp_path: Path) -> None:
+    """With its defaults, NULL among them."""
+    async with sql_server(tmp_path / "server") as server:
+        store = await open_server(server)
+        await bring_up_to_date(store, settings(tmp_path, ""))
+        for query in named_queries():
+            needed = {known.name: "1" for known in query.parameters if known.default is None}
+            async with await store.query(query.sql, parameters=query.bind(needed), format="CSVWithNames") as answer:
+                assert [chunk async for chunk in answer]
+        await store.close()
