@@ -17,12 +17,14 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from collector.clock import ServerClock
 from collector.errors import QueryError, StoreUnavailable, UsageError
 from collector.model import BLOCK_ROWS_MAX
 from collector.owner.access import Querying, querying
 from collector.owner.check import check_store
 from collector.owner.instance import Owner, bring_up_to_date
 from collector.owner.lock import OwnerLock
+from collector.pipeline.lateness import ROWS_MIN, SETTLE_MARGIN_SECONDS, Lateness
 from collector.simulator.world import World
 from collector.store.address import Credentials, ServerAddress
 from collector.store.named import named_queries
@@ -43,6 +45,7 @@ from tests.support import (
 )
 from tests.support.server_process import PASSWORD, WRITER, ServerProcess, address, lossy, open_at, open_server, url
 from tests.support.sql_server import sql_server
+from tests.support.virtual_clock import ManualClock
 
 TABLE = """
 CREATE TABLE pai.probe (time DateTime('UTC'), name LowCardinality(String)) ENGINE = MergeTree
@@ -277,3 +280,21 @@ async def test_every_named_query_runs_on_a_server(tmp_path: Path) -> None:
             async with await store.query(query.sql, parameters=query.bind(needed), format="CSVWithNames") as answer:
                 assert [chunk async for chunk in answer]
         await store.close()
+
+
+async def test_delays_are_learned_from_a_server(tmp_path: Path) -> None:
+    """The program reads as one who may not change settings."""
+    async with sql_server(tmp_path / "server") as server:
+        store = await open_server(server)
+        await bring_up_to_date(store, settings(tmp_path, ""))
+        rows = b"".join(b'[%d,%d,"r","n","m"]\n' % (NOW - age, NOW - age + 40) for age in range(ROWS_MIN))
+        await store.insert("syslogs", ("time", "receive_time", "region", "node_id", "msg"), rows, token="a")
+        clock = ManualClock()
+        server_clock = ServerClock(clock)
+        server_clock.observe(NOW)
+        lateness = Lateness(store, "r", clock, server_clock, (15, 300))
+        await lateness.learn()
+        await store.close()
+    assert lateness.settles == {"n": 40 + SETTLE_MARGIN_SECONDS}
+    assert lateness.all is not None
+    assert lateness.all.rows == ROWS_MIN
