@@ -168,11 +168,18 @@ async def _enter(store: Store, migrations: Sequence[Migration]) -> None:
     await store.insert(TABLE, ("version", "name", "checksum"), body, token=token)
 
 
+async def is_made(store: Store) -> bool:
+    """Whether the store has tables of any version."""
+    return bool(
+        await store.fetch(
+            "SELECT name FROM system.tables WHERE database = {database:String} AND name = {name:String}",
+            {"database": DATABASE, "name": TABLE},
+        )
+    )
+
+
 async def _applied(store: Store) -> list[Applied]:
-    if not await store.fetch(
-        "SELECT name FROM system.tables WHERE database = {database:String} AND name = {name:String}",
-        {"database": DATABASE, "name": TABLE},
-    ):
+    if not await is_made(store):
         return []
     rows = await store.fetch(f"SELECT version, name, checksum FROM {DATABASE}.{TABLE} ORDER BY version")
     return [Applied(*row) for row in rows]

@@ -12,6 +12,7 @@ from collector.memory import MemoryBounds, bounds_of, memory_limit
 from collector.redaction import register_secret
 from collector.settings import Settings, store_secrets
 from collector.store.base import DATABASE, Store
+from collector.store.migrate import is_made
 from collector.store.missing import MissingStore
 
 if TYPE_CHECKING:
@@ -66,8 +67,13 @@ async def open_for_reading(
 
         return await EmbeddedSnapshot.open(path, EngineLimits.of(bounds))
     server = await _open_server(settings, bounds, environ)
-    if await server.has_database():
-        return server
+    try:
+        # A database without tables is one that an administrator made for the collector.
+        if await server.has_database() and await is_made(server):
+            return server
+    except BaseException:
+        await server.close()
+        raise
     await server.close()
     return MissingStore(server.location)
 

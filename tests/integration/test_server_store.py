@@ -21,10 +21,12 @@ from collector.clock import ServerClock
 from collector.errors import QueryError, StoreUnavailable, UsageError
 from collector.model import BLOCK_ROWS_MAX
 from collector.owner.access import Querying, querying
-from collector.owner.check import check_store
+from collector.owner.caller import Caller
+from collector.owner.check import check_all, check_store
 from collector.owner.instance import Owner, bring_up_to_date
 from collector.owner.lock import OwnerLock
 from collector.pipeline.lateness import ROWS_MIN, SETTLE_MARGIN_SECONDS, Lateness
+from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from collector.store.address import Credentials, ServerAddress
 from collector.store.named import named_queries
@@ -267,6 +269,19 @@ async def test_check_names_a_table_that_forgets_tokens(
     assert re.fullmatch(r"ClickHouse [\d.]+ at (/|http://writer@127).*", sound.detail)
     assert not forgetful.ok
     assert "sent again is stored twice: events;" in forgetful.detail
+
+
+async def test_a_database_without_tables_has_no_history(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An administrator may have made it for a user that may not: what reads and calls works before the first run."""
+    monkeypatch.setenv("PAI_COLLECTOR_STORE_PASSWORD", PASSWORD)
+    world = World(seed=11, node_count=1, group_count=1)
+    async with sql_server(tmp_path / "server") as server, simulator(world) as api:
+        config = settings(tmp_path, api.base_url, store={"url": url(server.port)}, targets={"nodes": world.node_ids})
+        async with await Caller.open(config, key=SIMULATOR_KEY) as caller:
+            results = await check_all(caller)
+            assert await server.store.fetch("SELECT name FROM system.tables WHERE database = 'pai'") == []
+    assert [one.detail for one in results if not one.ok] == []
+    assert "does not exist yet; pai-collector run creates it" in results[0].detail
 
 
 @pytest.mark.slow("stores on a server")
