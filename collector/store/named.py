@@ -17,6 +17,7 @@ from dataclasses import dataclass
 
 from collector.errors import UsageError
 from collector.store.assets import sql_files, sql_folder
+from collector.store.parts import with_parts
 from collector.store.statements import filled_in, header, placeholders, split_statements
 from collector.store.values import NULL, bound, literal, read_value
 
@@ -96,6 +97,10 @@ def bind_own(sql: str, given: Mapping[str, str]) -> dict[str, str]:
 def parsed(name: str, text: str) -> NamedQuery:
     """The text of a file of `sql/queries`. Raises ValueError for one whose header or SQL is wrong."""
     file = f"sql/queries/{name}.sql"
+    try:
+        text = with_parts(text)
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
     lines = header(text)
     purposes = [value for key, value in lines if key == "purpose"]
     statements = split_statements(text)

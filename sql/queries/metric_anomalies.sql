@@ -37,27 +37,12 @@ FROM
         if(spread > 0, 1.4826 * spread, 1.2533 * arrayAvg(distances)) AS deviation
     FROM
     (
-        SELECT
-            points.source AS source,
-            points.region AS region,
-            points.scope_id AS scope_id,
-            points.entity_id AS entity_id,
-            points.gpu_type AS gpu_type,
-            points.dimensions AS dimensions,
-            points.measure AS measure,
-            points.time AS time,
-            points.value AS value,
-            -- In each hour a measure of an entity is drawn from CloudMonitor where it has points, of its finest period.
-            tuple(points.source != 'cloud_metrics', points.period_seconds, points.statistic = 'Value') AS rank,
-            min(rank) OVER (
-                PARTITION BY points.region, points.scope_id, points.entity_id, points.measure, toStartOfHour(points.time)
-            ) AS drawn
-        FROM metric_points AS points
-        WHERE points.time >= range_start AND points.time < range_end
-            AND points.statistic IN ('', 'Average', 'Value')
+        -- part: drawn_points
+        points.time >= range_start AND points.time < range_end
             AND ({metric:String} = '' OR points.measure = {metric:String} OR points.metric = {metric:String})
+        -- end
     ) AS points
-    WHERE points.rank = points.drawn AND isFinite(points.value)
+    WHERE points.is_drawn AND isFinite(points.value)
     GROUP BY source, region, scope_id, entity_id, gpu_type, dimensions, metric
     HAVING count() >= {points_min:UInt32} AND deviation > 0
 ) AS series

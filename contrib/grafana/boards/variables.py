@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import textwrap
+
+from collector.store.parts import part
 from contrib.grafana.panels import Variable, chosen
 
 CLUSTER = Variable(
@@ -73,25 +76,9 @@ JOB_POINTS = f"(points.source = 'job_metrics' OR (points.source = 'cloud_metrics
 
 
 def drawn_points(which: str) -> str:
-    """SQL of the points of some series as `series`, of each hour and measure of an entity from one service.
-
-    That is CloudMonitor where it has points, with its finest period, else the older operation.
-    """
-    return f"""
-            (
-                SELECT
-                    points.time AS time,
-                    points.scope_id AS scope_id,
-                    points.entity_id AS entity_id,
-                    points.measure AS measure,
-                    points.value AS value,
-                    tuple(points.source != 'cloud_metrics', points.period_seconds, points.statistic = 'Value') AS rank,
-                    min(rank) OVER (
-                        PARTITION BY points.region, points.scope_id, points.entity_id, points.measure,
-                            toStartOfHour(points.time)
-                    ) AS drawn
-                FROM metric_points AS points
-                WHERE $__timeFilter(points.time) AND points.statistic IN ('', 'Average', 'Value') AND {which}
+    """SQL of the points of some series as `series`, of each hour and measure of an entity from one service."""
+    points = textwrap.indent(part("drawn_points", f"$__timeFilter(points.time) AND {which}"), " " * 16)
+    return f"""(
+{points}
             ) AS series
-            WHERE series.rank = series.drawn
-            """
+            WHERE series.is_drawn"""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import textwrap
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from collector.cli.query_reference import reference
 from collector.errors import QueryError, UsageError
 from collector.store.embedded import EmbeddedStore
 from collector.store.named import bind_own, named_queries, named_query, parsed
+from collector.store.parts import part
 from collector.store.statements import placeholders
 from collector.store.values import bound, literal, read_value
 
@@ -88,6 +90,39 @@ def test_a_file_whose_header_and_sql_differ_is_refused(text: str, told: str) -> 
     with pytest.raises(ValueError, match=re.escape(told)) as refusal:
         parsed("odd", text)
     assert str(refusal.value).startswith("sql/queries/odd.sql: ")
+
+
+def test_a_part_stands_in_a_query_under_its_condition() -> None:
+    """With its place and no comment; what a part and a query say together is held against the header."""
+    head = "-- purpose: a\n-- param: n UInt8 = 1  number\n"
+    query = parsed("odd", f"{head}SELECT * FROM\n(\n    -- part: drawn_points\n    {{n:UInt8}}\n    -- end\n)")
+
+    assert query.sql == f"SELECT * FROM\n(\n{textwrap.indent(part('drawn_points', '{n:UInt8}'), '    ')}\n)"
+    assert "--" not in query.sql
+    assert "{n:UInt8}" in query.sql
+
+
+@pytest.mark.parametrize(
+    ("text", "told"),
+    [
+        ("-- part: nothing\n1\n-- end", "there is no sql/parts/nothing.sql"),
+        ("-- part: drawn_points\n1", "a `-- part: NAME` has no `-- end`"),
+    ],
+)
+def test_a_part_that_is_none_is_refused(text: str, told: str) -> None:
+    """By the file that wants it."""
+    with pytest.raises(ValueError, match=re.escape(f"sql/queries/odd.sql: {told}")):
+        parsed("odd", f"-- purpose: a\nSELECT * FROM (\n{text}\n)")
+
+
+def test_what_several_queries_share_is_written_once() -> None:
+    """Which service a figure is drawn from stands in `sql/parts`, and in no query."""
+    for path in (ROOT / "sql/queries").iterdir():
+        assert not re.search(r"source [!=]+ 'cloud_metrics'|is_older", path.read_text()), path.name
+    used = "".join(path.read_text() for path in (ROOT / "sql/queries").iterdir())
+    used += (ROOT / "contrib/grafana/boards/variables.py").read_text()
+    for path in (ROOT / "sql/parts").iterdir():
+        assert path.stem in used, path.name
 
 
 def test_the_page_of_the_queries_is_that_of_their_headers() -> None:

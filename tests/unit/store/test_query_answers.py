@@ -106,6 +106,22 @@ def point(time: int, value: float, entity: str = "n1", metric: str = "m", scope:
     return [time, "r", "node_metrics", scope, entity, metric, "", value, "{}", "", 0, "", "{}", "", metric]
 
 
+def cloud(
+    time: int,
+    value: float,
+    entity: str = "n1",
+    measure: str = "m",
+    *,
+    period: int = 60,
+    statistic: str = "Average",
+    dimensions: str = '{"nodeId":"n1"}',
+) -> list[Any]:
+    """A point of CloudMonitor, whose metric has another name than its measure."""
+    metric = f"{measure}_OF_IT"
+    row: list[Any] = [time, "r", "cloud_metrics", "g1", entity, metric, "", value, "{}", "acs_pai_x", period, statistic]
+    return [*row, dimensions, "%", measure]
+
+
 def event(time: int, scope: str, content: str, reason: str = "", kind: str = "", source: str = "dlc") -> list[Any]:
     return [time, "r", source, scope, scope, "", kind, reason, "", content, "{}"]
 
@@ -693,6 +709,79 @@ def series(now: int) -> list[Case]:
     ]
 
 
+def drawn(now: int) -> list[Case]:
+    """Of figures that CloudMonitor and the older operations tell differently: in each hour one of them counts."""
+    told = [
+        *[cloud(at(END, 10), 20), cloud(at(END, 10), 90, statistic="Maximum"), cloud(at(END, 5), 50, period=300)],
+        *[point(at(END, 10), 1), point(at(END, 70), 7), point(at(END, 10), 2, metric="o")],
+        *[cloud(at(END, 10), 3, "n2", statistic="Value"), cloud(at(END, 10), 4, "n2"), point(at(END, 10), 5, "n3")],
+        cloud(at(END, 10), 6, "n4", statistic="Maximum"),
+        point(at(END, 10), 8, "n4"),
+    ]
+    older = "node_metrics"
+    last = [
+        ["cloud_metrics", "g1", "n1", "", "m", 20, 20, 20, 1, T10],
+        ["cloud_metrics", "g1", "n2", "", "m", 4, 4, 4, 1, T10],
+        [older, "g1", "n1", "", "m", 7, 7, 7, 1, shown(at(END, 70))],
+        [older, "g1", "n1", "", "o", 2, 2, 2, 1, T10],
+        [older, "g1", "n3", "", "m", 5, 5, 5, 1, T10],
+        # Its highest values are no means.
+        [older, "g1", "n4", "", "m", 8, 8, 8, 1, T10],
+    ]
+    usual = [point(at(END, 120 + i), 10 + 2 * (i % 2), node) for i in range(30) for node in ("n1", "n2")]
+    odd = [point(at(END, 10), 100, node) for node in ("n1", "n2")]
+    gpus = {"dimensions": '{"jobType":"PyTorch"}'}
+    used = [
+        *[cloud(at(END, 20), 8, "u1", "RequestGPU", **gpus), cloud(at(END, 20), 25, "u1", "GpuUsageRate", **gpus)],
+        # A rate alone says nothing of what was requested.
+        *[cloud(at(END, 70), 99, "u2", "GpuUsageRate", **gpus)],
+    ]
+    snapshots = [usage(at(END, 10), "u1", 4, 50), usage(at(END, 10), "u2", 4, 50), usage(at(END, 70), "u2", 2, 100)]
+    snapshots += [usage(at(END, 10), "u3", 1, 0, group="g2")]
+    u2 = ["g1", "", "u2", 1, 2, 2, 100, 0, *[None] * 6]
+    idle = [cloud(at(END, minute), 8, "u1", "RequestGPU", **gpus) for minute in range(30, 61, 5)]
+    idle += [cloud(at(END, minute), 1, "u1", "GpuUsageRate", **gpus) for minute in range(30, 61, 5)]
+    busy = [usage(at(END, minute), "u1", 4, 90) for minute in range(30, 61, 5)]
+    busy += [usage(at(END, minute), "u2", 4, 0) for minute in range(5, 61, 5)]
+    busy += [usage(at(END, minute), "u2", 4, 0) for minute in range(90, 121, 5)]
+    before = ["g1", "", "u2", "PyTorch", shown(at(END, 120)), shown(at(END, 90)), 30, 7, 4, 0, 2]
+    return [
+        Case("metrics", {"metric_points": told}, [(UNTIL, last), (UNTIL | {"metric": "o"}, last[3:4])]),
+        Case(
+            "metric_anomalies",
+            {"metric_points": [*usual, *odd, cloud(at(END, 20), 11)]},
+            [(UNTIL, [["node_metrics", "g1", "n2", "", "m", T10, 100, 12, 2, 29.7]])],
+        ),
+        Case(
+            "utilization",
+            {"metric_points": used, "user_metrics": snapshots},
+            [
+                (
+                    UNTIL,
+                    [
+                        ["g1", "", "u1", 1, 8, 2, 25, 6, *[None] * 6],
+                        ["g2", "", "u3", 1, 1, 0, 0, 1, *[None] * 6],
+                        u2,
+                    ],
+                ),
+                # Which service is drawn from is not for one user to say.
+                (UNTIL | {"user": "u2"}, [u2]),
+            ],
+        ),
+        Case(
+            "idle_gpus",
+            {"metric_points": idle, "user_metrics": busy},
+            [
+                (
+                    UNTIL,
+                    [["g1", "", "u1", "PyTorch", shown(at(END, 60)), T30, 30, 7, 8, 1, 4], before],
+                ),
+                (UNTIL | {"user": "u2"}, [before]),
+            ],
+        ),
+    ]
+
+
 def money(now: int) -> list[Case]:
     """Of the meter; the days and months of the bill are those of UTC+8."""
     month = 1_759_248_000
@@ -819,7 +908,17 @@ def sizes(now: int) -> list[Case]:
     return [Case("rows", said, [({}, tables)], without=("rows", "size", "bytes_per_row", "parts"))]
 
 
-FAMILIES: tuple[Callable[[int], list[Case]], ...] = (faults, jobs, silence, of_usage, series, money, shippers, sizes)
+FAMILIES: tuple[Callable[[int], list[Case]], ...] = (
+    faults,
+    jobs,
+    silence,
+    of_usage,
+    series,
+    drawn,
+    money,
+    shippers,
+    sizes,
+)
 COLUMNS = {
     "syslogs": ("time", "region", "node_id", "hostname", "syslogtag", "msg", "receive_time"),
     "watermark_states": WATERMARK_COLUMNS,
