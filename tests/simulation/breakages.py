@@ -144,6 +144,15 @@ def first_part_for_all() -> Iterator[None]:
         yield
 
 
+@contextmanager
+def needless_set_back() -> Iterator[None]:
+    """Moments that agree are taken for a clock that was ahead, so that streams are set back for nothing."""
+    from collector.journal import clock_log
+
+    with mock.patch.object(clock_log, "DRIFT_SECONDS_MAX", -2):
+        yield
+
+
 BREAKAGES: dict[str, Callable[[], Any]] = {
     "journal transaction": two_commits,
     "token": new_token,
@@ -152,6 +161,7 @@ BREAKAGES: dict[str, Callable[[], Any]] = {
     "recheck difference": no_difference,
     "acknowledgement order": acknowledged_first,
     "parts of a window": first_part_for_all,
+    "set back": needless_set_back,
 }
 
 

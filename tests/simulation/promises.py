@@ -70,7 +70,8 @@ class Facts:
         self.history = history
         self.quotas = quotas
         self.tick_seconds = tick_seconds
-        self.watermarks: dict[tuple[str, str], tuple[int, int]] = {}
+        self.watermarks: dict[tuple[str, str], tuple[int, int, int]] = {}
+        """Of each stream, as they were last looked at: collected from, watermark and its generation."""
         self.changed: set[tuple[str, int]] = set()
         """(node, second) whose lines the service shows differently by now."""
         self.unsure: set[tuple[str, int]] = set()
@@ -196,24 +197,26 @@ async def check_wellness(facts: Facts, machines: Sequence[Machine]) -> None:
 
 async def _watermarks(facts: Facts, store: Any, *, is_final: bool) -> dict[tuple[str, str], tuple[int, int]]:
     rows = await store.fetch(
-        "SELECT operation, scope_id, toUnixTimestamp(collected_from), toUnixTimestamp(watermark) FROM watermarks"
+        "SELECT operation, scope_id, toUnixTimestamp(collected_from), toUnixTimestamp(watermark), generation"
+        " FROM watermarks"
     )
     now = facts.api.now()
-    marks = {(operation, scope): (start, end) for operation, scope, start, end in rows}
-    is_ahead = facts.history.is_ever_ahead
-    for stream, (start, end) in marks.items():
-        if is_ahead and not is_final:
-            continue
+    marks = {(operation, scope): (start, end, generation) for operation, scope, start, end, generation in rows}
+    for stream, (start, end, generation) in marks.items():
         settle = facts.history.settle if stream[0] == SYSLOGS.operation else 0
-        if end > now - settle + 1:
+        if end > now - settle + 1 and (is_final or not facts.history.is_ever_ahead):
             raise Broken(f"P2: the watermark of {stream} is {end}, {now - end:.0f} s behind now, settle is {settle} s")
-        before = facts.watermarks.get(stream, (start, end))
-        if (end < before[1] and not is_ahead) or start > before[0]:
+        before = facts.watermarks.get(stream, (start, end, 0))
+        # A generation begins where the service's time went back, and what was sealed before it did is looked at again.
+        is_set_back = generation > before[2]
+        if is_set_back and not facts.history.is_misdated:
+            raise Broken(f"P2: {stream} was set back from {before[1]} to {end}, and its time never went back")
+        if (end < before[1] and not is_set_back) or start > before[0]:
             raise Broken(f"P2: {stream} was covered from {before[0]} to {before[1]}, and is from {start} to {end}")
     if lost := facts.watermarks.keys() - marks.keys():
         raise Broken(f"P2: {lost} have no watermark any more")
     facts.watermarks = marks
-    return marks
+    return {stream: (start, end) for stream, (start, end, _) in marks.items()}
 
 
 async def _rechecked(machines: Sequence[Machine]) -> dict[str, int]:

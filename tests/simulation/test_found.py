@@ -123,3 +123,12 @@ def test_a_line_on_a_page_that_repeats_is_stored_once_though_its_window_is_read_
     """Its cursor dies after the page came three times; the reading that ends has the line once."""
     one = replace(draw(1685).only((6, 7)), minutes=3, nodes=1, groups=1, rechecks=())
     assert not played(one).broken
+
+
+def test_a_range_that_is_collected_again_because_dates_went_back_is_covered_again() -> None:
+    """After a restart all dates are ten minutes old: the streams are set back, as if those before had been ahead."""
+    one = replace(draw(2164).only((1, 3, 6, 7)), minutes=4, rechecks=())
+    assert Kind.DATES_STALE in [each.kind for each in one.incidents]
+    outcome = played(one)
+    assert any("'stream_set_back'" in line for line in outcome.log)
+    assert not outcome.broken
