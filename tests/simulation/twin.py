@@ -175,7 +175,7 @@ _READS: tuple[tuple[re.Pattern[str], Callable[[Twin, dict[str, Any], dict[str, A
     ),
     # How late records arrive is learned, and nothing here depends on it.
     (re.compile("SELECT 1"), lambda twin, found, parameters: [[1]]),
-    (re.compile(r"SELECT if\(grouping\(node_id\).+"), lambda twin, found, parameters: []),
+    (re.compile(r"SELECT toString\(node_id\) AS node, count\(\), quantiles.+"), lambda twin, found, parameters: []),
     (re.compile(r"SELECT version, name, checksum FROM pai\.migrations ORDER BY version"), Twin._migrations),
     (
         re.compile(
