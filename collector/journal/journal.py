@@ -525,11 +525,12 @@ def _release_rows(db: sqlite3.Connection, open_id: int, monotonic: float) -> Non
 
 def _sharing_rows(db: sqlite3.Connection, key: StreamKey) -> list[int]:
     """Return the streams that rows of `key` may be of too, itself included if it is known."""
-    # Filters follow the target behind "?", and "@" is the character after it.
+    # Filters follow the target behind "?", and "@" is the character after it. Two searches of the index: one that
+    # joins them by OR would read all streams of the operation.
     target = key.target_id
+    select = "SELECT id, operation, region, scope_id FROM streams WHERE operation = ?1 AND region = ?2"
     rows = db.execute(
-        "SELECT id, operation, region, scope_id FROM streams WHERE operation = ? AND region = ?"
-        " AND (scope_id = ? OR scope_id > ? AND scope_id < ?)",
+        f"{select} AND scope_id = ?3 UNION ALL {select} AND scope_id > ?4 AND scope_id < ?5",
         (key.operation, key.region, target, f"{target}?", f"{target}@"),
     )
     return [stream_id for stream_id, *names in rows if StreamKey(*names).row_space == key.row_space]

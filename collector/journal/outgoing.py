@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sqlite3
 import uuid
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import chain
 from typing import Any
@@ -354,7 +354,7 @@ def _pending(db: sqlite3.Connection, table: str) -> list[Pending]:
         " ORDER BY seal_number, id LIMIT ?",
         (table, PENDING_MAX + 1),
     ).fetchall()
-    first = _first_sharing(db) if rows else {}
+    first = _first_sharing(db, {row[2] for row in rows if row[2] is not None})
     found = [_pending_row(row, first) for row in rows]
     if len(found) > PENDING_MAX:
         # The last window may be cut by the limit; it waits for its turn, unless it is all there is.
@@ -373,13 +373,13 @@ def _pending_of_window(db: sqlite3.Connection, table: str, window_id: int | None
     return [_pending_row(row, {}) for row in rows]
 
 
-def _first_sharing(db: sqlite3.Connection) -> dict[int, int]:
-    """Return for each stream that may share rows with others the first of them."""
+def _first_sharing(db: sqlite3.Connection, stream_ids: Collection[int]) -> dict[int, int]:
+    """Return for each of the streams that may share rows with others the first of those among them."""
     first: dict[tuple[str, ...], int] = {}
     rows = db.execute(
-        "SELECT s.id, s.operation, s.region, s.scope_id FROM held h JOIN streams s ON s.id = h.stream_id"
-        " WHERE h.end = ? ORDER BY s.id",
-        (FOR_EVER,),
+        "SELECT s.id, s.operation, s.region, s.scope_id FROM json_each(?) j"
+        " JOIN held h ON h.stream_id = j.value AND h.start = 0 AND h.end = ? JOIN streams s ON s.id = h.stream_id",
+        (json.dumps(sorted(stream_ids)), FOR_EVER),
     )
     return {stream_id: first.setdefault(StreamKey(*names).row_space, stream_id) for stream_id, *names in rows}
 

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import sqlite3
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable
 from decimal import Decimal
 from pathlib import Path
 
@@ -436,6 +437,41 @@ async def test_streams_that_may_share_rows_are_compared_one_after_the_other(jour
     pending = await Outgoing(journal).pending("syslogs")
     assert [one.mode for one in pending] == [ShipMode.COMPARE, ShipMode.COMPARE, ShipMode.APPEND, ShipMode.APPEND]
     assert choose_compare(pending, LIMITS) == [[pending[0].id]]
+
+
+@pytest.mark.parametrize("filters", ["", "?Query=oom"], ids=["all lines", "a query"])
+async def test_streams_that_share_rows_are_found_without_reading_all_others(journal: Journal, filters: str) -> None:
+    """What a journal of a thousand streams does for one more, and for what waits of a few, is what a small one does."""
+
+    async def steps(work: Awaitable[object]) -> int:
+        done = 0
+
+        def step() -> int:
+            nonlocal done
+            done += 1
+            return 0
+
+        await journal.run(lambda db: db.set_progress_handler(step, 1))
+        await work
+        await journal.run(lambda db: db.set_progress_handler(None, 0))
+        return done
+
+    async def adopt(number: int, filters: str) -> StreamKey:
+        key = StreamKey("ListSyslogs", "r", f"n{number:04d}{filters}")
+        await journal.adopt(key, collected_from=None, watermark=None, held=(), rechecks={})
+        return key
+
+    async def look(number: int) -> tuple[int, int]:
+        return await steps(adopt(number, "?Query=new")), await steps(Outgoing(journal).pending("syslogs"))
+
+    for filters_of_shared in ("", "?Query=oom"):
+        key = await adopt(0, filters_of_shared)
+        await commit(journal, await stream(journal, key), T, T + 10, chunk(1))
+    alone = await look(0)
+    await asyncio.gather(*(adopt(number, each) for number in range(1, 500) for each in (filters, "?Query=other")))
+    among_many = await look(1)
+
+    assert all(after <= 2 * before for before, after in zip(alone, among_many, strict=True)), (alone, among_many)
 
 
 async def test_rows_of_usage_in_an_older_format_get_the_column_that_they_lack(tmp_path: Path) -> None:
