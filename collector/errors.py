@@ -22,6 +22,7 @@ CollectorError
   JournalError
     JournalCorrupt          set aside with its path
     JournalTooNew           written by a newer version: exit 2
+    JournalForeign          a database of another program, left alone: exit 2
     JournalUnavailable      takes nothing at present: locked, unreadable, read-only; the same work may be tried again
       JournalFull
   StoreError
@@ -165,6 +166,10 @@ class JournalCorrupt(JournalError):
 
 class JournalTooNew(JournalError, UsageError):
     """The journal was written by a newer version of this program."""
+
+
+class JournalForeign(JournalError, UsageError):
+    """The file at the journal's path is a database of another program."""
 
 
 class JournalUnavailable(JournalError):

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from collector.errors import JournalCorrupt
-from collector.journal.journal import damages, used_bytes
+from collector.journal.journal import check_format, damages, used_bytes
 from collector.journal.reading import COMPANIONS, reading
 
 DAMAGED: Final = ".damaged-"
@@ -16,8 +16,12 @@ REPLAYED: Final = ".replayed"
 
 
 def contents(path: Path) -> dict[str, Any]:
-    """What waits in a journal: rows by table and partition, open windows, segments, size in bytes."""
+    """What waits in a journal: rows by table and partition, open windows, segments, size in bytes.
+
+    Raises as `reading` and `check_format` do.
+    """
     with reading(path) as db:
+        check_format(db, path)
         waiting = db.execute(
             "SELECT table_name, partition, mode, count(), sum(rows), sum(bytes), sum(segment_id IS NOT NULL),"
             " sum(seal_number IS NULL) FROM chunks GROUP BY 1, 2, 3 ORDER BY 1, 2, 3"
@@ -47,13 +51,15 @@ def rows_waiting(path: Path) -> int:
     if not path.exists():
         return 0
     with reading(path) as db:
+        check_format(db, path)
         return int(db.execute("SELECT ifnull(sum(rows), 0) FROM chunks").fetchone()[0])
 
 
 def verify(path: Path) -> list[str]:
-    """What is wrong with a journal; empty when nothing is."""
+    """What is wrong with a journal; empty when nothing is. Raises JournalTooNew, JournalForeign and UsageError."""
     try:
         with reading(path) as db:
+            check_format(db, path)
             return damages(db)
     except JournalCorrupt as error:
         return [str(error)]

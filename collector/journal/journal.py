@@ -10,13 +10,15 @@ import asyncio
 import sqlite3
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Iterator
+from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, Final, Protocol, TypeVar
+from urllib.parse import quote
 
 from collector.api.metering import Attempt
 from collector.clock import Signal
-from collector.errors import JournalCorrupt, JournalError, JournalTooNew, JournalUnavailable
+from collector.errors import JournalCorrupt, JournalError, JournalForeign, JournalTooNew, JournalUnavailable
 from collector.journal import ledger
 from collector.journal.coverage import (
     BACKFILL,
@@ -32,7 +34,7 @@ from collector.journal.group_commit import GroupCommit
 from collector.journal.ledger import Allow, Prices
 from collector.journal.older_rows import complete_journal
 from collector.journal.packing import checked, packed, unpacked
-from collector.journal.schema import DDL, FORMAT, UPGRADES, statements
+from collector.journal.schema import DDL, FORMAT, TABLE_NAMES, UPGRADES, statements
 from collector.model import ShipMode, StreamKey, Window
 
 T = TypeVar("T")
@@ -41,6 +43,7 @@ STRAY = -1
 """The `delay` of a window row that covers nothing: of rows outside of what was asked, or of a window that is open."""
 
 BUSY_TIMEOUT_MS = 5_000
+FOREIGN_TABLES_SHOWN: Final = 5
 
 
 class Outlast(Protocol):
@@ -94,7 +97,8 @@ class Journal(JournalReads):
     def __init__(self, path: Path, prices: Prices, *, region: str, threaded: bool = True) -> None:
         """Open or create the journal at `path`.
 
-        Raises JournalCorrupt for a damaged file and JournalTooNew for one of a newer version.
+        Raises JournalCorrupt for a damaged file, JournalTooNew for one of a newer version, and JournalForeign for a
+        database of another program.
         """
         self._path = path
         self.region = region
@@ -647,8 +651,35 @@ def _meta(db: sqlite3.Connection, key: str) -> Any:
     return None if row is None else row[0]
 
 
+def refuse_foreign(path: Path) -> None:
+    """Raises JournalForeign for a database of another program, of which nothing is changed, not even its lock."""
+    if not path.is_file() or not path.stat().st_size:
+        return
+    with suppress(sqlite3.Error):
+        # Of a damaged file nothing is known here; what is in its log is left out.
+        db = sqlite3.connect(f"file:{quote(str(path))}?mode=ro&immutable=1", uri=True)
+        with closing(db):
+            _refuse_foreign(db, path)
+
+
+def _refuse_foreign(db: sqlite3.Connection, path: Path) -> None:
+    names = {name for (name,) in db.execute("SELECT name FROM sqlite_master WHERE type = 'table'")}
+    (mark,) = db.execute("PRAGMA application_id").fetchone()
+    (version,) = db.execute("PRAGMA user_version").fetchone()
+    # A journal of the first format has two thirds of the tables.
+    if 2 * len(names & TABLE_NAMES) >= len(TABLE_NAMES) or not (names or mark or version):
+        return
+    shown = ", ".join(sorted(names)[:FOREIGN_TABLES_SHOWN]) or "none"
+    more = len(names) - FOREIGN_TABLES_SHOWN
+    raise JournalForeign(
+        f'journal.path: got "{path}", a SQLite database of another program (tables: {shown}'
+        f"{f' and {more} more' if more > 0 else ''}); expected a journal of pai-collector, or a path that is free"
+    )
+
+
 def _connect(path: Path) -> sqlite3.Connection:
     """Open the file, make or upgrade its tables, and check it after an unclean end."""
+    refuse_foreign(path)
     path.parent.mkdir(parents=True, exist_ok=True)
     path.touch(mode=0o600)
     db = sqlite3.connect(path, isolation_level=None, check_same_thread=False, timeout=BUSY_TIMEOUT_MS / 1000)
@@ -671,6 +702,7 @@ def _connect(path: Path) -> sqlite3.Connection:
 
 
 def _prepare(db: sqlite3.Connection, path: Path) -> None:
+    _refuse_foreign(db, path)
     (tables,) = db.execute("SELECT count() FROM sqlite_master").fetchone()
     if tables == 0:
         db.execute("BEGIN IMMEDIATE")
@@ -692,7 +724,8 @@ def _prepare(db: sqlite3.Connection, path: Path) -> None:
 
 
 def check_format(db: sqlite3.Connection, path: Path) -> int:
-    """Return the format of a journal's file. Raises JournalTooNew, and JournalCorrupt if it is not a journal."""
+    """Return the format of a journal's file. Raises JournalTooNew, JournalForeign and JournalCorrupt."""
+    _refuse_foreign(db, path)
     (version,) = db.execute("PRAGMA user_version").fetchone()
     if version > FORMAT:
         raise JournalTooNew(

@@ -48,7 +48,7 @@ class JournalFile(JournalReads):
     @classmethod
     @contextmanager
     def open(cls, path: Path) -> Iterator[Self]:
-        """Open the journal at `path`, one of an older format too. Raises JournalCorrupt and JournalTooNew."""
+        """Open the journal at `path`, one of an older format too. Raises as `check_format` does."""
         if not path.exists():
             db = sqlite3.connect(":memory:", isolation_level=None)
             try:

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 FORMAT = 8
 """Version of the file. Older ones are upgraded when opened, newer ones are refused."""
 
@@ -263,6 +265,9 @@ CREATE TABLE counters (
 ) WITHOUT ROWID;
 """
 )
+
+
+TABLE_NAMES = frozenset(re.findall(r"^CREATE TABLE (?:IF NOT EXISTS )?(\w+)", DDL, re.MULTILINE))
 
 
 def statements(script: str) -> list[str]:

@@ -19,7 +19,7 @@ from collector.api.throttle import buckets_for
 from collector.api.transport import Exchange, Exchanging
 from collector.clock import Clock, SystemClock
 from collector.errors import JournalUnavailable, Stopping
-from collector.journal.journal import Journal
+from collector.journal.journal import Journal, refuse_foreign
 from collector.memory import MemoryLimit, MemoryPool
 from collector.owner.gateway import gateway_of
 from collector.owner.lock import OwnerLock
@@ -117,6 +117,7 @@ class Caller(Reader):
         check_prices(self.settings)
         quotas = quotas_of(self.settings)
         self._check()
+        refuse_foreign(self.settings.journal.path)
         lock = OwnerLock(self.settings.journal.path).acquire(is_service=self._is_service)
         self._stack.callback(lock.release)
         await self._open_journal(quotas)

@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import asyncio
 import json
+import re
 import sqlite3
 from collections.abc import AsyncIterator, Awaitable
+from contextlib import closing
 from decimal import Decimal
 from pathlib import Path
 
@@ -13,8 +15,9 @@ import pytest
 
 from collector.api.metering import Attempt
 from collector.api.operation import Price
-from collector.errors import JournalCorrupt, JournalTooNew
+from collector.errors import JournalCorrupt, JournalTooNew, UsageError
 from collector.journal.entries import Chunk, Compared, PageCommit, Seal, Segment, StreamState
+from collector.journal.inspect import contents, rows_waiting, verify
 from collector.journal.journal import Journal
 from collector.journal.ledger import billing_month, month_start
 from collector.journal.outgoing import Limits, Outgoing, Pending, choose_append, choose_compare, is_due
@@ -22,9 +25,13 @@ from collector.journal.packing import packed
 from collector.journal.reading import JournalFile, reading
 from collector.journal.salvage import read_chunk
 from collector.model import ShipMode, StreamKey, Window
+from collector.owner.caller import Caller
+from collector.owner.instance import Owner
 from collector.owner.lock import command_line
+from collector.owner.reader import Reader
 from collector.owner.set_aside import open_journal
 from collector.sources.tables import USER_METRICS
+from tests.support import settings
 from tests.support.old_journals import downgrade
 
 KEY = StreamKey("ListSyslogs", "r", "node-1")
@@ -555,6 +562,29 @@ async def test_rows_that_changed_on_disk_are_noticed_at_the_next_start(tmp_path:
     journal.close()
     with pytest.raises(JournalCorrupt, match="checksum"):
         Journal(path, PRICES, region="r")
+
+
+@pytest.mark.parametrize("statement", ["CREATE TABLE meta (key, value)", "PRAGMA application_id = 7"])
+@pytest.mark.parametrize("version", [0, 3, 99])
+async def test_a_database_of_another_program_is_refused_and_left_alone(
+    tmp_path: Path, statement: str, version: int
+) -> None:
+    """Whatever version it says it has; the error names the key, the file, what is in it and what would be right."""
+    path = tmp_path / "albums 100%?.db"
+    with closing(sqlite3.connect(path)) as db:
+        for one in (statement, f"PRAGMA user_version = {version}"):
+            db.execute(one)
+    before = path.read_bytes()
+    config = settings(tmp_path, "http://127.0.0.1:1", journal={"path": path})
+    opened: list[Awaitable[object]] = [Owner.open(config), Reader.open(config), Caller.open(config)]
+    for opening in opened:
+        with pytest.raises(UsageError, match=re.escape(f'journal.path: got "{path}", a SQLite database of another')):
+            await opening
+    for look in (contents, rows_waiting, verify):
+        with pytest.raises(UsageError, match="expected a journal of pai-collector, or a path that is free"):
+            look(path)
+    assert path.read_bytes() == before
+    assert [file.name for file in tmp_path.iterdir() if file.name.startswith("albums")] == [path.name]
 
 
 async def test_a_journal_of_a_newer_version_is_refused_and_left_alone(tmp_path: Path) -> None:
