@@ -44,8 +44,8 @@ HEARTBEAT_SECONDS: Final = FRESH_SECONDS / 3
 ALIVE_SECONDS: Final = FRESH_SECONDS - HEARTBEAT_SECONDS
 """Maximum age in seconds of the last heartbeat for storing rows: no other process can have taken streams over yet."""
 REPLACED_SECONDS: Final = 600
-"""Silence in seconds after which a journal of another number of shards is given up, while all present shards work. Its
-machine may restart until then, and ship what would otherwise be requested and paid for again."""
+"""Silence in seconds after which a journal of another number of shards is given up, if all present shards worked later
+than that. Its machine may restart until then, and ship what would otherwise be requested and paid for again."""
 READ_AGAIN_SECONDS: Final = 3.0
 """What the store says of other journals is used for so long."""
 
@@ -393,24 +393,32 @@ class JournalMembership:
         return self._is_of_this_shard(one) and not one.may_be_alive(self._server_clock.now())
 
     def _replaced(self) -> list[KnownJournal]:
-        """Return the journals of other numbers of shards that were silent for long, if all present shards work.
+        """Return the journals of other numbers of shards that were silent for long before all present shards worked.
 
-        One whose process works on another share by now is not silent, and ships what it has of the earlier one.
+        Present shards that take turns (`run --once`) are never alive at the same time, so the last heartbeat of each
+        counts. A journal whose process works on another share by now is not silent, and ships what it has of the
+        earlier one.
         """
         if self._is_exclusive:
             return []
         now = self._server_clock.now()
         here = [one for one in self._others if one.region == self._region]
-        alive = {one.share for one in here if one.may_be_alive(now)} | {self._share}
-        if sum(share.of == self._share.of for share in alive) < self._share.of:
+        heard: dict[str, int] = {}
+        shares = {self._share.index: now}
+        for one in here:
+            heard[one.id] = max(one.heartbeat, heard.get(one.id, 0))
+            if one.share.of == self._share.of:
+                last = now if one.may_be_alive(now) else one.heartbeat
+                shares[one.share.index] = max(last, shares.get(one.share.index, 0))
+        if len(shares) < self._share.of:
             return []
-        heard = {one.id: one.heartbeat for one in sorted(here, key=lambda one: one.heartbeat)}
+        all_heard = min(shares.values())
         return [
             one
             for one in here
             if one.share.of != self._share.of
             and one.state in (JournalState.COLLECTING, JournalState.HOLDING)
-            and now - heard[one.id] >= REPLACED_SECONDS
+            and all_heard - heard[one.id] >= REPLACED_SECONDS
         ]
 
     # What the journal lets go of

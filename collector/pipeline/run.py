@@ -61,12 +61,18 @@ class RunReport:
     """What they cost after the free tier."""
     held_back: set[StreamKey] = field(default_factory=set)
     """Streams that are not caught up because the budget is reached."""
+    waiting: dict[str, int] = field(default_factory=dict)
+    """Source -> its streams that were not polled, since another journal may hold rows of them."""
     clock: str = ""
     """Why what time it is is in doubt, so that nothing is known to be caught up; empty where it is not."""
 
     @property
     def streams(self) -> int:
         return sum(progress.streams for progress in self.sources.values())
+
+    @property
+    def streams_waiting(self) -> int:
+        return sum(self.waiting.values())
 
     @property
     def refused(self) -> bool:
@@ -194,7 +200,9 @@ class OnceRunner:
     async def _plan(self, sources: Sequence[Streams], now: int) -> list[tuple[Streams, StreamState]]:
         work: list[tuple[Streams, StreamState]] = []
         for source in sources:
-            keys = await self._membership.claim(source.keys(self._region))
+            all_keys = source.keys(self._region)
+            keys = await self._membership.claim(all_keys)
+            self.report.waiting[source.name] = self._membership.held_back(all_keys)
             await source.adopt(self._journal, self._store, keys)
             known = await self._journal.streams()
             states = [state for key in keys if (state := await self._corrected(known[key], source)) is not None]

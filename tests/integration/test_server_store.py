@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import json
+import os
 import re
 import ssl
 from contextlib import AsyncExitStack
@@ -19,13 +21,15 @@ from cryptography.x509.oid import NameOID
 
 from collector.clock import ServerClock
 from collector.errors import QueryError, StoreUnavailable, UsageError
-from collector.model import BLOCK_ROWS_MAX
+from collector.model import BLOCK_ROWS_MAX, StreamKey
 from collector.owner.access import Querying, querying
 from collector.owner.caller import Caller
 from collector.owner.check import check_all, check_store
 from collector.owner.instance import Owner, bring_up_to_date
+from collector.owner.journals import JournalState, KnownJournal, write_journals
 from collector.owner.lock import OwnerLock
 from collector.pipeline.lateness import ROWS_MIN, SETTLE_MARGIN_SECONDS, Lateness
+from collector.shares import Share
 from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from collector.store.address import Credentials, ServerAddress
@@ -48,6 +52,7 @@ from tests.support import (
 from tests.support.server_process import PASSWORD, WRITER, ServerProcess, address, lossy, open_at, open_server, url
 from tests.support.sql_server import sql_server
 from tests.support.virtual_clock import ManualClock
+from tests.support.warm_commands import run_command
 
 TABLE = """
 CREATE TABLE pai.probe (time DateTime('UTC'), name LowCardinality(String)) ENGINE = MergeTree
@@ -313,3 +318,39 @@ async def test_delays_are_learned_from_a_server(tmp_path: Path) -> None:
     assert lateness.settles == {"n": 40 + SETTLE_MARGIN_SECONDS}
     assert lateness.all is not None
     assert lateness.all.rows == ROWS_MIN
+
+
+@pytest.mark.slow("stores on a server")
+async def test_a_run_whose_streams_wait_for_another_journal_has_not_succeeded(tmp_path: Path) -> None:
+    """It says how many wait and what to do; what does not wait is collected."""
+    world = World(seed=11, node_count=6, group_count=0)
+    async with sql_server(tmp_path / "server") as server, simulator(world) as api:
+        store = await open_server(server)
+        await bring_up_to_date(store, settings(tmp_path, ""))
+        await write_journals(
+            store, [KnownJournal("a lost one", "cn-hangzhou", Share(0, 1), JournalState.HOLDING, NOW, "there", 1)]
+        )
+        await store.close()
+        path = tmp_path / "collector.toml"
+        path.write_text(
+            f"""
+            shard = "1/2"
+            [api]
+            base_url = "{api.base_url}"
+            [store]
+            url = "{url(server.port)}"
+            [targets]
+            nodes = {world.node_ids}
+            """
+        )
+        environ = os.environ | {"DASHSCOPE_API_KEY": SIMULATOR_KEY, "PAI_COLLECTOR_STORE_PASSWORD": PASSWORD}
+        arguments = ["run", "--once", "--config", str(path), "--log-format", "console"]
+        ran = await run_command(arguments, environ, tmp_path, 100)
+        told = await run_command([*arguments, "--json"], environ, tmp_path, 100)
+    mine = len([node for node in world.node_ids if Share(1, 2).owns(StreamKey("ListSyslogs", "cn-hangzhou", node))])
+    assert 0 < mine < len(world.node_ids)
+    assert ran.status == 1
+    assert f"0 of {mine} caught up" in ran.stdout.decode()
+    assert f"failed: {mine} streams were not polled" in ran.stderr
+    assert "journal forget" in ran.stderr
+    assert json.loads(told.stdout)["streams_waiting"] == mine

@@ -15,6 +15,7 @@ from collector.clock import Clock, SystemClock
 from collector.errors import BudgetReached, ConfigError, StoreUnavailable, UsageError
 from collector.owner.instance import Owner
 from collector.owner.journals import FRESH_SECONDS, JournalState, forget_journal, read_journals
+from collector.owner.shards import REPLACED_SECONDS
 from collector.settings import load
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
@@ -526,4 +527,27 @@ async def test_a_journal_of_another_store_begins_anew_from_this_one(machines: Ma
         await machines.store.execute(f"TRUNCATE TABLE pai.{name}")
     end = machines.later()
     assert await machines.run("a") == set(machines.world.node_ids)
+    await machines.assert_exact(end)
+
+
+@pytest.mark.slow("lost journals")
+async def test_shards_that_take_turns_need_nobody_when_a_machine_is_gone_and_their_number_changes(
+    machines: Machines,
+) -> None:
+    """With `run --once` by a timer no two are ever alive together; each says what waits until all have worked."""
+    for disk, shard in (("a", "0/3"), ("b", "1/3"), ("c", "2/3")):
+        await machines.run(disk, shard)
+    machines.later()
+    assert await machines.killed_before_shipping("c", "2/3")
+    machines.later(REPLACED_SECONDS)
+    waiting = []
+    for turn in ("0/2", "1/2"):
+        async with machines.process(f"of two {turn[0]}", turn) as owner:
+            waiting.append((await owner.once().run()).streams_waiting)
+    # The second one is the first to know that both have worked since.
+    assert waiting[0] > 0
+    assert waiting[1] == 0
+    end = machines.later()
+    first, second = [await machines.run(f"of two {turn[0]}", turn) for turn in ("0/2", "1/2")]
+    assert first | second == set(machines.world.node_ids)
     await machines.assert_exact(end)

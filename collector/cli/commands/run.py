@@ -110,7 +110,7 @@ async def collect_once(
         return ExitStatus.CREDENTIALS
     if report.budget is not None:
         return ExitStatus.BUDGET
-    return ExitStatus.FAILED if report.failures or report.clock else ExitStatus.DONE
+    return ExitStatus.FAILED if report.failures or report.clock or report.streams_waiting else ExitStatus.DONE
 
 
 def _say_idle(settings: Settings, report: RunReport, names: list[str]) -> None:
@@ -124,7 +124,7 @@ def _say_idle(settings: Settings, report: RunReport, names: list[str]) -> None:
 
 def _progress(report: RunReport) -> str:
     behind = report.failures.keys() | report.held_back
-    collected = f"{report.streams - len(behind)} of {report.streams}"
+    collected = f"{report.streams - len(behind)} of {report.streams + report.streams_waiting}"
     return f"{collected} collected; nothing is known to be caught up" if report.clock else f"{collected} caught up"
 
 
@@ -142,6 +142,7 @@ def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_js
             "calls": report.calls,
             "cost_cny": float(report.cost_cny),
             "streams_held_back": len(report.held_back),
+            "streams_waiting": report.streams_waiting,
             "budget_reached": str(report.budget) if report.budget else None,
             "failures": failures,
             "clock": report.clock or None,
@@ -163,6 +164,12 @@ def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_js
     if report.clock:
         reporter.line(f"the clock is in doubt: {report.clock}", word="failed")
         reporter.line(HINT, word="hint")
+    if report.streams_waiting:
+        reporter.line(
+            f"{report.streams_waiting} streams were not polled: the journal of another shard may hold rows of them",
+            word="failed",
+        )
+        reporter.line("run that shard; if it is gone for good, pai-collector journal forget ID", word="hint")
     if report.budget is not None:
         reporter.line(str(report.budget), word="failed")
         reporter.line(report.budget.hint, word="hint")

@@ -97,6 +97,7 @@ async def lost(folder: Path, clock: ManualClock) -> str:
 
 
 ELSEWHERE = "journal at another place"
+AT_WORK = ("collecting", 0)
 MINE = next(key for number in range(99) if Share(1, 2).owns(key := StreamKey("ListSyslogs", REGION, f"node-{number}")))
 
 
@@ -228,23 +229,26 @@ async def test_a_process_that_slept_with_its_machine_is_silent(tmp_path: Path) -
 @pytest.mark.parametrize(
     ("share", "state", "silent_seconds", "other_shard", "expected"),
     [
-        pytest.param("0/1", "collecting", REPLACED_SECONDS, True, "forgotten", id="one became two"),
-        pytest.param("1/3", "holding", REPLACED_SECONDS, True, "forgotten", id="three became two"),
-        pytest.param(
-            "0/1", "collecting", REPLACED_SECONDS - 5, True, "collecting", id="its machine may come back soon"
-        ),
-        pytest.param("0/1", "collecting", REPLACED_SECONDS, False, "collecting", id="a shard of the two is not there"),
-        pytest.param("0/2", "holding", REPLACED_SECONDS, True, "holding", id="its shard exists and stands for it"),
+        pytest.param("0/1", "collecting", REPLACED_SECONDS, AT_WORK, "forgotten", id="one became two"),
+        pytest.param("1/3", "holding", REPLACED_SECONDS, AT_WORK, "forgotten", id="three became two"),
+        pytest.param("0/1", "collecting", REPLACED_SECONDS - 5, AT_WORK, "collecting", id="its machine may come back"),
+        pytest.param("0/1", "collecting", REPLACED_SECONDS, None, "collecting", id="a shard of the two is not there"),
+        pytest.param("0/2", "holding", REPLACED_SECONDS, AT_WORK, "holding", id="its shard exists and stands for it"),
+        pytest.param("1/3", "holding", 4200, ("drained", 3600), "forgotten", id="shards that take turns"),
+        pytest.param("1/3", "holding", 4200, ("collecting", 3600), "forgotten", id="a turn that was cut off"),
+        pytest.param("1/3", "holding", 4200, ("drained", 3605), "holding", id="the other shard's turn was too early"),
+        pytest.param("1/3", "holding", 900, ("drained", 86_400), "holding", id="two of long ago, three of now"),
     ],
 )
 async def test_a_journal_of_another_number_of_shards_is_given_up_once_it_is_replaced(
-    tmp_path: Path, share: str, state: str, silent_seconds: int, other_shard: bool, expected: str
+    tmp_path: Path, share: str, state: str, silent_seconds: int, other_shard: tuple[str, int] | None, expected: str
 ) -> None:
-    """Every shard of the present number is at work, and its machine has not been heard for long."""
+    """Every shard of the present number has worked long after its machine was heard last."""
     clock, states = ManualClock(), States()
     states.add(ELSEWHERE, share, clock.wall() - silent_seconds, state=state, host="there")
     if other_shard:
-        states.add("the other shard's journal", "0/2", clock.wall())
+        other_state, ago = other_shard
+        states.add("the other shard's journal", "0/2", clock.wall() - ago, state=other_state)
     async with membership(tmp_path, states, clock, Share(1, 2)) as one:
         await one.join()
         claimed = await one.claim([MINE])
