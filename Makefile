@@ -43,6 +43,7 @@ lint: $(READY) ## Check style, formatting, spelling, imports and dead code
 	$(BIN)/lint-imports --no-cache
 	$(BIN)/vulture
 	$(BIN)/codespell
+	$(BIN)/python .ci/vendor.py --check
 
 .PHONY: types
 types: $(READY) ## Check types
@@ -118,6 +119,14 @@ reference: $(READY) ## Renew docs/reference from the catalogues and the tables
 .PHONY: dashboards
 dashboards: $(READY) ## Renew contrib/grafana/dashboards from the boards; look for differences only with ARGS=--check
 	$(BIN)/python -m contrib.grafana.build $(ARGS)
+
+.PHONY: vendor
+vendor: $(READY) ## Fetch the files of others that vendor.toml lists; compare what is here only with ARGS=--check
+	$(BIN)/python .ci/vendor.py $(ARGS)
+
+.PHONY: pictures
+pictures: $(READY) ## Renew docs/pictures from the console over a demo, in the tests' browser
+	PICTURES=$(CURDIR)/docs/pictures $(BIN)/python -m pytest -q tests/integration/console/test_browser.py -k pictures
 
 # uv resolves for every Python and platform at once; what it writes, plain pip installs.
 .PHONY: lock

@@ -1,4 +1,4 @@
-"""What the service answers over HTTP: is it alive, is it ready, metrics, and a page for people.
+"""What the service answers over HTTP: is it alive, is it ready, metrics, its status, and the console.
 
 On loopback without a token, and only to requests that name a loopback host: a page in a browser whose name
 was made to point here must not read it. Everywhere else only with the token.
@@ -6,7 +6,6 @@ was made to point here must not read it. Everywhere else only with the token.
 
 from __future__ import annotations
 
-import hmac
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
@@ -14,13 +13,14 @@ from typing import Final
 import structlog
 from aiohttp import web
 
+from collector.console.access import Access
+from collector.console.server import BODY_BYTES_MAX, HEADERS, add_console, is_open, refuse
 from collector.errors import ConfigError, UsageError
 from collector.owner.condition import answers, judged
 from collector.owner.instance import Owner
 from collector.owner.measured import measured
 from collector.owner.status import status
 from collector.proxies import is_loopback
-from collector.service.page import STYLE_HASH, page
 from collector.telemetry.metrics import OPENMETRICS, TEXT
 
 log = structlog.get_logger(__name__)
@@ -28,12 +28,6 @@ log = structlog.get_logger(__name__)
 TOKEN_VARIABLE: Final = "PAI_COLLECTOR_SERVICE_TOKEN"
 OPEN: Final = frozenset({"/healthz", "/readyz"})
 """Asked by what watches processes, and telling nothing but yes or no to whoever has no token."""
-HEADERS: Final = {
-    "Content-Security-Policy": f"default-src 'none'; style-src 'sha256-{STYLE_HASH}'; frame-ancestors 'none'",
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "no-referrer",
-    "Cache-Control": "no-store",
-}
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 
@@ -82,24 +76,14 @@ async def serving_http(owner: Owner, *, listen: str, token: str) -> AsyncIterato
         await runner.cleanup()
 
 
-def _application(owner: Owner, token: str, on_loopback: bool) -> web.Application:
-    def is_known(request: web.Request) -> bool:
-        """Whether whoever asks may be told everything."""
-        if token:
-            given = request.headers.get("Authorization", "").encode()
-            return hmac.compare_digest(given, f"Bearer {token}".encode())
-        named = request.headers.get("Host", "")
-        return on_loopback and is_loopback(named.rpartition(":")[0] or named)
+def _application(owner: Owner, token: str, is_on_loopback: bool) -> web.Application:
+    access = Access(token, owner.clock, is_on_loopback=is_on_loopback)
 
     @web.middleware
     async def guard(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if not is_known(request) and (request.path not in OPEN or not token):
-            status_code = 401 if token else 403
-            reason = f"the token of {TOKEN_VARIABLE} is needed" if token else "ask by a loopback name or address"
-            headers = {"WWW-Authenticate": "Bearer"} if token else {}
-            return web.Response(status=status_code, text=reason + "\n", headers=HEADERS | headers)
-        response = await handler(request)
-        response.headers.update(HEADERS)
+        response = await _guarded(access, request, handler)
+        for name, value in HEADERS.items():
+            response.headers.setdefault(name, value)
         return response
 
     async def healthz(request: web.Request) -> web.Response:
@@ -109,7 +93,7 @@ def _application(owner: Owner, token: str, on_loopback: bool) -> web.Application
     async def readyz(request: web.Request) -> web.Response:
         judgement = await judged(owner)
         reasons = [str(reason) for reason in judgement.reasons if reason.is_severe]
-        body = {"ready": judgement.is_ready} | ({"reasons": reasons} if is_known(request) else {})
+        body = {"ready": judgement.is_ready} | ({"reasons": reasons} if access.is_known(request) else {})
         return web.json_response(body, status=200 if judgement.is_ready else 503)
 
     async def metrics(request: web.Request) -> web.Response:
@@ -120,16 +104,28 @@ def _application(owner: Owner, token: str, on_loopback: bool) -> web.Application
     async def show_status(request: web.Request) -> web.Response:
         return web.json_response(await status(owner))
 
-    async def show_page(request: web.Request) -> web.Response:
-        return web.Response(text=page(await status(owner)), content_type="text/html")
-
-    application = web.Application(middlewares=[guard], client_max_size=1 << 10)
+    application = web.Application(middlewares=[guard], client_max_size=BODY_BYTES_MAX)
     application.router.add_get("/healthz", healthz)
     application.router.add_get("/readyz", readyz)
     application.router.add_get("/metrics", metrics)
     application.router.add_get("/status", show_status)
-    application.router.add_get("/", show_page)
+    add_console(application, owner, access)
     return application
+
+
+async def _guarded(access: Access, request: web.Request, handler: Handler) -> web.StreamResponse:
+    """The answer to a request, or a refusal of one who may not ask."""
+    is_open_here = access.has_token and (request.path in OPEN or is_open(request.path))
+    if not access.is_known(request) and not is_open_here:
+        return refuse(request, access)
+    if access.is_foreign(request):
+        return web.Response(status=403, text="pages of other sites cannot ask here\n")
+    try:
+        return await handler(request)
+    except web.HTTPException as error:
+        # aiohttp raises it; the headers of every response belong on it too.
+        headers = {"Allow": error.headers["Allow"]} if "Allow" in error.headers else {}
+        return web.Response(status=error.status, text=f"{error.reason}\n", headers=headers)
 
 
 async def journal_lives(owner: Owner) -> bool:

@@ -27,7 +27,7 @@ def test_a_test_is_skipped_only_for_a_tool_that_is_missing() -> None:
     """And then the reason names the tool."""
     skip = re.compile(
         r"pytest\.(skip|mark\.skip|mark\.skipif|mark\.xfail|importorskip)\b"
-        r"(?!\((PROMTOOL|COMPOSE|CURL|NODE|UNSHARE) is None, reason=\"|\(f\"(npm|pip) cannot install )"
+        r"(?!\((PROMTOOL|CHROMIUM|COMPOSE|CURL|NODE|UNSHARE) is None, reason=\"|\(f\"(npm|pip) cannot install )"
     )
     found = [
         str(path.relative_to(TESTS))

@@ -1,0 +1,1 @@
+"""The console: pages for people over what a process that collects knows and what is stored, read-only."""

@@ -1,0 +1,61 @@
+"""What a page is made from, and how it says what it shows."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from urllib.parse import urlencode
+
+from aiohttp import web
+from multidict import MultiMapping
+
+from collector.console.period import Period, period_of
+from collector.console.store import ConsoleStore
+from collector.console.table import View
+from collector.owner.instance import Owner
+
+
+@dataclass(frozen=True, slots=True)
+class PageRequest:
+    """One request for a page."""
+
+    owner: Owner
+    store: ConsoleStore
+    path: str
+    """Without `.json` and `.csv`."""
+    fields: Mapping[str, str]
+    """Parts of the address, such as `node_id` of `/nodes/{node_id}`."""
+    query: MultiMapping[str]
+    """The form or the address's query; values are others' text."""
+    now: int
+    """Server time, seconds since the epoch."""
+    http: web.Request
+
+    def period(self, default: str = "1d") -> Period:
+        """Return the range of time that is asked for. Raises UsageError."""
+        return period_of(self.query, self.now, default)
+
+    def text(self, name: str, default: str = "") -> str:
+        return self.query.get(name, default).strip()
+
+    def address(self, **changes: str | None) -> str:
+        """Return the address of the same page with some values changed; None removes one."""
+        kept = [(name, value) for name, value in self.query.items() if name not in changes]
+        pairs = kept + [(name, value) for name, value in changes.items() if value]
+        return self.path + (f"?{urlencode(pairs)}" if pairs else "")
+
+
+MakeView = Callable[[PageRequest], Awaitable[View]]
+
+
+@dataclass(frozen=True, slots=True)
+class Page:
+    """An address of the console."""
+
+    path: str
+    """With parts in braces, as aiohttp's router takes it."""
+    title: str
+    """In the navigation; empty for a page that others lead to."""
+    view: MakeView
+    posts: bool = False
+    """Whether its form may also be sent by POST."""
