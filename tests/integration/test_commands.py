@@ -19,6 +19,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pyarrow.parquet as parquet
 import pytest
 
@@ -218,6 +219,41 @@ async def test_a_demo_runs_again_in_its_folder(tmp_path: Path) -> None:
     """The second one begins anew: nothing of the first is counted twice."""
     for _ in range(2):
         assert_demonstrated(await command("demo", "--dir", tmp_path / "D", "--nodes", 1, "--minutes", 1, key=None))
+
+
+async def test_a_demo_that_goes_on_serves_console_and_sql_from_its_first_line(tmp_path: Path) -> None:
+    """Both answer while the minutes are lived through and after them; Ctrl-C ends it well."""
+    process = await started("demo", "--dir", tmp_path / "D", "--nodes", 1, "--minutes", 2, "--keep-running")
+    assert process.stdout is not None
+    try:
+        async with asyncio.timeout(WAIT_SECONDS_MAX), aiohttp.ClientSession() as client:
+            served: dict[str, str] = {}
+            async for line in process.stdout:
+                name, _, address = line.decode().strip().partition(": ")
+                if address.startswith("http://127.0.0.1:"):
+                    served[name] = address
+                    if len(served) == 2:
+                        assert await fetched(client, served["SQL, for ClickHouse's clients"], query="SELECT 1") == "1\n"
+                        assert "is_well" in await fetched(client, served["Console"] + ".json")
+                if line.startswith(b"Collecting on"):
+                    break
+            sources: list[Any] = []
+            while not sources:
+                sources = json.loads(await fetched(client, served["Console"] + ".json"))["sources"]["rows"]
+            assert {source["source"] for source in sources} >= {"syslogs", "user_metrics"}
+        process.send_signal(signal.SIGINT)
+        await asyncio.wait_for(process.communicate(), WAIT_SECONDS_MAX)
+        assert process.returncode == 0
+    finally:
+        if process.returncode is None:
+            process.kill()
+            await process.communicate()
+
+
+async def fetched(client: aiohttp.ClientSession, url: str, **query: str) -> str:
+    async with client.get(url, params=query) as answer:
+        assert answer.status == 200
+        return await answer.text()
 
 
 async def test_a_demo_refuses_a_folder_with_other_files(tmp_path: Path) -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
-import contextlib
+import asyncio
 import shutil
+import signal
 import sys
-from collections.abc import Callable
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated, Any
@@ -23,6 +25,8 @@ from collector.owner.instance import Owner
 from collector.owner.socket import listening
 from collector.owner.status import status
 from collector.pipeline.run import RunReport
+from collector.service.http import serving_http
+from collector.service.sql.serving import serving_sql
 from collector.settings import load
 from collector.simulator.process import SimulatorProcess, simulator_process
 from collector.simulator.server import SIMULATOR_KEY
@@ -37,7 +41,7 @@ LATE_MINUTES = 3
 LATE_MINUTES_MIN = 18
 """A shorter demo ends before the recheck that finds the late lines."""
 MARKER = ".pai-collector-demo"
-KEEP_RUNNING_SECONDS = 10.0
+ANY_PORT = "127.0.0.1:0"
 
 CONFIGURATION = """\
 # Written by `pai-collector demo`. The simulator behind base_url ends with the demo.
@@ -92,9 +96,17 @@ def register(app: typer.Typer) -> None:
         ),
         nodes: Annotated[int, typer.Option(min=1, max=200, help="Nodes that log.")] = 12,
         minutes: Annotated[int, typer.Option(min=1, max=240, help="Minutes of history to live through.")] = 30,
-        keep_running: Annotated[bool, typer.Option("--keep-running", help="Go on collecting until Ctrl-C.")] = False,
+        keep_running: Annotated[
+            bool | None,
+            typer.Option(
+                "--keep-running/--exit",
+                help="Go on collecting, with console and SQL, until Ctrl-C; or end once the minutes are collected. "
+                "On a terminal it goes on, elsewhere it ends.",
+                show_default=False,
+            ),
+        ] = None,
     ) -> None:
-        """Collect a simulated cluster's history into a store under DIR, then show what is in it.
+        """Collect a simulated cluster's history into a store under DIR, and show it in a browser.
 
         A simulator on a loopback port lives through the minutes in fast motion; every minute is
         collected as a real one would be. No key is needed and nothing costs money.
@@ -104,7 +116,8 @@ def register(app: typer.Typer) -> None:
             # A clock in fast motion is no news here.
             options.reporter.configure("error")
         _prepare(folder)
-        run_to_end(_demo(folder, nodes, minutes, keep_running=keep_running))
+        stays = sys.stdout.isatty() if keep_running is None else keep_running
+        run_to_end(_demo(folder, nodes, minutes, stays=stays))
 
 
 def _prepare(folder: Path) -> None:
@@ -120,7 +133,7 @@ def _prepare(folder: Path) -> None:
     (folder / MARKER).touch()
 
 
-async def _demo(folder: Path, node_count: int, minutes: int, *, keep_running: bool) -> None:
+async def _demo(folder: Path, node_count: int, minutes: int, *, stays: bool) -> None:
     clock = FastClock()
     end = int(clock.wall()) // MINUTE * MINUTE
     world = World(SEED, node_count, GROUPS)
@@ -133,13 +146,28 @@ async def _demo(folder: Path, node_count: int, minutes: int, *, keep_running: bo
         )
         settings = load(path, {})
         clock.move_to(start)
-        async with await Owner.open(settings, key=SIMULATOR_KEY, clock=clock) as owner, listening(owner):
+        owner = await Owner.open(settings, key=SIMULATOR_KEY, clock=clock)
+        async with owner, listening(owner), _served(owner):
             totals = Totals()
             async with showing(_bar(totals, minutes)):
                 await _live(owner, api, clock, world.node_ids[0], start, minutes, totals)
             await _show(owner, api, path, minutes)
-            if keep_running:
-                await _keep_running(owner, api, clock)
+            if stays:
+                await _collect_on(owner, api, clock)
+
+
+@asynccontextmanager
+async def _served(owner: Owner) -> AsyncIterator[None]:
+    """Serve console and SQL while the body runs, and say where."""
+    async with (
+        serving_sql(owner, listen=ANY_PORT, token="") as sql_address,
+        serving_http(owner, listen=ANY_PORT, token="") as address,
+    ):
+        print_line(f"Console: {address}/")
+        print_line(f"SQL, for ClickHouse's clients: {sql_address}")
+        # Where stdout is a pipe too: whoever reads it can open the page from now on.
+        sys.stdout.flush()
+        yield
 
 
 def _configure(folder: Path, base_url: str, world: World) -> Path:
@@ -247,14 +275,16 @@ async def _rows(owner: Owner, query: NamedQuery) -> tuple[list[list[Any]], list[
     return rows, names
 
 
-async def _keep_running(owner: Owner, api: SimulatorProcess, clock: FastClock) -> None:
+async def _collect_on(owner: Owner, api: SimulatorProcess, clock: FastClock) -> None:
+    """Collect as a service does, at the speed of real time, until Ctrl-C or SIGTERM."""
     print_line()
-    print_line("Collecting on; the commands above work meanwhile. Ctrl-C ends it.")
-    # All that was printed so far, where stdout is a pipe.
+    print_line("Collecting on; console and commands work meanwhile. Ctrl-C ends it.")
     sys.stdout.flush()
     clock.move_to(SystemClock().wall())
     await api.tell("clock", {"set": clock.wall(), "rate": 1.0})
-    with contextlib.suppress(KeyboardInterrupt):
-        while True:
-            await owner.once().run()
-            await clock.sleep(KEEP_RUNNING_SECONDS)
+    stop = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stop.set)
+    service = owner.service()
+    await service.start()
+    await service.run(stop)
