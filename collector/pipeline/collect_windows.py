@@ -10,6 +10,7 @@ from typing import Final, NoReturn
 import structlog
 
 from collector.api.client import Reply
+from collector.api.operation import Tokens
 from collector.clock import STEP_SECONDS_MAX
 from collector.errors import AnswerTooLargeError, ApiError, ClockError, CursorError, CursorLoopError
 from collector.journal.coverage import REASON_CHARACTERS_MAX
@@ -294,6 +295,11 @@ class _WindowReader:
         if following is None:
             if end <= window.start:
                 return _Ending(is_dropped=True)
+            if page.is_short and here is not None and isinstance(self._source.operation.paging, Tokens):
+                # The cursor ended too early: up to its last whole second the list is complete all the same.
+                seal = _whole_seconds(key, here)
+                if seal is not None and seal.end <= end:
+                    return _Ending(seal)
             if (page.has_changed or page.is_short) and reading + 1 < READINGS_MAX:
                 return _Ending(is_reread=True)
             if page.has_changed or page.is_short:

@@ -62,6 +62,10 @@ async def gaps(owner: Owner) -> list[list[Any]]:
     return await owner.store.fetch("SELECT operation, reason, toUnixTimestamp(start) FROM gaps ORDER BY start")
 
 
+async def gap_ranges(owner: Owner) -> list[list[Any]]:
+    return await owner.store.fetch("SELECT toUnixTimestamp(start), toUnixTimestamp(end), reason FROM gaps ORDER BY 1")
+
+
 def users(first: int, count: int, total: int | None = USERS) -> GetUserViewMetricsAnswer:
     records = [UserViewMetric(user_id=f"u{i:04}", total_cpu=1) for i in range(first, first + count)]
     return GetUserViewMetricsAnswer(user_metrics=records, summary=UserViewMetric(total_cpu=USERS), total=total)
@@ -163,17 +167,42 @@ def page(records: list[SyslogRecord], cursor: str | None) -> ListSyslogsAnswer:
 
 @pytest.mark.parametrize(("total", "readings"), [(PAGE, 1), (PAGE + 1, READINGS_MAX)], ids=["of what came", "of more"])
 async def test_an_empty_last_page_that_counts_more_lines_is_no_end(owner: Owner, total: int, readings: int) -> None:
-    """The window is read again; then what came is stored once, and its range is a gap."""
+    """What came is complete up to its last second, and stored once; the rest is read again, then it is a gap."""
     empty = page([], None)
     empty.total_denied = total
 
     def script(asked: Mapping[str, Any]) -> tuple[Answer, int]:
-        return (empty if "NextToken" in asked else page(SPREAD, "t")), NOW
+        lines = [each for each in SPREAD if int(asked["FromTime"]) <= int(each.time) <= int(asked["ToTime"])]
+        return (empty if "NextToken" in asked else page(lines, "t")), NOW
 
     client = await run(owner, script, SYSLOGS)
-    assert len(client.asked) == 2 * readings
-    assert [reason for _, reason, _ in await gaps(owner)] == (["partial"] if readings > 1 else [])
+    assert len(client.asked) == (2 if readings == 1 else 2 + 2 * readings)
+    last = int(SPREAD[-1].time)
+    assert await gap_ranges(owner) == ([] if readings == 1 else [[last, NOW - 60, "partial"]])
     assert await owner.store.fetch("SELECT count() FROM syslogs") == [[PAGE]]
+
+
+async def test_a_window_that_was_cut_short_once_has_no_gap(owner: Owner) -> None:
+    """A list that ends too early in its midst is taken up to there, and asked for from there on."""
+    denied = page([], None)
+    denied.total_denied = 1_000_000
+    count = 0
+
+    def script(asked: Mapping[str, Any]) -> tuple[Answer, int]:
+        nonlocal count
+        count += 1
+        lines = [each for each in SPREAD if int(asked["FromTime"]) <= int(each.time) <= int(asked["ToTime"])]
+        at = int(asked.get("NextToken", 0))
+        if count == 3:
+            return denied, NOW
+        return page(lines[at : at + 20], str(at + 20) if at + 20 < len(lines) else None), NOW
+
+    client = await run(owner, script, SYSLOGS)
+    assert await gap_ranges(owner) == []
+    stored = await owner.store.fetch("SELECT msg FROM syslogs")
+    assert Counter(row[0] for row in stored) == Counter(record.msg for record in SPREAD)
+    # Two pages and the one that denies itself; then 61 lines are left, with the last second and the margin.
+    assert len(client.asked) == 3 + 4
 
 
 async def fail(owner: Owner, script: Any, streams: Streams = SYSLOGS) -> tuple[ScriptedClient, Exception]:

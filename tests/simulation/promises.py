@@ -16,7 +16,7 @@ from collector.errors import CollectorError
 from collector.journal.entries import StreamState
 from collector.model import StreamKey
 from collector.owner.status import status
-from collector.pipeline.collecting import GAP_TOO_LARGE
+from collector.pipeline.collecting import GAP_PARTIAL, GAP_TOO_LARGE
 from collector.simulator.refusals import Refusal
 from collector.simulator.server import Simulator
 from collector.simulator.signatures import Call
@@ -51,6 +51,8 @@ _SYSLOGS_SHOWN = ", ".join(
 )
 _CHANGED_WITH = frozenset({Kind.POISON, Kind.CURSOR_EXPIRED, Kind.DISORDER, Kind.API_ERRORS})
 """Where one of these happens too, a second whose answer changes may be shown in both versions."""
+_GAPS = {Kind.ANSWERS_TOO_LARGE: GAP_TOO_LARGE, Kind.ANSWERS_DENIED: GAP_PARTIAL}
+"""What may leave a gap in log lines, and its reason."""
 
 Row = tuple[Any, ...]
 
@@ -125,33 +127,35 @@ class Facts:
                 return
             if target.operation.name != SYSLOGS.operation:
                 return
+            if self.history.is_misdated:
+                # It is collected again.
+                return
             parameters = parameters_of(target, call)
             node = parameters["NodeId"]
-            if (
-                self.history.is_misdated
-                or int(parameters["ToTime"]) - int(parameters["FromTime"]) <= CLOCK_CALL_SECONDS
-            ):
-                # It is collected again, or only asked for the time.
-                return
             seen = self._asked.setdefault(id(machine.found), set())
             if node in seen:
                 return
-            seen.add(node)
             state = machine.found.get(StreamKey(SYSLOGS.operation, REGION, node))
-            if state is not None and state.sealed_to is not None:
-                _check_resumed(state, int(parameters["FromTime"]), parameters.get("NextToken") or None)
+            if state is None or state.sealed_to is None:
+                seen.add(node)
+                return
+            start, allowed = int(parameters["FromTime"]), _resumptions(state)
+            if (start, parameters.get("NextToken") or None) in allowed:
+                seen.add(node)
+            elif int(parameters["ToTime"]) - start > CLOCK_CALL_SECONDS:
+                # A shorter one is only asked for the time.
+                expected = sorted(allowed, key=str)
+                raise Broken(f"P3: {node} is asked for {parameters}, expected is a start and cursor of {expected}")
 
         return asked
 
 
-def _check_resumed(state: StreamState, start: int, cursor: str | None) -> None:
-    begins = {state.sealed_to, *state.rechecks.values()}
-    allowed: set[tuple[int, str | None]] = {(begin - MARGIN_SECONDS, None) for begin in begins if begin is not None}
+def _resumptions(state: StreamState) -> set[tuple[int, str | None]]:
+    """Start and cursor of what may be asked first after a start: one of the open windows, or else what comes next."""
     if state.open:
-        allowed = {(window.window.start - MARGIN_SECONDS, window.cursor) for window in state.open.values()}
-    if (start, cursor) not in allowed:
-        expected = sorted(allowed, key=str)
-        raise Broken(f"P3: {state.key.scope_id} is asked from {start} at {cursor}, expected one of {expected}")
+        return {(window.window.start - MARGIN_SECONDS, window.cursor) for window in state.open.values()}
+    begins = {state.sealed_to, *state.rechecks.values()}
+    return {(begin - MARGIN_SECONDS, None) for begin in begins if begin is not None}
 
 
 # Checks
@@ -248,12 +252,13 @@ async def _check_syslogs(
         elif operation == SYSLOGS.operation and _ODD in record:
             wire = msgspec.json.decode(record[: record.index(_ODD)] + "}")
             set_aside.add(_plain(facts, as_row(wire, wire["NodeId"])))
+    excused = {reason for kind, reason in _GAPS.items() if any(one.kind is kind for one in facts.history.incidents)}
     gaps = [
         (node, start, end)
         for operation, node, start, end, reason in await store.fetch(
             "SELECT operation, scope_id, toUnixTimestamp(start), toUnixTimestamp(end), reason FROM gaps"
         )
-        if operation == SYSLOGS.operation and reason == GAP_TOO_LARGE
+        if operation == SYSLOGS.operation and reason in excused
     ]
     delay = max(facts.history.rechecks, default=0)
     now = facts.api.now()

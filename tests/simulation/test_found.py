@@ -132,3 +132,13 @@ def test_a_range_that_is_collected_again_because_dates_went_back_is_covered_agai
     outcome = played(one)
     assert any("'stream_set_back'" in line for line in outcome.log)
     assert not outcome.broken
+
+
+def test_a_window_whose_last_page_denies_itself_hides_no_line() -> None:
+    """Each reading ends early by a page without records that counts more of them."""
+    assert not played(replace(draw(3694).only((6, 9)), minutes=9, groups=1, rechecks=())).broken
+
+
+def test_a_window_of_one_second_after_a_start_goes_on_where_the_journal_ends() -> None:
+    """It spans no more than a call for the time, and is no such call."""
+    assert not played(replace(draw(3796).only((2, 4)), minutes=2, rechecks=())).broken
