@@ -119,6 +119,9 @@ async def check_store(owner: Caller) -> CheckResult:
         ((version,),) = await store.fetch("SELECT version()")
         forgetful = await store.fetch(_FORGETFUL, {"database": DATABASE})
         difference = await describe_difference(store)
+        if owner.settings.store.reader:
+            async with await store.query("SELECT 1 FROM migrations LIMIT 1"):
+                pass
     except CollectorError as error:
         return CheckResult("store", False, f"{error}. {error.hint}" if error.hint else str(error))
     if forgetful:

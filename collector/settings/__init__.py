@@ -3,8 +3,10 @@
 from collector.settings.credentials import (
     API_KEY_VARIABLE,
     STORE_PASSWORD_VARIABLE,
+    STORE_READER_PASSWORD_VARIABLE,
     STORE_TOKEN_VARIABLE,
     api_key,
+    store_reader_password,
     store_secrets,
 )
 from collector.settings.document import example, json_schema
@@ -29,6 +31,7 @@ __all__ = [
     "FILE_VARIABLE",
     "SETTLE_AUTO_SECONDS",
     "STORE_PASSWORD_VARIABLE",
+    "STORE_READER_PASSWORD_VARIABLE",
     "STORE_TOKEN_VARIABLE",
     "ApiSettings",
     "JournalSettings",
@@ -46,5 +49,6 @@ __all__ = [
     "json_schema",
     "load",
     "locate",
+    "store_reader_password",
     "store_secrets",
 ]

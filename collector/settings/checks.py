@@ -127,6 +127,8 @@ def _needs_url(settings: Settings) -> Iterator[Mistake]:
         return
     if store.cluster:
         yield expected(("store", "cluster"), store.cluster, "nothing while store.url is empty: a cluster is of servers")
+    if store.reader:
+        yield expected(("store", "reader"), store.reader, "nothing while store.url is empty: it is a user of a server")
     if store.ca_file is not None:
         yield expected(("store", "ca_file"), str(store.ca_file), "nothing while store.url is empty")
     if store.timeout_seconds != StoreSettings().timeout_seconds:
@@ -237,7 +239,10 @@ CHECKS = (
     Check((_JOURNAL, _STORE), _journal_apart),
     Check((("api", "gateway"), ("api", "site"), ("api", "network"), ("api", "sign_with")), _gateway),
     Check((("api", "gateway"), ("api", "site"), ("api", "network"), ("api", "base_url")), _address),
-    Check((("store", "url"), ("store", "cluster"), ("store", "ca_file"), ("store", "timeout")), _needs_url),
+    Check(
+        (("store", "url"), ("store", "reader"), ("store", "cluster"), ("store", "ca_file"), ("store", "timeout")),
+        _needs_url,
+    ),
     Check((("store", "url"), _SQL_LISTEN), _sql_listen),
     Check((("store", "url"), ("store", "ca_file")), _needs_tls),
 )

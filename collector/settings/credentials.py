@@ -12,6 +12,7 @@ from collector.errors import ConfigError
 API_KEY_VARIABLE = "DASHSCOPE_API_KEY"
 STORE_PASSWORD_VARIABLE = "PAI_COLLECTOR_STORE_PASSWORD"
 STORE_TOKEN_VARIABLE = "PAI_COLLECTOR_STORE_TOKEN"
+STORE_READER_PASSWORD_VARIABLE = "PAI_COLLECTOR_STORE_READER_PASSWORD"
 
 
 def api_key(environ: Mapping[str, str]) -> SecretStr:
@@ -40,3 +41,8 @@ def store_secrets(environ: Mapping[str, str]) -> tuple[SecretStr, SecretStr]:
     if not re.fullmatch(r"[!-~]*", token):
         raise ConfigError([f"{STORE_TOKEN_VARIABLE}: not a token; expected printable ASCII without spaces"])
     return SecretStr(password), SecretStr(token)
+
+
+def store_reader_password(environ: Mapping[str, str]) -> SecretStr:
+    """Password of the user that readers' SQL runs as on a ClickHouse server; empty where it has none."""
+    return SecretStr(environ.get(STORE_READER_PASSWORD_VARIABLE, ""))

@@ -159,6 +159,12 @@ class StoreSettings(Section):
         description="A ClickHouse server in place of the embedded store: http://user@host:8123/pai or https://... "
         "The password comes from PAI_COLLECTOR_STORE_PASSWORD, or a token from PAI_COLLECTOR_STORE_TOKEN.",
     )
+    reader: Annotated[str, kinds.optional_identifier("a user")] = Field(
+        "",
+        description="User of that server that the console and `query` read as, such as reader of "
+        "sql/grants/reader.sql; its password comes from PAI_COLLECTOR_STORE_READER_PASSWORD. Empty: the collector's "
+        "own user, read-only.",
+    )
     cluster: Annotated[str, kinds.cluster_name()] = Field(
         "", description="Name of a cluster of that server: tables are then replicated and spread over its machines."
     )

@@ -28,6 +28,7 @@ SHOWN_CHARACTERS_MAX = 80
 _SECRET_KEYS = (
     (re.compile(r"access_?key_?id"), "ALIBABA_CLOUD_ACCESS_KEY_ID"),
     (re.compile(r"access_?key.*|.*secret.*"), "ALIBABA_CLOUD_ACCESS_KEY_SECRET"),
+    (re.compile(r"reader_password"), "PAI_COLLECTOR_STORE_READER_PASSWORD"),
     (re.compile(r"(.*_)?(password|passwd|passphrase)"), "PAI_COLLECTOR_STORE_PASSWORD"),
     (re.compile(r"(.*_)?token"), "PAI_COLLECTOR_SERVICE_TOKEN"),
     (re.compile(r"(.*_)?(api_?key|key|credentials?|authorization|bearer)"), "DASHSCOPE_API_KEY"),

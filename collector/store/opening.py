@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from collector.memory import MemoryBounds, bounds_of, memory_limit
 from collector.redaction import register_secret
-from collector.settings import Settings, store_secrets
+from collector.settings import Settings, store_reader_password, store_secrets
 from collector.store.base import DATABASE, Store
 from collector.store.migrate import is_made
 from collector.store.missing import MissingStore
@@ -112,9 +113,13 @@ async def _open_server(settings: Settings, bounds: MemoryBounds, environ: Mappin
     for secret in (password, token):
         if secret:
             register_secret(secret)
+    address = parse_address(store.url)
+    reader_password = store_reader_password(environ).get_secret_value()
+    register_secret(reader_password)
     return await ServerStore.open(
-        parse_address(store.url),
+        address,
         Credentials(password, token),
+        reader=(replace(address, user=store.reader), Credentials(reader_password)) if store.reader else None,
         cluster=store.cluster,
         timeout_seconds=store.timeout_seconds,
         fetch_bytes_max=bounds.fetch,

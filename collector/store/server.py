@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import asyncio
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Awaitable, Callable, Mapping, Sequence
+from functools import partial
 from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from collector.errors import StoreUnavailable, UsageError
+from collector.errors import QueryError, StoreUnavailable, UsageError
 from collector.journal.packing import packed
 from collector.proxies import exempt_host, proxy_for
 from collector.store.address import Credentials, ServerAddress, url_host
@@ -62,10 +63,18 @@ class ServerStore:
     """A `Store` on a server. Make it with `open`. Several processes may share one."""
 
     def __init__(
-        self, address: ServerAddress, client: AsyncClient, cluster: str, fetch_bytes_max: int = FETCH_BYTES_MAX
+        self,
+        address: ServerAddress,
+        client: AsyncClient,
+        cluster: str,
+        fetch_bytes_max: int = FETCH_BYTES_MAX,
+        connect_reader: Callable[[], Awaitable[AsyncClient]] | None = None,
     ) -> None:
         self._address = address
         self._client = client
+        self._connect_reader = connect_reader
+        self._reader_client: AsyncClient | None = None
+        self._connecting = asyncio.Lock()
         self._cluster = cluster
         self._closed = False
         known = client.server_settings
@@ -78,7 +87,8 @@ class ServerStore:
             **_SETTINGS_OF_FETCHES,
             "max_result_bytes": fetch_bytes_max,
         }
-        self._reader = ServerReader(client, address, _SETTINGS_OF_CLUSTER_READS if cluster else {})
+        self._query_settings = _SETTINGS_OF_CLUSTER_READS if cluster else {}
+        self._reader = ServerReader(client, address, {**self._query_settings, "readonly": 1})
 
     @classmethod
     async def open(
@@ -90,51 +100,22 @@ class ServerStore:
         timeout_seconds: float = 60.0,
         ca_file: str = "",
         fetch_bytes_max: int = FETCH_BYTES_MAX,
+        reader: tuple[ServerAddress, Credentials] | None = None,
     ) -> ServerStore:
         """Connect. The database must exist for everything but `make_database` and `has_database`.
 
-        An answer that brings nothing for `timeout_seconds` is given up. Raises StoreUnavailable where the server
-        cannot be reached or refuses the user, UsageError where it is too old.
+        Readers' SQL runs as the user of `reader`, else as the same user as everything, with `readonly`. An answer that
+        brings nothing for `timeout_seconds` is given up. Raises StoreUnavailable where the server cannot be reached or
+        refuses the user, UsageError where it is too old.
         """
-        from clickhouse_connect import common, get_async_client
-
-        # What the server says, not the first 240 characters of it.
-        common.set_setting("max_error_size", ERROR_CHARACTERS_MAX)
-        proxy = proxy_for(f"{address.scheme}://{url_host(address.host)}:{address.port}")
-        if proxy is None:
-            # Without one the driver would read the environment by a rule of its own, and send the password there.
-            exempt_host(address.host)
-        try:
-            client = await get_async_client(
-                interface=address.scheme,
-                host=address.host,
-                port=address.port,
-                username=None if credentials.token else address.user,
-                password=credentials.password,
-                access_token=credentials.token or None,
-                ca_cert=ca_file or None,
-                connect_timeout=CONNECT_SECONDS_MAX,
-                send_receive_timeout=timeout_seconds,
-                connector_limit=CONNECTIONS_MAX,
-                connector_limit_per_host=CONNECTIONS_MAX,
-                client_name="pai-collector",
-                compress=False,
-                autogenerate_session_id=False,
-                # Lists of scopes and times are longer than an address may be.
-                form_encode_query_params=True,
-                show_clickhouse_errors=True,
-                http_proxy=proxy.url if proxy is not None and address.scheme == "http" else None,
-                https_proxy=proxy.url if proxy is not None and address.scheme == "https" else None,
-            )
-        except Exception as error:
-            through = "" if proxy is None else f" through the proxy {proxy}"
-            raise server_failure(f"opening the store {address}{through}", error, address) from None
+        connect = partial(_connect, timeout_seconds=timeout_seconds, ca_file=ca_file)
+        client = await connect(address, credentials)
         try:
             check_version(str(client.server_version), address)
         except BaseException:
             await client.close()
             raise
-        return cls(address, client, cluster, fetch_bytes_max)
+        return cls(address, client, cluster, fetch_bytes_max, None if reader is None else partial(connect, *reader))
 
     @property
     def location(self) -> str:
@@ -190,9 +171,25 @@ class ServerStore:
     ) -> QueryAnswer:
         """See `Store.query`. Each request stands alone, so nothing is left for the next."""
         self._check_open()
+        if self._connect_reader is not None and self._reader_client is None:
+            await self._become_reader(self._connect_reader)
         return await self._reader.query(
             sql, format=format, columns=columns, parameters=parameters or {}, limits=limits or QueryLimits()
         )
+
+    async def _become_reader(self, connect: Callable[[], Awaitable[AsyncClient]]) -> None:
+        """Connect as the reader, when the first of them asks: collecting does without. Raises QueryError."""
+        async with self._connecting:
+            if self._reader_client is not None:
+                return
+            try:
+                client = await connect()
+            except StoreUnavailable as error:
+                raise QueryError(f"store.reader: {error}", hint=error.hint) from None
+            client.database = DATABASE
+            # What the account may not do, its profile says, and refuses to be told again.
+            self._reader = ServerReader(client, self._address, self._query_settings)
+            self._reader_client = client
 
     async def try_writing(self) -> None:
         """See `Store.try_writing`."""
@@ -204,6 +201,8 @@ class ServerStore:
             return
         self._closed = True
         await self._reader.close()
+        if self._reader_client is not None:
+            await self._reader_client.close()
         await self._client.close()
 
     async def has_database(self) -> bool:
@@ -230,6 +229,45 @@ class ServerStore:
     def _check_open(self) -> None:
         if self._closed:
             raise StoreUnavailable("the store is closed")
+
+
+async def _connect(
+    address: ServerAddress, credentials: Credentials, *, timeout_seconds: float, ca_file: str
+) -> AsyncClient:
+    """Connect as one user. Raises as `ServerStore.open` does."""
+    from clickhouse_connect import common, get_async_client
+
+    # What the server says, not the first 240 characters of it.
+    common.set_setting("max_error_size", ERROR_CHARACTERS_MAX)
+    proxy = proxy_for(f"{address.scheme}://{url_host(address.host)}:{address.port}")
+    if proxy is None:
+        # Without one the driver would read the environment by a rule of its own, and send the password there.
+        exempt_host(address.host)
+    try:
+        return await get_async_client(
+            interface=address.scheme,
+            host=address.host,
+            port=address.port,
+            username=None if credentials.token else address.user,
+            password=credentials.password,
+            access_token=credentials.token or None,
+            ca_cert=ca_file or None,
+            connect_timeout=CONNECT_SECONDS_MAX,
+            send_receive_timeout=timeout_seconds,
+            connector_limit=CONNECTIONS_MAX,
+            connector_limit_per_host=CONNECTIONS_MAX,
+            client_name="pai-collector",
+            compress=False,
+            autogenerate_session_id=False,
+            # Lists of scopes and times are longer than an address may be.
+            form_encode_query_params=True,
+            show_clickhouse_errors=True,
+            http_proxy=proxy.url if proxy is not None and address.scheme == "http" else None,
+            https_proxy=proxy.url if proxy is not None and address.scheme == "https" else None,
+        )
+    except Exception as error:
+        through = "" if proxy is None else f" through the proxy {proxy}"
+        raise server_failure(f"opening the store {address}{through}", error, address) from None
 
 
 def check_version(version: str, address: ServerAddress) -> None:

@@ -242,5 +242,4 @@ def _settings(limits: QueryLimits) -> dict[str, Any]:
         "max_memory_usage": limits.memory_bytes_max,
         "max_threads": limits.threads_max,
         "output_format_json_quote_64bit_integers": 0,
-        "readonly": 1,
     }

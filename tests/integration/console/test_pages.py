@@ -4,13 +4,18 @@ from __future__ import annotations
 
 import csv
 import io
+from pathlib import Path
 
 import pytest
 
 from collector.console.pages import PAGES
 from collector.errors import QueryError
+from collector.owner.check import check_store
 from collector.settings import Settings
+from tests.support import settings
 from tests.support.console_pages import Console, served
+from tests.support.server_process import PASSWORD, url
+from tests.support.sql_server import sql_server
 
 FAILURE = "Code: 241. DB::Exception: no memory for <b>this</b>"
 
@@ -59,6 +64,22 @@ async def test_a_store_that_fails_is_told_and_never_shown_as_nothing(
     assert {tile["title"] for tile in told["tiles"] if FAILURE in tile["failure"]} >= {"Nodes in trouble", "GPUs"}
     assert FAILURE in told["incidents"]["failure"]
     await console.csv("/?table=incidents", status=503)
+
+
+async def test_a_server_is_read_as_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The reader's password decides what pages and `check` say; collecting does without it."""
+    monkeypatch.setenv("PAI_COLLECTOR_STORE_PASSWORD", PASSWORD)
+    async with sql_server(tmp_path / "server") as server:
+        store = {"url": url(server.port), "reader": server.reader}
+        for password, is_right in (("wrong", False), (server.reader_password, True)):
+            monkeypatch.setenv("PAI_COLLECTOR_STORE_READER_PASSWORD", password)
+            async with served(settings(tmp_path, "http://127.0.0.1:1", store=store)) as console:
+                assert (await console.json("/"))["incidents"]["failure"].startswith(
+                    "" if is_right else "store.reader: "
+                )
+                checked = await check_store(console.owner)
+                assert (checked.ok, "store.reader" in checked.detail) == (is_right, not is_right)
+                assert bool((await console.json("/"))["incidents"]["failure"]) is not is_right
 
 
 @pytest.mark.parametrize(

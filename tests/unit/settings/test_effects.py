@@ -88,6 +88,7 @@ EFFECTS: dict[str, Changed | Shaped | Read] = {
     "api.prices": Changed({"ListSyslogs": {"cny": 7, "free": 7}}),
     "store.path": Read("elsewhere", "store/opening.py", "settings.store.path"),
     "store.url": Read(SERVER["store.url"], "store/opening.py", "parse_address(store.url"),
+    "store.reader": Read("reader", "store/opening.py", "user=store.reader", SERVER),
     "store.cluster": Read("main", "store/opening.py", "store.cluster", SERVER),
     "store.ca_file": Read("ca.pem", "store/opening.py", "store.ca_file", {"store.url": "https://u@127.0.0.1:1/pai"}),
     "store.timeout": Read("7s", "store/opening.py", "timeout_seconds=store.timeout_seconds", SERVER),
