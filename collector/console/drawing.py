@@ -23,7 +23,7 @@ _CONTROLS: Final = {code: 0x2400 + code for code in range(32) if code not in (9,
 )  # fmt: skip
 
 STATES: Final = {
-    "good": ("collected", "fresh", "ok", "well", "running", "alive", "running", "good", "yes"),
+    "good": ("collected", "fresh", "ok", "well", "running", "alive", "good", "yes"),
     "bad": ("fatal", "failing", "stopped", "bad", "lost", "late", "error", "unschedulable"),
     "warning": ("degraded", "waiting", "warning", "application", "new", "partial", "silent", "doubtful"),
     "calm": ("corrected", "info", "ended", "calm"),

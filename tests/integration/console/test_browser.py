@@ -6,20 +6,28 @@ import json
 import os
 from pathlib import Path
 
+import aiohttp
+import msgspec
 import pytest
 from axe_playwright_python.async_playwright import Axe
 from playwright.async_api import expect
 
 from collector.console.pages import PAGES
 from collector.console.server import RENEW_SECONDS
+from collector.owner.instance import Owner
+from collector.service.http import serving_http
 from collector.settings import Settings
 from tests.support.browser import chromium, tab, with_chromium
-from tests.support.console_pages import Console, served
+from tests.support.console_pages import ANY_PORT, Console, served
 
 PICTURES = os.environ.get("PICTURES", "")
 """A folder that the pictures of the docs are written to."""
 WIDTHS = {"desk": 1280, "phone": 390}
 SERIOUS = ("serious", "critical")
+HOSTILE = (
+    "<img src=x onerror=\"document.title='broken'\">'\"{{7*7}}</td></table>"
+    "<script>document.title='broken'</script>\x1b[2J\u202e"
+)
 
 pytestmark = with_chromium
 
@@ -163,3 +171,26 @@ async def test_pictures_of_every_page(console: Console, tmp_path: Path) -> None:
                     name = page.path.strip("/").split("/{")[0] + ("-one" if "{" in page.path else "") or "overview"
                     await opened.page.screenshot(path=folder / f"{name}-{scheme}.png")
                 assert not opened.troubles
+
+
+async def test_names_full_of_markup_harm_no_page(owner: Owner) -> None:
+    """What others send is shown as text: nothing runs, the page keeps its form, and it stays valid HTML."""
+    line = f"NVRM: Xid (PCI:0000:3b:00): 79, pid=1, name={HOSTILE} GPU has fallen off the bus." + "x" * (1 << 20)
+    row = [int(owner.clock.wall()) - 60, "cn-hangzhou", HOSTILE, HOSTILE, line]
+    body = msgspec.json.encode(row) + b"\n"
+    await owner.store.insert("syslogs", ["time", "region", "node_id", "hostname", "msg"], body, token="hostile")
+    async with (
+        serving_http(owner, listen=ANY_PORT, token="") as address,
+        aiohttp.ClientSession(address) as client,
+        chromium() as browser,
+        tab(browser, address) as opened,
+    ):
+        console = Console(owner, address, client)
+        assert len((await console.json("/"))["incidents"]["rows"]) == 1
+        for path in await console.paths():
+            await console.html(path)
+            await opened.open(path)
+            assert await opened.page.title() != "broken"
+            assert await opened.page.locator("main img, main script").count() == 0
+            assert await opened.page.evaluate("document.documentElement.scrollWidth - innerWidth") <= 0, path
+        assert not opened.troubles
