@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Container, Iterable, Iterator, Sequence
+from collections.abc import Container, Iterable, Iterator
 from dataclasses import dataclass, replace
 from typing import Final, NoReturn
 
@@ -209,7 +209,7 @@ class _WindowReader:
             # A look that is late enough for the last recheck stands for it.
             if reply.date - max(state.rechecks, default=0) >= window.end:
                 _take_unsure(page)
-            in_order, last_time = _order(here, page.times)
+            in_order, last_time = _order(here, page)
             rows = chunks(page.rows, planned.mode)
             size = (here.bytes if here else 0) + sum(len(chunk.body) for chunk in rows)
             ending = self._ending(state.key, window, here, page, size, reply.date, following, in_order, last_time)
@@ -444,10 +444,13 @@ def _rewrite(key: StreamKey, pages: int, reading: int, end: int | None, *, is_co
     return rewrite
 
 
-def _order(here: OpenWindow | None, times: Sequence[int]) -> tuple[bool, int | None]:
-    """Whether the window's rows come in order of time so far, and the newest of them."""
-    last = here.last_time if here else None
-    in_order = here.in_order if here else True
+def _order(here: OpenWindow | None, page: PageRows) -> tuple[bool, int | None]:
+    """Whether the rows come in order of time so far, and the newest of the window.
+
+    Those of the margin count too: of the window itself a page may hold few rows, which are in order by chance.
+    """
+    times, last = page.times, here.last_time if here else None
+    in_order = (here.in_order if here else True) and not page.is_disordered
     if times:
         if in_order:
             known = [*times] if last is None else [last, *times]

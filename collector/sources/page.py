@@ -29,6 +29,8 @@ class PageRows:
     """Records in the answer, whatever became of them."""
     times: list[int] = field(default_factory=list)
     """Event times of the window's rows in the order of the answer, where the source is windowed."""
+    is_disordered: bool = False
+    """True if the rows of the window and its margin are not in order of time, as far as they were placed one by one."""
     is_full: bool = False
     """True where the answer holds as many records as it can and there is no way to ask for the rest."""
     has_changed: bool = False
@@ -36,10 +38,15 @@ class PageRows:
     is_short: bool = False
     """True if the list ended before it had as many records as it counts, or began to repeat its pages."""
 
+    _last_placed: int = 0
+
     def place(self, table: Table, row: Row, time: int, window: Window, margin: int = MARGIN_SECONDS) -> None:
         """Sort one row by its event time. A row in the margin belongs to the neighbouring window."""
+        if not window.start - margin <= time <= window.end + margin:
+            self.strays.setdefault(table, []).append(row)
+            return
+        self.is_disordered |= time < self._last_placed
+        self._last_placed = time
         if window.start <= time < window.end:
             self.rows.setdefault(table, []).append(row)
             self.times.append(time)
-        elif not window.start - margin <= time <= window.end + margin:
-            self.strays.setdefault(table, []).append(row)

@@ -142,3 +142,8 @@ def test_a_window_whose_last_page_denies_itself_hides_no_line() -> None:
 def test_a_window_of_one_second_after_a_start_goes_on_where_the_journal_ends() -> None:
     """It spans no more than a call for the time, and is no such call."""
     assert not played(replace(draw(3796).only((2, 4)), minutes=2, rechecks=())).broken
+
+
+def test_few_rows_that_are_in_order_by_chance_end_no_window() -> None:
+    """A window of two seconds holds three lines of a shuffled page; the others are of the seconds beside it."""
+    assert not played(replace(draw(4774).only((4,)), minutes=2, rechecks=())).broken
