@@ -181,8 +181,9 @@ class OnceRunner:
             self.report.clock = await self._watch.confirm()
             passed = self._clock.monotonic() - begun
             for state in (await self._journal.streams()).values():
-                # No other look follows in this run.
-                if state.open and state.id in self._due and self._due[state.id][0].can_be_asked_later:
+                # No other look follows in this run, and none ever of a stream that is not asked for any more.
+                due = self._due.get(state.id)
+                if state.open and (due is None or due[0].can_be_asked_later):
                     await seal_in_part(self._collecting, state)
             if self.report.credentials is not None or self.report.budget is not None:
                 return

@@ -132,6 +132,8 @@ class Service:
         self._renew = renew
         self._lanes: dict[tuple[str, str], _Lane] = {}
         self._slots: dict[int, Slot] = {}
+        self._leaving: set[int] = set()
+        """Streams that left while they were polled, until that poll is over."""
         self._stops = Stops(self._clock)
         self._lifted = asyncio.Event()
         self._replan = asyncio.Event()
@@ -164,6 +166,7 @@ class Service:
         await self._begin()
         await self._watch.settle()
         await self._plan()
+        await self._seal_left_over()
         self._is_started = True
 
     async def run(self, stop: asyncio.Event) -> None:
@@ -252,11 +255,18 @@ class Service:
             rows_waiting = (await self._journal.depth()).rows
         log.info("service_stopped", streams=len(self._slots), calls_in_flight=in_flight, rows_waiting=rows_waiting)
 
+    async def _seal_left_over(self) -> None:
+        """Store what an earlier process read of streams that are not asked for any more."""
+        for state in (await self._journal.streams()).values():
+            if state.open and state.id not in self._slots:
+                await seal_in_part(self._collecting, state)
+
     async def _seal_all(self) -> None:
         """Nobody knows when the next start is: what was read until now is to be stored."""
         with suppress(JournalError, Stopping):
             for state in (await self._journal.streams()).values():
-                if state.open and state.id in self._slots and self._slots[state.id].streams.can_be_asked_later:
+                slot = self._slots.get(state.id)
+                if state.open and (slot is None or slot.streams.can_be_asked_later):
                     await seal_in_part(self._collecting, state)
 
     def _spawn(self, work: Coroutine[Any, Any, None], tasks: set[asyncio.Task[None]]) -> None:
@@ -298,6 +308,8 @@ class Service:
     async def _plan(self) -> None:
         found = await self._find()
         wanted: dict[StreamKey, Streams] = {}
+        # Before the streams are read: what is read of one that leaves may be of before its last page.
+        leaving = set(self._leaving)
         self._is_blocked = False
         for streams in found:
             keys = streams.keys(self._region)
@@ -316,6 +328,9 @@ class Service:
             lane = self._lane(streams)
             slot = self._slots.get(state.id)
             if slot is None:
+                if state.id in leaving or state.id in self._leaving:
+                    # Its last poll is under way, and is not to have another one beside it.
+                    continue
                 if not streams.is_finished(state, self._server_clock.now()):
                     self._enter(lane, streams, state)
                     added += 1
@@ -327,6 +342,8 @@ class Service:
         gone = [slot for stream_id, slot in self._slots.items() if stream_id not in ids]
         for slot in gone:
             self._leave(slot)
+            if not slot.is_polled:
+                await self._seal(slot)
         for lane in self._lanes.values():
             lane.queue.rebuild()
         if added or gone:
@@ -368,6 +385,8 @@ class Service:
     def _leave(self, slot: Slot) -> None:
         slot.is_gone = True
         self._slots.pop(slot.state.id, None)
+        if slot.is_polled:
+            self._leaving.add(slot.state.id)
         lane = self._lanes[slot.streams.name, slot.streams.operation.name]
         lane.slots.pop(slot.state.id, None)
         lane.waiting.discard(slot)
@@ -399,6 +418,7 @@ class Service:
                 lane.queue.put(slot)
                 lane.permits.release()
                 continue
+            slot.is_polled = True
             self._spawn(self._look(lane, slot), self._looks)
 
     async def _open(self, lane: _Lane) -> None:
@@ -407,7 +427,7 @@ class Service:
             for slot in list(lane.slots.values()):
                 # A poll that is under way does the same when it fails.
                 if slot.state.open and not slot.is_polled:
-                    slot.state = await slot.streams.seal_in_part(self._collecting, slot.state)
+                    await self._seal(slot)
             await wait_for(self._lifted, self._clock, seconds)
         for pause in self._stops.try_again(lane.operation):
             await self._reopen(pause)
@@ -420,7 +440,7 @@ class Service:
 
     async def _look(self, lane: _Lane, slot: Slot) -> None:
         before = slot.state
-        slot.records, slot.is_polled = 0, True
+        slot.records = 0
         if slot.is_regular:
             self._count_missed(lane, slot)
         try:
@@ -442,10 +462,21 @@ class Service:
             log.exception("look_failed_unexpectedly", stream=str(slot.state.key))
             await self._failed(lane, slot, ApiError(f"a fault of the program: {type(error).__name__}"))
         finally:
-            slot.is_polled = False
             lane.permits.release()
-        if not slot.is_gone:
+        if slot.is_gone:
+            await self._seal(slot)
+        else:
+            slot.is_polled = False
             lane.queue.put(slot)
+
+    async def _seal(self, slot: Slot) -> None:
+        """Store what was read of a stream that is not polled soon, or not any more."""
+        slot.is_polled = True
+        slot.state = await slot.streams.seal_in_part(self._collecting, slot.state)
+        slot.is_polled = False
+        if slot.state.id in self._leaving:
+            self._leaving.remove(slot.state.id)
+            self._replan.set()
 
     def _looked(self, lane: _Lane, slot: Slot, before: StreamState, after: StreamState | None) -> None:
         """A look that worked: when is the next?"""
