@@ -147,18 +147,18 @@ async def _demo(folder: Path, node_count: int, minutes: int, *, stays: bool) -> 
         settings = load(path, {})
         clock.move_to(start)
         owner = await Owner.open(settings, key=SIMULATOR_KEY, clock=clock)
-        async with owner, listening(owner), _served(owner):
+        async with owner, listening(owner), _served(owner) as address:
             totals = Totals()
             async with showing(_bar(totals, minutes)):
                 await _live(owner, api, clock, world.node_ids[0], start, minutes, totals)
             await _show(owner, api, path, minutes)
             if stays:
-                await _collect_on(owner, api, clock)
+                await _collect_on(owner, api, clock, address)
 
 
 @asynccontextmanager
-async def _served(owner: Owner) -> AsyncIterator[None]:
-    """Serve console and SQL while the body runs, and say where."""
+async def _served(owner: Owner) -> AsyncIterator[str]:
+    """Serve console and SQL while the body runs, and say where; gives the console's address."""
     async with (
         serving_sql(owner, listen=ANY_PORT, token="") as sql_address,
         serving_http(owner, listen=ANY_PORT, token="") as address,
@@ -167,7 +167,7 @@ async def _served(owner: Owner) -> AsyncIterator[None]:
         print_line(f"SQL, for ClickHouse's clients: {sql_address}")
         # Where stdout is a pipe too: whoever reads it can open the page from now on.
         sys.stdout.flush()
-        yield
+        yield address
 
 
 def _configure(folder: Path, base_url: str, world: World) -> Path:
@@ -275,10 +275,10 @@ async def _rows(owner: Owner, query: NamedQuery) -> tuple[list[list[Any]], list[
     return rows, names
 
 
-async def _collect_on(owner: Owner, api: SimulatorProcess, clock: FastClock) -> None:
+async def _collect_on(owner: Owner, api: SimulatorProcess, clock: FastClock, address: str) -> None:
     """Collect as a service does, at the speed of real time, until Ctrl-C or SIGTERM."""
     print_line()
-    print_line("Collecting on; console and commands work meanwhile. Ctrl-C ends it.")
+    print_line(f"Collecting on; open {address}/ in a browser. Ctrl-C ends it.")
     sys.stdout.flush()
     clock.move_to(SystemClock().wall())
     await api.tell("clock", {"set": clock.wall(), "rate": 1.0})

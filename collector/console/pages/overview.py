@@ -193,7 +193,7 @@ def _sources(told: Mapping[str, Any]) -> Table:
             troubles[0] if troubles else "late" if not source["is_fresh"] else "collected" if all_of_them else "ended"
         )
         rows.append({**source, "fresh": f"{states.get('collected', 0):,} of {all_of_them:,}", "state": state})
-    nothing = "this process collects nothing at present" if not told["collecting"] else "no source is switched on"
+    nothing = "a run catches up at present" if told["collecting"] else "this process collects nothing at present"
     return Table("sources", "Sources", SOURCES, rows, empty=nothing)
 
 
