@@ -16,7 +16,7 @@ def fixed_changes(before: Settings, after: Settings) -> list[str]:
     """The keys that differ and take a restart, as a file spells them."""
     old = before.model_dump(mode="json", by_alias=True)
     new = after.model_dump(mode="json", by_alias=True)
-    return [key for key in _differing(old, new, "") if not _is_live(key)]
+    return [key for key in _differing(old, new, "") if not is_live(key)]
 
 
 def changes(before: Settings, after: Settings) -> list[str]:
@@ -31,5 +31,6 @@ def _differing(old: object, new: object, path: str) -> list[str]:
     return [path] if old != new else []
 
 
-def _is_live(key: str) -> bool:
+def is_live(key: str) -> bool:
+    """Return whether a key, as a file spells it, applies without a restart."""
     return any(key == live or key.startswith(live + ".") for live in LIVE)

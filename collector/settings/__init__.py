@@ -2,6 +2,7 @@
 
 from collector.settings.credentials import (
     API_KEY_VARIABLE,
+    SECRETS,
     STORE_PASSWORD_VARIABLE,
     STORE_READER_PASSWORD_VARIABLE,
     STORE_TOKEN_VARIABLE,
@@ -9,7 +10,7 @@ from collector.settings.credentials import (
     store_reader_password,
     store_secrets,
 )
-from collector.settings.document import example, json_schema
+from collector.settings.document import EffectiveKey, effective, example, json_schema
 from collector.settings.load import DEFAULT_FILE, FILE_VARIABLE, anchored, load, locate
 from collector.settings.model import (
     SETTLE_AUTO_SECONDS,
@@ -29,11 +30,13 @@ __all__ = [
     "API_KEY_VARIABLE",
     "DEFAULT_FILE",
     "FILE_VARIABLE",
+    "SECRETS",
     "SETTLE_AUTO_SECONDS",
     "STORE_PASSWORD_VARIABLE",
     "STORE_READER_PASSWORD_VARIABLE",
     "STORE_TOKEN_VARIABLE",
     "ApiSettings",
+    "EffectiveKey",
     "JournalSettings",
     "LogSettings",
     "PriceSettings",
@@ -45,6 +48,7 @@ __all__ = [
     "UserMetricsSettings",
     "anchored",
     "api_key",
+    "effective",
     "example",
     "json_schema",
     "load",

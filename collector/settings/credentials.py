@@ -4,15 +4,31 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
+from typing import Final
 
 from pydantic import SecretStr
 
+from collector.api.keys import KEY_FILE_VARIABLE
 from collector.errors import ConfigError
 
 API_KEY_VARIABLE = "DASHSCOPE_API_KEY"
 STORE_PASSWORD_VARIABLE = "PAI_COLLECTOR_STORE_PASSWORD"
 STORE_TOKEN_VARIABLE = "PAI_COLLECTOR_STORE_TOKEN"
 STORE_READER_PASSWORD_VARIABLE = "PAI_COLLECTOR_STORE_READER_PASSWORD"
+
+SERVICE_TOKEN_VARIABLE = "PAI_COLLECTOR_SERVICE_TOKEN"
+
+SECRETS: Final[Mapping[str, str]] = {
+    API_KEY_VARIABLE: "API key of the account, for the bearer gateway.",
+    KEY_FILE_VARIABLE: "File that holds this key; it is read again when the service refuses the key.",
+    "ALIBABA_CLOUD_ACCESS_KEY_ID": "Access key of the openapi gateway, first in the official chain of credentials.",
+    "ALIBABA_CLOUD_ACCESS_KEY_SECRET": "Secret of that access key.",
+    "ALIBABA_CLOUD_SECURITY_TOKEN": "Token of a temporary access key.",
+    STORE_PASSWORD_VARIABLE: "Password of the user of store.url.",
+    STORE_TOKEN_VARIABLE: "Token of the user of store.url, in place of a password.",
+    SERVICE_TOKEN_VARIABLE: "Token that this console, the metrics and the SQL endpoint ask for beyond this machine.",
+}
+"""Environment variables that hold secrets or name files with them, and what each is for."""
 
 
 def api_key(environ: Mapping[str, str]) -> SecretStr:

@@ -1,16 +1,20 @@
-"""What is written about the configuration, made from the model itself: the example file and the JSON Schema."""
+"""What is written about the configuration, made from the model itself: example, JSON Schema, effective values."""
 
 from __future__ import annotations
 
 import json
+import re
 import textwrap
-from typing import Any
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
 from collector.api.operations import CATALOGUE
+from collector.settings.kinds import Kind
 from collector.settings.model import Settings
-from collector.settings.reading import keys
+from collector.settings.reading import hidden, keys
 
 _LINE_CHARACTERS_MAX = 100
 
@@ -45,6 +49,62 @@ def json_schema() -> dict[str, Any]:
 
     spell(schema, Settings().model_dump(mode="json", by_alias=True))
     return schema
+
+
+@dataclass(frozen=True, slots=True)
+class EffectiveKey:
+    """A key with the value that counts. Values are as TOML writes them, without credentials."""
+
+    key: str
+    """Such as `sources.syslogs.interval`."""
+    value: str
+    default: str
+    """Empty for an entry of a table with open names, such as `api.quotas.ListSyslogs`."""
+    origin: str
+    """`default`, `file`, `--shard`, or the name of an environment variable."""
+    unit: str
+    meaning: str
+
+
+def effective(settings: Settings) -> list[EffectiveKey]:
+    """Return every key of a configuration, in the order of the example."""
+    values, defaults = (one.model_dump(mode="json", by_alias=True) for one in (settings, Settings()))
+    return list(_effective(Settings, values, defaults, (), settings))
+
+
+def _effective(
+    model: type[BaseModel], values: dict[str, Any], defaults: dict[str, Any], path: tuple[str, ...], settings: Settings
+) -> Iterator[EffectiveKey]:
+    for key, name in keys(model).items():
+        field, value, here = model.model_fields[name], values[key], (*path, key)
+        if isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel):
+            yield from _effective(field.annotation, value, defaults[key], here, settings)
+            continue
+        entries = [((*here, entry), "", each) for entry, each in value.items()] if isinstance(value, dict) else []
+        for where, default, each in entries or [(here, _toml(defaults[key]), value)]:
+            origin = settings.origins.of(where)
+            if isinstance(each, dict) and origin == "default":
+                # The keys of a price may come from different places; one of them names it.
+                origin = next((settings.origins.of((*where, part)) for part in each), origin)
+            unit = _unit(field.annotation, field.metadata)
+            text = hidden(_without_user(_toml(each)))
+            yield EffectiveKey(".".join(where), text, default, origin, unit, field.description or "")
+
+
+def _unit(annotation: Any, metadata: Iterable[object]) -> str:
+    """What a value counts; of a list or a table, what each of its items counts."""
+    if get_origin(annotation) is Annotated:
+        annotation, *metadata = get_args(annotation)
+    kind = next((known for known in metadata if isinstance(known, Kind)), None)
+    if kind is not None:
+        return kind.unit
+    inner = [part for part in get_args(annotation) if part is not Ellipsis]
+    return _unit(inner[-1], ()) if inner else ""
+
+
+def _without_user(text: str) -> str:
+    """Hide user and password of addresses."""
+    return re.sub(r'://[^/@"\s]+@', "://***@", text)
 
 
 def _tables(model: type[BaseModel], values: dict[str, Any], path: tuple[str, ...]) -> list[str]:

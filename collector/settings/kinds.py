@@ -21,6 +21,9 @@ from collector.units import DAY_SECONDS, format_duration, format_size, parse_dur
 
 ID_CHARACTERS_MAX = 256
 
+DURATION_UNIT = "duration"
+SIZE_UNIT = "size"
+
 PRICE_DECIMALS_MAX = 6
 """The store keeps money with six decimals; a finer price would be rounded, perhaps to nothing."""
 
@@ -38,6 +41,8 @@ class Kind:
     write: Callable[[Any], Any] = field(default=lambda value: value)
     """Back to the file's value."""
     choices: tuple[str, ...] = ()
+    unit: str = ""
+    """What the value counts, and how it is written; empty where its key's description says all."""
 
     def take(self, value: object) -> Any:
         """A value from a file or from Python."""
@@ -117,7 +122,8 @@ def duration(low: str, high: str, *, fraction: bool = False, divides_day: bool =
             seconds = None
         return check(seconds)
 
-    return Kind(read, {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$"}, check, format_duration)
+    schema = {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$"}
+    return Kind(read, schema, check, format_duration, unit=DURATION_UNIT)
 
 
 def duration_or_auto(low: str, high: str) -> Kind:
@@ -144,7 +150,9 @@ def duration_or_auto(low: str, high: str) -> Kind:
             raise right(error) from None
 
     schema = {"type": "string", "pattern": "^([0-9]+(ms|s|m|h|d)|auto)$"}
-    return Kind(read, schema, check, lambda seconds: format_duration(seconds) if seconds else "auto")
+    return Kind(
+        read, schema, check, lambda seconds: format_duration(seconds) if seconds else "auto", unit=DURATION_UNIT
+    )
 
 
 def size(low: str, high: str) -> Kind:
@@ -165,7 +173,8 @@ def size(low: str, high: str) -> Kind:
             size_bytes = None
         return check(size_bytes)
 
-    return Kind(read, {"type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)$"}, check, format_size)
+    schema = {"type": "string", "pattern": "^[0-9]+(B|KiB|MiB|GiB|TiB)$"}
+    return Kind(read, schema, check, format_size, unit=SIZE_UNIT)
 
 
 def price(most: int = 1000, what: str = "CNY a call", example: str = "0.0001") -> Kind:
@@ -180,7 +189,7 @@ def price(most: int = 1000, what: str = "CNY a call", example: str = "0.0001") -
             raise ValueError(right)
         return amount
 
-    return Kind(read, {"type": "number", "minimum": 0, "maximum": most}, write=_plain_number)
+    return Kind(read, {"type": "number", "minimum": 0, "maximum": most}, write=_plain_number, unit=what)
 
 
 def _plain_number(amount: Decimal) -> int | float:
@@ -294,7 +303,8 @@ def retention() -> Kind:
             seconds = None
         return check(int(seconds) if seconds is not None and seconds == int(seconds) else seconds)
 
-    return Kind(read, {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$"}, check, format_duration)
+    schema = {"type": "string", "pattern": "^[0-9]+(ms|s|m|h|d)$"}
+    return Kind(read, schema, check, format_duration, unit=DURATION_UNIT)
 
 
 def base_url(*, required: bool = False) -> Kind:

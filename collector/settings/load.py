@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from typing import Any
 
 from collector.errors import ConfigError
 from collector.settings import kinds
 from collector.settings.checks import cross_mistakes
-from collector.settings.layers import LayerSource, environment_layer, file_layer, line
-from collector.settings.model import Settings
+from collector.settings.layers import Layer, LayerSource, environment_layer, file_layer, line
+from collector.settings.model import Origins, Settings
+from collector.settings.reading import KeyPath
 
 DEFAULT_FILE = Path("collector.toml")
 FILE_VARIABLE = "PAI_COLLECTOR_CONFIG"
@@ -48,7 +50,25 @@ def load(path: Path | None, environ: Mapping[str, str], *, shard: str | None = N
             lines.append(f"--shard: got {shard!r}; expected {error}")
     if lines:
         raise ConfigError(lines)
-    return placed(settings)
+    return placed(settings.with_origins(_origins(file, layer, environment, shard)))
+
+
+def _origins(file: Path, layer: Layer, environment: Layer, shard: str | None) -> Origins:
+    found: dict[KeyPath, str] = dict.fromkeys(_leaves(layer.values), "file")
+    for path in _leaves(environment.values):
+        lengths = range(len(path), 0, -1)
+        found[path] = next(environment.origins[path[:n]] for n in lengths if path[:n] in environment.origins)
+    if shard is not None:
+        found["shard",] = "--shard"
+    return Origins(str(file.absolute()), found)
+
+
+def _leaves(values: Mapping[str, Any], path: KeyPath = ()) -> Iterator[KeyPath]:
+    for key, value in values.items():
+        if isinstance(value, Mapping):
+            yield from _leaves(value, (*path, key))
+        else:
+            yield (*path, key)
 
 
 def placed(settings: Settings) -> Settings:

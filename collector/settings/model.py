@@ -8,12 +8,13 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Mapping
+from dataclasses import dataclass, field
 from decimal import Decimal
 from pathlib import Path
 from types import MappingProxyType
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Any, Literal, Self, get_args
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WrapSerializer
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, WrapSerializer
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
 from collector.api.products.cms import STATISTICS
@@ -511,6 +512,20 @@ class LogSettings(Section):
     )
 
 
+@dataclass(frozen=True, slots=True)
+class Origins:
+    """Where the values of a configuration came from; configurations with equal values are equal whatever it says."""
+
+    file: str = field(default="", compare=False)
+    """Path of the file; empty for a configuration that was made without one."""
+    keys: Mapping[tuple[str | int, ...], str] = field(default_factory=dict, compare=False)
+    """Key -> `file`, the environment variable or the option that its value is from. Other keys have their defaults."""
+
+    def of(self, path: tuple[str, ...]) -> str:
+        """Return where the value of a key is from, or `default`."""
+        return next((self.keys[path[:n]] for n in range(len(path), 0, -1) if path[:n] in self.keys), "default")
+
+
 class Settings(BaseSettings):
     """The whole configuration."""
 
@@ -530,6 +545,18 @@ class Settings(BaseSettings):
     service: ServiceSettings = Field(default_factory=ServiceSettings)
     tracing: TracingSettings = Field(default_factory=TracingSettings)
     log: LogSettings = Field(default_factory=LogSettings)
+    _origins: Origins = PrivateAttr(default_factory=Origins)
+
+    @property
+    def origins(self) -> Origins:
+        """Where the values came from."""
+        return self._origins
+
+    def with_origins(self, origins: Origins) -> Self:
+        """Return the same settings that know where they came from."""
+        copy = self.model_copy()
+        copy._origins = origins
+        return copy
 
     @property
     def share(self) -> Share:

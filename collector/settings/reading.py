@@ -58,9 +58,13 @@ def show(value: object) -> str:
     text = json.dumps(value, ensure_ascii=False, default=lambda v: float(v) if isinstance(v, Decimal) else str(v))
     if not text.isprintable():
         text = json.dumps(value, default=str)
-    text = re.sub(r'[^"\s]*@', "***@", text)
-    text = re.sub(r"\bsk-[\w.-]+", "sk-***", text)
+    text = hidden(re.sub(r'[^"\s]*@', "***@", text))
     return text if len(text) <= SHOWN_CHARACTERS_MAX else text[: SHOWN_CHARACTERS_MAX - 3] + "..."
+
+
+def hidden(text: str) -> str:
+    """Return a text without what looks like a key of the service."""
+    return re.sub(r"\bsk-[\w.-]+", "sk-***", text)
 
 
 def did_you_mean(word: str, candidates: Iterable[str]) -> str:
