@@ -29,7 +29,7 @@ async def gaps(owner: Reader, asked: Mapping[str, Any]) -> dict[str, Any]:
     if source is not None and source not in names:
         raise UsageError(f"got source {source!r}; expected one of {', '.join(names)}")
     streams = await _coverages(owner)
-    source_of = _sources(owner)
+    source_of = sources_of(owner)
     lasting = await expected(owner)
     for key in lasting:
         if owner.settings.share.owns(key):
@@ -95,7 +95,7 @@ async def _coverages(owner: Reader) -> dict[StreamKey, Coverage]:
     return found
 
 
-def _sources(owner: Reader) -> dict[str, str]:
-    """Operation -> the source that asks it."""
+def sources_of(owner: Reader) -> dict[str, str]:
+    """Return the source that requests each operation."""
     found = {spec.make(getattr(owner.settings.sources, spec.name)).operation.name: spec.name for spec in SPECS}
     return {InventorySource(kind).operation.name: "inventory" for kind in KINDS} | found

@@ -130,6 +130,11 @@ class JournalMembership:
         return sum(self._waiting.values())
 
     @property
+    def is_exclusive(self) -> bool:
+        """Whether no other process can have the store open; then no heartbeats are sent."""
+        return self._is_exclusive
+
+    @property
     def journal_id(self) -> str:
         """The id of the journal; another one than before where it came back after it was given up."""
         return self._id

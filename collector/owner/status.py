@@ -17,16 +17,17 @@ from collector.owner.condition import judged, stream_states
 from collector.owner.reader import Reader
 from collector.owner.watched import watched
 from collector.pipeline.budget import budget_facts, pot_facts
-from collector.pipeline.facts import NOTHING, WAITING
+from collector.pipeline.facts import NOTHING, WAITING, Polls
 from collector.pipeline.streams import Streams
 from collector.telemetry import stderr
 
 STREAMS_SHOWN_MAX = 10_000
 
 
-async def status(owner: Reader) -> dict[str, Any]:
+async def status(owner: Reader, streams_max: int | None = STREAMS_SHOWN_MAX) -> dict[str, Any]:
     """Streams with watermark, freshness (seconds) and last error; quota, spend, journal.
 
+    `streams_max`: streams that are listed at most; None lists all.
     Times are ISO 8601 UTC, money is CNY in text, sizes are bytes.
     """
     now = owner.server_clock.now()
@@ -61,7 +62,7 @@ async def status(owner: Reader) -> dict[str, Any]:
     pots = await pot_facts(owner.journal, now, prices)
     service = owner.service_running
     facts = service.facts() if service is not None else NOTHING
-    tries = service.next_tries() if service is not None else {}
+    polls = service.polls() if service is not None else {}
     states = Counter(word for _, word in known)
     if waiting := sum(source.states.get(WAITING, 0) for source in facts.sources):
         states[WAITING] = waiting
@@ -95,8 +96,8 @@ async def status(owner: Reader) -> dict[str, Any]:
         "delays": await _delays(owner),
         "stops": [asdict(stop) | {"since": _iso(stop.since), "next_try": _iso(stop.next_try)} for stop in facts.stops],
         "streams": [
-            _stream(state, word, None if _is_over(state, collected) else now, tries.get(state.key))
-            for state, word in known[:STREAMS_SHOWN_MAX]
+            _stream(state, word, None if _is_over(state, collected) else now, polls.get(state.key))
+            for state, word in known[:streams_max]
         ],
         "stream_count": len(known),
         "states": dict(states),
@@ -143,7 +144,7 @@ def _is_over(state: StreamState, collected: Mapping[StreamKey, Streams]) -> bool
     return streams is None or (end is not None and (state.watermark or 0) >= end)
 
 
-def _stream(state: StreamState, word: str, now: int | None, next_try: int | None) -> dict[str, Any]:
+def _stream(state: StreamState, word: str, now: int | None, polls: Polls | None) -> dict[str, Any]:
     """What is told of a stream; without `now` it has ended, and its age means nothing."""
 
     return {
@@ -157,7 +158,9 @@ def _stream(state: StreamState, word: str, now: int | None, next_try: int | None
         "pages_open": sum(window.pages for window in state.open.values()),
         "error": state.error or None,
         "error_at": _iso(state.error_at),
-        "next_try": _iso(next_try),
+        "next_try": _iso(polls.next if polls is not None and polls.is_failing else None),
+        "last_poll": _iso(polls.last if polls is not None else None),
+        "next_poll": _iso(polls.next if polls is not None else None),
     }
 
 

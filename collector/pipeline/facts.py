@@ -50,6 +50,17 @@ class SourceFacts:
 
 
 @dataclass(frozen=True, slots=True)
+class Polls:
+    """When a stream is asked for. Times are server time in seconds since the epoch."""
+
+    last: int | None
+    """Begin of the last poll; None before the first one of this process."""
+    next: int
+    is_failing: bool
+    """Whether the last poll failed."""
+
+
+@dataclass(frozen=True, slots=True)
 class Stop:
     """Something that is not asked at present, because asking cannot work."""
 

@@ -28,6 +28,8 @@ class Slot:
     is_regular: bool = True
     """False when it is due outside of its grid, to catch up or to try again."""
     is_polled: bool = False
+    polled_at: int | None = None
+    """Server time at which the last look began, seconds since the epoch."""
     records: int = 0
     """Records of the look that is being made."""
     is_gone: bool = False

@@ -35,7 +35,7 @@ from collector.model import StreamKey
 from collector.pipeline.cadence import next_time, phase_of, ticks_missed
 from collector.pipeline.collect_windows import seal_in_part
 from collector.pipeline.collecting import Collecting
-from collector.pipeline.facts import NEW, WAITING, ServiceFacts, SourceFacts, Stop, stream_state
+from collector.pipeline.facts import NEW, WAITING, Polls, ServiceFacts, SourceFacts, Stop, stream_state
 from collector.pipeline.membership import ALONE, Membership
 from collector.pipeline.schedule import Queue, Slot
 from collector.pipeline.ship import Shipped, Shipping
@@ -440,7 +440,7 @@ class Service:
 
     async def _look(self, lane: _Lane, slot: Slot) -> None:
         before = slot.state
-        slot.records = 0
+        slot.records, slot.polled_at = 0, self._server_clock.now()
         if slot.is_regular:
             self._count_missed(lane, slot)
         try:
@@ -638,13 +638,14 @@ class Service:
         """How many streams have a watermark later than `time`."""
         return sum((slot.state.watermark or 0) > time for slot in self._slots.values())
 
-    def next_tries(self) -> Mapping[StreamKey, int]:
-        """For each stream that fails: when it is tried again, server time in seconds since the epoch."""
+    def polls(self) -> Mapping[StreamKey, Polls]:
+        """Return when each stream that is watched was asked for last, and when it is asked for next."""
         now, monotonic = self._server_clock.now(), self._clock.monotonic()
         return {
-            slot.state.key: int(now + max(0.0, slot.due_at - monotonic))
+            slot.state.key: Polls(
+                slot.polled_at, int(now + max(0.0, slot.due_at - monotonic)), is_failing=slot.failures > 0
+            )
             for slot in self._slots.values()
-            if slot.failures
         }
 
     def _source_facts(self, lane: _Lane, now: int) -> SourceFacts:

@@ -120,7 +120,7 @@ async def test_an_unknown_node_stops_alone(tmp_path: Path) -> None:
         await run.until(lambda: calls(run.api, "ListSyslogs") > before + 30)
         assert run.source("ListSyslogs").states == {"collected": 3, "stopped": 1}
         key = StreamKey("ListSyslogs", "cn-hangzhou", gone)
-        assert run.service.next_tries()[key] > run.api.now() - 1
+        assert run.service.polls()[key].next > run.api.now() - 1
         state = (await run.owner.journal.streams())[key]
         assert "InvalidScope.NotFound" in state.error
         run.api.faults = []
@@ -136,10 +136,10 @@ async def test_a_single_refusal_of_a_collected_scope_loses_no_tick(tmp_path: Pat
         await run.until(lambda: run.source("GetUserViewMetrics").states == {"collected": 1})
         run.api.faults = [Fault(kind=FaultKind.FORBIDDEN)]
         await run.until(lambda: run.source("GetUserViewMetrics").states == {"failing": 1})
-        (next_try,) = run.service.next_tries().values()
+        (next_try,) = (polls.next for polls in run.service.polls().values() if polls.is_failing)
         assert next_try - run.api.now() <= 30
         await run.until(lambda: run.source("GetUserViewMetrics").states == {"stopped": 1})
-        (next_try,) = run.service.next_tries().values()
+        (next_try,) = (polls.next for polls in run.service.polls().values() if polls.is_failing)
         assert next_try - run.api.now() > 300
 
 
