@@ -24,10 +24,14 @@ _CONTROLS: Final = {code: 0x2400 + code for code in range(32) if code not in (9,
 
 STATES: Final = {
     "good": ("collected", "fresh", "ok", "well", "running", "alive", "good", "yes"),
-    "bad": ("fatal", "failing", "stopped", "bad", "lost", "late", "error", "unschedulable"),
-    "warning": ("degraded", "waiting", "warning", "application", "new", "partial", "silent", "doubtful"),
-    "calm": ("corrected", "info", "ended", "calm"),
-}
+    "bad": (
+        "fatal", "failing", "stopped", "bad", "lost", "late", "error", "unschedulable", "missing", "refused", "failed",
+    ),
+    "warning": (
+        "degraded", "waiting", "warning", "application", "new", "partial", "silent", "doubtful", "throttled", "holding",
+    ),
+    "calm": ("corrected", "info", "ended", "calm", "drained", "forgotten"),
+}  # fmt: skip
 
 
 def plain(value: object) -> str:
@@ -160,9 +164,9 @@ def chart_svg(chart: Chart, width: int = 800, height: int = 200) -> Markup:
         for index, series in enumerate(chart.series):
             for line in _polylines(chart.times, series.values, (width, height), (bottom, top), (first, last)):
                 parts.append(Markup('<polyline class="series-{}" points="{}"/>').format(index, line))
-    return Markup('<svg class="drawn" viewBox="0 0 {} {}" aria-hidden="true">{}</svg>').format(
-        width, height, Markup("").join(parts)
-    )
+    return Markup(
+        '<svg class="drawn" viewBox="0 0 {} {}" preserveAspectRatio="none" aria-hidden="true">{}</svg>'
+    ).format(width, height, Markup("").join(parts))
 
 
 def sentences(chart: Chart) -> list[str]:

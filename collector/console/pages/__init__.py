@@ -5,6 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from collector.console.page import Page
+from collector.console.pages.cluster import cluster
+from collector.console.pages.collection import collection
+from collector.console.pages.configuration import configuration
+from collector.console.pages.money import money
 from collector.console.pages.overview import overview
 
-PAGES: Final = (Page("/", "Overview", overview),)
+PAGES: Final = (
+    Page("/", "Overview", overview),
+    Page("/collection", "Collection", collection),
+    Page("/money", "Money", money),
+    Page("/cluster", "Cluster", cluster),
+    Page("/configuration", "Configuration", configuration),
+)

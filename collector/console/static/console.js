@@ -85,10 +85,15 @@ function draw(element) {
     width: Math.max(element.clientWidth, 200),
     height: element.dataset.height ? Number(element.dataset.height) : 190,
     tzDate: isLocal ? undefined : (time) => uPlot.tzDate(new Date(time * 1000), "Etc/UTC"),
+    padding: [null, 36, null, null],
     cursor: { sync: { key: "page" }, drag: { x: zooms, y: false } },
-    scales: { y: { range: (chart, least, most) => [Math.min(0, least ?? 0), (most ?? 1) * 1.05 || 1] } },
+    scales: {
+      // A column stands behind its time: the last one needs room.
+      x: bars ? { range: (chart, least, most) => [least, most + (times.length > 1 ? times.at(-1) - times.at(-2) : 60)] } : {},
+      y: { range: (chart, least, most) => [Math.min(0, least ?? 0), (most ?? 1) * 1.05 || 1] },
+    },
     axes: [
-      { ...axis, values: [
+      { ...axis, space: 80, values: [
         [86400, "{YYYY}-{MM}-{DD}", null, null, null, null, null, null, 1],
         [3600, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, null, null, null, null, 1],
         [60, "{HH}:{mm}", "\n{YYYY}-{MM}-{DD}", null, null, null, null, null, 1],

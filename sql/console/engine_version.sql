@@ -1,0 +1,2 @@
+-- purpose: version of the ClickHouse that keeps the store
+SELECT version() AS version
