@@ -73,8 +73,9 @@ def _cloud_metrics(settings: Settings) -> Iterator[Mistake]:
             "a look between two points costs a call and finds nothing"
         )
         yield expected((*path, "interval"), format_duration(section.interval_seconds), right)
+    yield from _repeated((*path, "measures"), [word.partition("=")[0] for word in section.measures])
     for word in section.measures:
-        if not re.fullmatch(r"[^/=]+/[^=]+=[^=]+", word):
+        if not re.fullmatch(r"[^/=]+/[^/=]+=[^=]+", word):
             yield expected((*path, "measures"), word, "NAMESPACE/METRIC=MEASURE, as acs_pai_dlc/GPU_UTIL=GpuCoreUsage")
 
 

@@ -209,6 +209,22 @@ def identifier(what: str) -> Kind:
     return Kind(read, {"type": "string", "pattern": r"^\S+$", "maxLength": ID_CHARACTERS_MAX})
 
 
+def pattern(what: str, example: str) -> Kind:
+    """A name in which `*` and `?` stand for any letters and for one. A slash or bracket would match no name."""
+    right = (
+        f'{what} without spaces, slashes and brackets; * and ? stand for any letters and for one, such as "{example}"'
+    )
+
+    def read(value: object) -> str:
+        if not isinstance(value, str) or not re.fullmatch(r"[^\s/\[\]]+", value) or not value.isprintable():
+            raise ValueError(right)
+        if len(value) > ID_CHARACTERS_MAX:
+            raise ValueError(f"{what} of at most {ID_CHARACTERS_MAX} characters")
+        return value
+
+    return Kind(read, {"type": "string", "pattern": r"^[^\s/\[\]]+$", "maxLength": ID_CHARACTERS_MAX})
+
+
 def optional_identifier(what: str) -> Kind:
     """An id, or nothing."""
     named = identifier(what)

@@ -381,10 +381,10 @@ class CloudMetricsSettings(Section):
     """Series of CloudMonitor's metrics, from DescribeMetricList; which there are, it says itself."""
 
     enabled: Flag = _enabled()
-    namespaces: tuple[Annotated[str, kinds.identifier("a namespace, or a pattern with * and ?")], ...] = Field(
+    namespaces: tuple[Annotated[str, kinds.pattern("a namespace", "acs_pai_*")], ...] = Field(
         (), description='Namespaces whose metrics are collected, by name or pattern, such as ["acs_pai_*"]. [] is none.'
     )
-    metrics: tuple[Annotated[str, kinds.identifier("a metric, or a pattern with * and ?")], ...] = Field(
+    metrics: tuple[Annotated[str, kinds.pattern("a metric", "*GPU*")], ...] = Field(
         ("*",), description='Metrics of these namespaces, by name or pattern, such as ["*GPU*"].'
     )
     period_seconds: Annotated[int, kinds.duration("15s", "1d")] = Field(

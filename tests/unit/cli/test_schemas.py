@@ -192,6 +192,8 @@ UNSEEN = {
     "duration_too_long": "arithmetic",
     "duration_too_short": "arithmetic",
     "flush_interval": "arithmetic",
+    "cloud_period": "arithmetic",
+    "cloud_interval": "two keys",
     "interval_max": "arithmetic",
     "shard": "arithmetic",
     "size_too_small": "arithmetic",
@@ -207,6 +209,7 @@ UNSEEN = {
 
 # What the schema leaves to `load`, and could say: a better one may refuse these too.
 LENIENT = {
+    "cloud_measure", "cloud_measure_twice", "cloud_metric_none", "cloud_metric_twice",
     "endpoint_address", "endpoint_product", "group_three_times", "metric_none", "metric_twice", "path_placeholder",
     "quota_operation", "recheck_twice", "target_twice", "url_credentials", "url_port", "url_query", "url_scheme",
     "workspace_twice",

@@ -46,6 +46,44 @@ BAD = [
         "choice",
         'api.site: got "internatonal"; expected "china" or "international"; did you mean international?',
     ),
+    (
+        "cloud_namespace",
+        'sources.cloud_metrics.namespaces[0]: got "acs_pai_dlc/GPU"; expected a namespace without spaces, '
+        'slashes and brackets; * and ? stand for any letters and for one, such as "acs_pai_*"',
+    ),
+    (
+        "cloud_metric",
+        'sources.cloud_metrics.metrics[0]: got "GPU_[CM]*"; expected a metric without spaces, slashes and '
+        'brackets; * and ? stand for any letters and for one, such as "*GPU*"',
+    ),
+    (
+        "cloud_metric_none",
+        "sources.cloud_metrics.metrics: got []; expected at least one; namespaces = [] asks for nothing",
+    ),
+    (
+        "cloud_metric_twice",
+        'sources.cloud_metrics.metrics: got "A" twice; expected each id once',
+    ),
+    (
+        "cloud_statistic",
+        'sources.cloud_metrics.statistics[0]: got "average"; expected "Average", "Minimum", "Maximum", "Sum", '
+        '"Value", "Count" or "SampleCount"; did you mean Average?',
+    ),
+    (
+        "cloud_period",
+        'sources.cloud_metrics.period: got "7s"; expected a duration from 15s to 1d',
+    ),
+    (
+        "cloud_interval",
+        'sources.cloud_metrics.interval: got "5m"; expected a duration of at least '
+        "sources.cloud_metrics.period, which is 10m: a look between two points costs a call and finds nothing",
+    ),
+    (
+        "cloud_measure",
+        'sources.cloud_metrics.measures: got "GPU_UTIL=GpuCoreUsage"; expected NAMESPACE/METRIC=MEASURE, as '
+        "acs_pai_dlc/GPU_UTIL=GpuCoreUsage",
+    ),
+    ("cloud_measure_twice", 'sources.cloud_metrics.measures: got "a/b" twice; expected each id once'),
     ("gateway", 'api.gateway: got "openapis"; expected "bearer" or "openapi"; did you mean openapi?'),
     ("log_level", 'log.level: got "loud"; expected "debug", "info", "warning" or "error"'),
     ("region_blank", 'api.region: got " "; expected a region without spaces'),
