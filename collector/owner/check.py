@@ -4,18 +4,27 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any
+from typing import Any, Final
 
+from collector.api.answers import Answer
 from collector.api.operation import Operation, price_text
 from collector.clock import STEP_SECONDS_MAX, ServerClock
 from collector.errors import ApiError, CollectorError, CredentialsError
+from collector.model import StreamKey
 from collector.owner.caller import Caller
+from collector.owner.cloud_targets import Listed, attributes_of, mismatches, watches_cloud_metrics
+from collector.owner.streams import operations_of
+from collector.pipeline.budget import pot_facts
 from collector.pipeline.clock_watch import HINT
+from collector.pipeline.streams import StateStreams
+from collector.sources.inventory import InventorySource
+from collector.sources.source import Seen
 from collector.store.base import DATABASE
 from collector.store.migrate import describe_difference
 from collector.store.missing import BEGIN, MissingStore
 from collector.units import rough_size
 
+_CLOUD: Final = "cloud_metrics"
 _FORGETFUL = (
     "SELECT name FROM system.tables WHERE database = {database:String} AND engine LIKE '%MergeTree'"
     " AND NOT match(engine_full, if(engine LIKE 'Replicated%' OR engine LIKE 'Shared%', '[^_]', 'non_')"
@@ -54,13 +63,47 @@ async def check_all(owner: Caller) -> list[CheckResult]:
     await owner.start_month()
     await watch.settle()
     probes = []
+    seen: dict[str, tuple[StreamKey, Seen]] = {}
     for streams in await owner.streams():
         key = streams.keys(owner.settings.api.region)[0]
         parameters = streams.probe(key, owner.server_clock.now())
-        probes.append(await _probe(owner, streams.operation, key.scope_id, parameters))
+        result, answer = await _probe(owner, streams.operation, key.scope_id, parameters)
+        probes.append(result)
+        source = streams.source if isinstance(streams, StateStreams) else None
+        # Of a list of several pages the first says little.
+        if answer is not None and isinstance(source, InventorySource) and source.next_cursor(None, answer) is None:
+            seen[source.kind] = key, source.page(key, None, answer)
     # Their responses tell the time better than the probe.
     await watch.confirm()
-    return [*results, check_clock(owner.server_clock), *probes]
+    return [*results, check_clock(owner.server_clock), *probes, *await _check_cloud(owner, seen), *await _pots(owner)]
+
+
+async def _check_cloud(owner: Caller, seen: Mapping[str, tuple[StreamKey, Seen]]) -> list[CheckResult]:
+    """Check that CloudMonitor lists what the configuration asks for: by what is known, and by what was just seen."""
+    if not watches_cloud_metrics(owner.settings):
+        return []
+    cloud, known = owner.settings.sources.cloud_metrics, await owner.listed()
+    namespaces, metrics = known.namespaces, dict(known.metrics)
+    if "cloud_namespace" in seen:
+        namespaces = [observed.object_id for observed in seen["cloud_namespace"][1].objects]
+    if "cloud_metric" in seen:
+        key, listed = seen["cloud_metric"]
+        metrics[key.scope_id] = {
+            observed.object_id.partition("/")[2]: attributes_of(observed.values) for observed in listed.objects
+        }
+    now = Listed(namespaces, metrics)
+    if found := mismatches(cloud, now):
+        return [CheckResult(_CLOUD, False, line) for line in found]
+    fitting = len(now.fitting(cloud))
+    detail = f"{fitting} metrics fit" if fitting else "which metrics fit is known after run --once --source inventory"
+    return [CheckResult(_CLOUD, True, detail)]
+
+
+async def _pots(owner: Caller) -> list[CheckResult]:
+    """What is taken of free calls that operations share, where one of them may be called."""
+    called = {operation.name for operation in operations_of(owner.settings)}
+    pots = await pot_facts(owner.journal, owner.server_clock.now(), owner.prices())
+    return [CheckResult(pot.pot, True, pot.told) for pot in pots if called & set(pot.operations)]
 
 
 def check_clock(clock: ServerClock) -> CheckResult:
@@ -81,20 +124,20 @@ def check_clock(clock: ServerClock) -> CheckResult:
     return CheckResult("clock", True, detail)
 
 
-async def _probe(owner: Caller, operation: Operation, scope_id: str, parameters: Mapping[str, Any]) -> CheckResult:
+async def _probe(
+    owner: Caller, operation: Operation, scope_id: str, parameters: Mapping[str, Any]
+) -> tuple[CheckResult, Answer | None]:
     assert owner.client is not None
     try:
         reply = await owner.client.request(operation, scope_id, parameters)
     except ApiError as error:
         detail = f"{error}. {error.hint}" if error.hint else str(error)
-        return CheckResult(
-            operation.name, False, detail, isinstance(error, CredentialsError) or error.http_status == 403
-        )
+        is_refused = isinstance(error, CredentialsError) or error.http_status == 403
+        return CheckResult(operation.name, False, detail, is_refused), None
     await owner.journal.settle(reply.attempt)
-    price = owner.prices()[operation.name]
-    return CheckResult(
-        operation.name, True, f"answers for {scope_id}; {reply.bytes} bytes, one call at {price_text(price)}"
-    )
+    price = price_text(owner.prices()[operation.name])
+    detail = f"answers for {scope_id}; {reply.bytes} bytes, one call{' at' if price[0].isdecimal() else ','} {price}"
+    return CheckResult(operation.name, True, detail), reply.answer
 
 
 def check_memory(owner: Caller) -> CheckResult:

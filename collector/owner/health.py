@@ -188,7 +188,7 @@ def _nothing(condition: Condition, total: int) -> Reason | None:
         text, action = f"nothing is collected: all {total} streams wait for another journal", _FORGET
     elif total == sum(count for state, count in listed.items() if state != ENDED):
         text = "nothing is collected: no target has been discovered"
-        action = "look at targets.discover and targets.clusters, and at what the lists show"
+        action = "look at targets.discover, targets.clusters and sources.cloud_metrics, and at what the lists show"
     elif states.get(COLLECTED, 0) == listed.get(COLLECTED, 0):
         text = "nothing is collected yet: " + ", ".join(f"{count} {state}" for state, count in counts.items() if count)
     return Reason("nothing", text, action, is_severe=True) if text else None

@@ -12,7 +12,7 @@ from collector.model import StreamKey, Window
 from collector.owner.caller import Caller
 from collector.owner.calls import cost_of, refusal_to_call
 from collector.owner.ranges import iso
-from collector.owner.streams import needs
+from collector.owner.streams import lacks
 from collector.pipeline.chunking import decode_lines
 from collector.pipeline.collecting import dead_letters
 from collector.pipeline.streams import SnapshotStreams, StateStreams, Streams, WindowStreams
@@ -79,9 +79,11 @@ async def _chosen(owner: Caller, name: str, scope: str) -> tuple[Streams, Stream
     found = [each for each in await owner.streams(settings) if each.name == name]
     keys = [(each, key) for each in found for key in each.keys(region)]
     if not keys:
+        if name == "cloud_metrics" and (misfits := await owner.mismatches()):
+            raise UsageError("; ".join(misfits))
         raise UsageError(
-            f"{name} watches nothing: it needs {needs(name)}",
-            hint="what targets.discover finds is known after pai-collector run --once",
+            f"{name} watches nothing: {lacks(settings, name)}",
+            hint="what is discovered is known after pai-collector run --once --source inventory",
         )
     for each, key in keys:
         if not scope or key.is_about(scope):

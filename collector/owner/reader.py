@@ -15,10 +15,11 @@ from collector.journal.journal import JournalReads
 from collector.journal.reading import JournalFile
 from collector.memory import MemoryLimit, bounds_of, memory_limit
 from collector.model import StreamKey
+from collector.owner.cloud_targets import Listed, mismatches, watches_cloud_metrics
 from collector.owner.lock import ReaderLock
 from collector.owner.prices import check_prices, prices_of
 from collector.owner.shards import quotas_of
-from collector.owner.streams import everything
+from collector.owner.streams import discovered, everything
 from collector.pipeline.adopt import stored_objects
 from collector.pipeline.budget import Budget
 from collector.pipeline.lateness import Lateness
@@ -139,6 +140,16 @@ class Reader:
     async def streams(self, settings: Settings | None = None) -> list[Streams]:
         """Return every stream of the configuration, or of other settings, with what is discovered so far."""
         return await everything(settings or self.settings, self.journal, self._elsewhere, self.lateness)
+
+    async def mismatches(self) -> list[str]:
+        """Return what the configuration asks CloudMonitor for and its lists, as far as they are read, do not have."""
+        if not watches_cloud_metrics(self.settings):
+            return []
+        return mismatches(self.settings.sources.cloud_metrics, await self.listed())
+
+    async def listed(self) -> Listed:
+        """Return what CloudMonitor's lists have shown."""
+        return (await discovered(self.settings, self.journal, self._elsewhere)).listed
 
     async def _elsewhere(self, source: InventorySource, key: StreamKey) -> list[KnownObject] | None:
         if self.settings.share.owns(key):

@@ -71,7 +71,7 @@ async def status(owner: Reader, streams_max: int | None = STREAMS_SHOWN_MAX) -> 
         "is_well": judgement.is_well,
         "is_ready": judgement.is_ready,
         "reasons": [asdict(reason) for reason in judgement.reasons],
-        "notes": owner.notes,
+        "notes": [*owner.notes, *await owner.mismatches()],
         "now": _iso(now),
         "clock": {
             "source": owner.server_clock.source,
@@ -110,7 +110,7 @@ async def status(owner: Reader, streams_max: int | None = STREAMS_SHOWN_MAX) -> 
             "is_reached": money.is_reached,
         },
         # Of a pot that nothing was taken from there is nothing to tell.
-        "pots": [asdict(pot) | {"operations": list(pot.operations)} for pot in pots if pot.calls],
+        "pots": [asdict(pot) | {"operations": list(pot.operations), "told": pot.told} for pot in pots if pot.calls],
         "journal": {
             "path": str(owner.journal.path),
             "bytes_max": owner.settings.journal.bytes_max,

@@ -13,9 +13,11 @@ from collector.journal.journal import JournalReads
 from collector.model import StreamKey, filtered_scope
 from collector.owner.cloud_targets import (
     CLOUD_KINDS,
+    Listed,
     add_cloud_metrics,
     is_pattern,
     matches,
+    told,
     watches_cloud_metrics,
 )
 from collector.pipeline.lateness import SETTLE_FIRST_SECONDS, Lateness
@@ -55,6 +57,8 @@ class Targets:
     """Metric of CloudMonitor -> where it begins, since it was collected with another period before."""
     units: dict[str, str] = field(default_factory=dict)
     """`NAMESPACE/METRIC` -> unit."""
+    listed: Listed = field(default_factory=lambda: Listed((), {}))
+    """What CloudMonitor's lists have shown."""
 
     def of(self, kind: str) -> list[str]:
         return self.ids.get(kind, [])
@@ -175,13 +179,19 @@ async def discovered(settings: Settings, journal: JournalReads, elsewhere: Elsew
     for cluster in gone:
         watch("node", await listed("node", cluster.object_id), end_of(cluster))
     if watches_cloud_metrics(settings):
-        names = [each for each in settings.sources.cloud_metrics.namespaces if not is_pattern(each)]
-        for known in await listed("cloud_namespace", ACCOUNT_SCOPE):
-            if known.is_present and matches(known.object_id, settings.sources.cloud_metrics.namespaces):
-                names.append(known.object_id)
-        targets.add("cloud_namespace", names)
-        metrics = [known for name in targets.of("cloud_namespace") for known in await listed("cloud_metric", name)]
-        add_cloud_metrics(settings, targets, metrics, streams, rest.is_left)
+        asked = settings.sources.cloud_metrics.namespaces
+        present = [known.object_id for known in await listed("cloud_namespace", ACCOUNT_SCOPE) if known.is_present]
+        targets.add("cloud_namespace", [each for each in asked if not is_pattern(each)])
+        targets.add("cloud_namespace", [each for each in present if matches(each, asked)])
+        metrics = {name: await listed("cloud_metric", name) for name in targets.of("cloud_namespace")}
+        add_cloud_metrics(
+            settings, targets, [known for each in metrics.values() for known in each], streams, rest.is_left
+        )
+        operation = InventorySource("cloud_metric").operation.name
+        read = {key.scope_id for key, state in streams.items() if key.operation == operation and state.sealed_to}
+        targets.listed = Listed(
+            present, {name: told(known) for name, known in metrics.items() if known or name in read}
+        )
     return targets
 
 
@@ -376,6 +386,13 @@ def _told_filters(spec: Spec, section: Any) -> str:
 
 def _counted(named: int, is_discovered: bool) -> str:
     return " and ".join([str(named)] * bool(named) + ["all that are discovered"] * is_discovered)
+
+
+def lacks(settings: Settings, name: str) -> str:
+    """Why a source that is switched on has nothing to do, in the words of the configuration."""
+    if name == "cloud_metrics" and watches_cloud_metrics(settings):
+        return "the lists of CloudMonitor have not been read, or have no metric that fits"
+    return f"it needs {needs(name)}"
 
 
 def needs(name: str) -> str:

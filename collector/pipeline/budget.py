@@ -147,6 +147,13 @@ class PotFacts:
     forecast_calls: int
     """Where the month ends at the pace of the last 24 hours."""
 
+    @property
+    def told(self) -> str:
+        """As people read it."""
+        more = ": more than are free" if self.forecast_calls > self.free_calls_per_month else ""
+        free = f"{self.calls:,} of {self.free_calls_per_month:,} free calls this month"
+        return f"{free}, forecast {self.forecast_calls:,}{more}"
+
 
 async def pot_facts(journal: JournalReads, now: int, prices: Prices) -> list[PotFacts]:
     """The pots of the billing month of `now` (server time, s) that a call has come out of, or may."""

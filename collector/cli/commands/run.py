@@ -22,7 +22,7 @@ from collector.errors import UsageError
 from collector.owner.instance import Owner
 from collector.owner.recorder import recording
 from collector.owner.socket import listening
-from collector.owner.streams import needs
+from collector.owner.streams import lacks
 from collector.owner.waiting import wait_for_journal
 from collector.pipeline.clock_watch import HINT
 from collector.pipeline.run import OnceRunner, RunReport
@@ -105,7 +105,8 @@ async def collect_once(
         async with showing(source_bars(runner)):
             report = await runner.run()
         _say_idle(settings, report, only or list(type(settings.sources).model_fields))
-    _summary(runner, report, reporter, as_json=as_json)
+        notes = await owner.mismatches()
+    _summary(runner, report, reporter, notes, as_json=as_json)
     if report.refused:
         return ExitStatus.CREDENTIALS
     if report.budget is not None:
@@ -117,9 +118,7 @@ def _say_idle(settings: Settings, report: RunReport, names: list[str]) -> None:
     for name in names:
         if name not in report.sources:
             enabled = getattr(settings.sources, name).enabled
-            log.info(
-                "source_skipped", source=name, reason=f"it needs {needs(name)}" if enabled else "it is switched off"
-            )
+            log.info("source_skipped", source=name, reason=lacks(settings, name) if enabled else "it is switched off")
 
 
 def _progress(report: RunReport) -> str:
@@ -128,7 +127,7 @@ def _progress(report: RunReport) -> str:
     return f"{collected} collected; nothing is known to be caught up" if report.clock else f"{collected} caught up"
 
 
-def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_json: bool) -> None:
+def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, notes: list[str], *, as_json: bool) -> None:
     rows = {name: count for name, count in sorted(runner.shipped.rows.items()) if name not in INTERNAL_TABLES}
     failures = [
         {"operation": key.operation, "scope_id": key.scope_id, "error": str(error)}
@@ -146,6 +145,7 @@ def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_js
             "budget_reached": str(report.budget) if report.budget else None,
             "failures": failures,
             "clock": report.clock or None,
+            "notes": notes,
         }
         print_json(told)
         return
@@ -161,6 +161,7 @@ def _summary(runner: OnceRunner, report: RunReport, reporter: Reporter, *, as_js
             ("cost", f"{report.cost_cny} CNY after the free tier"),
         ],
     )
+    reporter.notes(notes)
     if report.clock:
         reporter.line(f"the clock is in doubt: {report.clock}", word="failed")
         reporter.line(HINT, word="hint")
