@@ -31,13 +31,13 @@ def show(plan: Plan, cap_cny: Decimal | None, proposal: Fit | None) -> None:
     for pot in plan.pots:
         left = "" if pot.calls_per_month.most <= pot.free_calls_per_month else ": more than are free"
         print_line(
-            f"pot {pot.pot}: {_between(pot.calls_per_month, _whole)} of {pot.free_calls_per_month:,} free calls a month"
-            f"{left}"
+            f"pot {pot.pot}: {_between(pot.calls_per_month, _whole)}{'+' if pot.is_at_least else ''} of "
+            f"{pot.free_calls_per_month:,} free calls a month{left}"
         )
     print_line("A lower bound: looks that need more than one page, and repeated calls, come on top.")
     if plan.is_at_least:
         print_line(
-            "+: at least; what is discovered cannot be counted here: --assume nodes=1000 says how many there are."
+            f"+: at least; what is discovered cannot be counted here: {_assumption(plan)} says how many there are."
         )
     print_line()
     print_table(
@@ -51,6 +51,12 @@ def show(plan: Plan, cap_cny: Decimal | None, proposal: Fit | None) -> None:
     if cap_cny is not None and proposal is not None:
         print_line()
         _show_fit(plan, cap_cny, proposal)
+
+
+def _assumption(plan: Plan) -> str:
+    """What to try where the number of something is not known."""
+    is_cloud = any(line.demand.source == "cloud_metrics" and line.demand.is_at_least for line in plan.lines)
+    return "--assume cloud_metrics=20 --assume cloud_series=1000" if is_cloud else "--assume nodes=1000"
 
 
 def _row(line: Line) -> list[str]:
@@ -159,6 +165,7 @@ def as_data(plan: Plan, cap_cny: Decimal | None, proposal: Fit | None) -> dict[s
                 "pot": pot.pot,
                 "calls_per_month": _pair(pot.calls_per_month),
                 "free_calls_per_month": pot.free_calls_per_month,
+                "is_at_least": pot.is_at_least,
             }
             for pot in plan.pots
         ],

@@ -6,7 +6,7 @@ from collector import __version__
 from collector.journal.ledger import billing_month
 from collector.owner.condition import judged
 from collector.owner.instance import Owner
-from collector.pipeline.budget import budget_facts
+from collector.pipeline.budget import budget_facts, pot_facts
 from collector.pipeline.facts import COLLECTED, FAILING, NEW, STOPPED, WAITING
 from collector.telemetry import stderr
 from collector.telemetry.metrics import Gauge
@@ -52,6 +52,13 @@ async def measured(owner: Owner) -> list[Gauge]:
         ]
     if money.cap_cny is not None:
         values.append(Gauge("budget_cny", float(money.cap_cny)))
+    for pot in await pot_facts(owner.journal, now, owner.prices()):
+        if pot.calls:
+            values += [
+                Gauge("pot_calls", pot.calls, {"pot": pot.pot}),
+                Gauge("pot_forecast_calls", pot.forecast_calls, {"pot": pot.pot}),
+                Gauge("pot_free_calls", pot.free_calls_per_month, {"pot": pot.pot}),
+            ]
     for operation, _, cost in await owner.journal.spend(billing_month(now)):
         values.append(Gauge("cost_cny", float(cost), {"operation": operation}))
     for operation, bucket in owner.buckets.items():

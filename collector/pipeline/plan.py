@@ -131,6 +131,7 @@ class PotUse:
     pot: str
     calls_per_month: Ends[int]
     free_calls_per_month: int
+    is_at_least: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -207,7 +208,8 @@ def _pot_uses(lines: Iterable[Line]) -> tuple[PotUse, ...]:
             continue
         before = found.get(price.pot)
         calls = line.calls_per_month if before is None else _added(before.calls_per_month, line.calls_per_month)
-        found[price.pot] = PotUse(price.pot, calls, price.free_calls_per_month)
+        is_at_least = line.demand.is_at_least or (before is not None and before.is_at_least)
+        found[price.pot] = PotUse(price.pot, calls, price.free_calls_per_month, is_at_least)
     return tuple(found.values())
 
 

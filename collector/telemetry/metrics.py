@@ -52,6 +52,9 @@ GAUGES: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "spend_month_cny": ("CNY that this billing month (UTC+8) has cost so far, calls in flight included.", ()),
     "forecast_month_cny": ("CNY that the month will have cost at the pace of the last 24 hours.", ()),
     "budget_cny": ("What the month may cost; absent without a budget.", ()),
+    "pot_calls": ("Calls of this billing month that came out of free calls which operations share.", ("pot",)),
+    "pot_forecast_calls": ("Calls that the month will have taken of them at the pace of the last 24 hours.", ("pot",)),
+    "pot_free_calls": ("Calls of a month that are free of them, for the whole account.", ("pot",)),
     "stopped": (
         "1 for what is stopped: account, operation, budget; circuit: it keeps failing and is probed.",
         ("what", "operation"),

@@ -85,8 +85,9 @@ async def test_the_metrics_count_what_the_api_counted(tmp_path: Path) -> None:
         await run.until(lambda: counted() == {name: s.calls for name, s in run.api.stats.items() if s.calls})
         _, body = await text(client, "/metrics")
         names = {family.name for family in text_string_to_metric_families(body)}
-        # Without a budget, a stop or rechecks there is nothing to tell of them.
+        # Without a budget, a stop, rechecks or a pot there is nothing to tell of them.
         absent = {"budget_cny", "stopped", "recheck_calls", "late_rows"}
+        absent |= {"pot_calls", "pot_forecast_calls", "pot_free_calls"}
         assert names >= {f"pai_collector_{name}" for name in {*GAUGES, *COUNTERS} - absent}
         _, body = await text(client, "/metrics", Accept="application/openmetrics-text; version=1.0.0")
         assert {family.name for family in openmetrics(body)} >= {

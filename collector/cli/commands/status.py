@@ -135,10 +135,7 @@ def _show(told: dict[str, Any]) -> None:
     cap = "none" if money["cap_cny"] is None else f"{money['cap_cny']} CNY"
     print_line(f"Spent {money['spent_cny']} CNY, forecast {money['forecast_cny']} CNY, budget {cap}")
     for pot in told["pots"]:
-        print_line(
-            f"{pot['pot']}: {pot['calls']:,} of {pot['free_calls_per_month']:,} free calls this month, forecast "
-            f"{pot['forecast_calls']:,}"
-        )
+        print_line(f"{pot['pot']}: {pot['told']}")
     journal, counters = told["journal"], told["counters"]
     print_table(
         "Journal",

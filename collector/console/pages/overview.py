@@ -43,6 +43,7 @@ INCIDENTS = (
     Column("action", "what to do"),
     Column("users", "users", Kind.LIST),
 )
+NOTES = (Column("note", "what does not fit"),)
 REASONS = (Column("text", "what is wrong"), Column("detail", "seen"), Column("action", "what to do"))
 FAILING = (
     Column("scope_id", "scope", Kind.CODE),
@@ -79,12 +80,13 @@ async def overview(asked: PageRequest) -> View:
                 _incident_tile(incidents, period),
                 _node_tile(incidents, silent, nodes),
                 _gpu_tile(gpus, idle, period),
-                _money_tile(told["budget"], days),
+                _money_tile(told["budget"], told["pots"], days),
                 _lag_tile(told),
             ],
             "sources": _sources(told),
             "incidents": _incidents(incidents),
             "reasons": Table("reasons", "What is wrong", REASONS, told["reasons"]),
+            "notes": Table("notes", "To be known", NOTES, [{"note": note} for note in told["notes"]]),
             "stops": Table("stops", "Stopped", STOPS, told["stops"]),
             "failing": _failing(told),
         },
@@ -149,16 +151,20 @@ def _gpu_tile(hours: Answer, idle: Answer, period: Period) -> Tile:
     )
 
 
-def _money_tile(budget: Mapping[str, Any], days: Answer) -> Tile:
+def _money_tile(budget: Mapping[str, Any], pots: Sequence[Mapping[str, Any]], days: Answer) -> Tile:
     cap = budget["cap_cny"]
     by_day: dict[str, float] = {}
     for row in reversed(days.rows):
         by_day[row["day"]] = by_day.get(row["day"], 0.0) + float(row["cost_cny"])
     over = cap is not None and float(budget["forecast_cny"]) > float(cap)
+    over = over or any(pot["forecast_calls"] > pot["free_calls_per_month"] for pot in pots)
+    free = "".join(f"; {pot['pot']}: {pot['told']}" for pot in pots)
     return Tile(
         "Spent this billing month",
         money(budget["spent_cny"]) + ("" if cap is None else f" of {money(cap)}"),
-        f"forecast {money(budget['forecast_cny'])}; " + ("no budget is set" if cap is None else "budget as configured"),
+        f"forecast {money(budget['forecast_cny'])}; "
+        + ("no budget is set" if cap is None else "budget as configured")
+        + free,
         "bad" if budget["is_reached"] else "warning" if over else "good",
         "/money",
         list(by_day.values()),

@@ -310,6 +310,16 @@ def test_metrics_that_patterns_may_find_are_not_counted() -> None:
         assert (asked.streams, asked.is_at_least) == (count, is_at_least)
 
 
+def test_what_is_not_counted_of_a_pot_is_said_with_the_way_to_count_it(capsys: pytest.CaptureFixture[str]) -> None:
+    """How many metrics a pattern finds, and how many series these have, nobody knows beforehand."""
+    settings = configured(sources={"cloud_metrics": {"namespaces": ("acs_pai_*",)}})
+    for assumed, pot in (({}, "0+ of 1,000,000"), ({"cloud_metrics": 1, "cloud_series": 1}, "11,879 of 1,000,000")):
+        show(planned(*demands_of(settings, assumed)), None, None)
+        told = capsys.readouterr().out
+        assert f"pot CloudMonitor queries: {pot} free calls a month" in told
+        assert ("--assume cloud_metrics=20 --assume cloud_series=1000" in told) is (not assumed)
+
+
 def test_a_person_reads_it(capsys: pytest.CaptureFixture[str]) -> None:
     """Figures stand under each other; what was not counted is marked, and what to paste is TOML."""
     demands = [logs(), USERS, Demand("events", CATALOGUE["GetJobEvents"], Asking.LOOKS, 2, True, 60, 60)]
