@@ -142,6 +142,10 @@ class CloudMonitor:
         """One metric. KeyError if it does not exist."""
         return self._metrics[namespace, name]
 
+    def add(self, metric: Metric) -> None:
+        """Let a metric be listed that has the series of `add_series` alone."""
+        self._metrics[metric.namespace, metric.name] = metric
+
     def remove(self, namespace: str, name: str) -> None:
         """Let a metric be no longer listed. KeyError if it does not exist."""
         del self._metrics[namespace, name]

@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
 
+import aiohttp
 import pytest
 
 from collector.errors import FreeCallsUsedUp, UsageError
@@ -15,14 +17,18 @@ from collector.owner.access import access
 from collector.owner.planning import demands_of
 from collector.owner.prices import prices_of
 from collector.pipeline.plan import plan
+from collector.service.http import serving_http
 from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
-from collector.simulator.cloud_monitor import METRICS, NAMESPACES
+from collector.simulator.cloud_monitor import METRICS, NAMESPACES, Metric
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from tests.support import NOW, calls, fetch, run_once, settings, simulator
+from tests.support.default_chain import use_access_key
 from tests.support.range_commands import asked, report
+from tests.support.running_service import running
+from tests.support.warm_commands import run_command
 
 SETTLE, LOOKBACK = 300, 3600
 POD = "acs_pai_dlc/GPU_CORE_USAGE"
@@ -36,12 +42,20 @@ def a_world() -> World:
     return World(seed=7, node_count=2, group_count=2, users_per_group=4, density=0.2)
 
 
-def cloud(folder: Path, api: Simulator, **given: Any) -> Settings:
+@pytest.fixture(params=["bearer", "openapi"])
+def gateway(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> str:
+    """Each gateway in turn, with the credentials that it takes."""
+    use_access_key(monkeypatch, tmp_path)
+    return str(request.param)
+
+
+def cloud(folder: Path, api: Simulator, gateway: str = "bearer", **given: Any) -> Settings:
     """A configuration that collects nothing but the metrics of training jobs, unless told otherwise."""
     section = {"namespaces": ["acs_pai_dlc"], "metrics": ["GPU_CORE_USAGE"], "period": "60s", "recheck": []} | given
     return settings(
         folder,
         api.base_url,
+        api={"gateway": gateway},
         targets={},
         sources={"cloud_metrics": section, "inventory": {"interval": "10m"}},
     )
@@ -82,10 +96,10 @@ async def stored(config: Settings, namespace: str, metric: str, period: int = 60
     return sorted(tuple(row) for row in rows)
 
 
-async def test_what_patterns_name_is_found_and_collected(tmp_path: Path) -> None:
+async def test_what_patterns_name_is_found_and_collected(tmp_path: Path, gateway: str) -> None:
     """Namespaces and metrics come out of the lists, with their units; what is not named is not asked for."""
     async with simulator(a_world()) as api:
-        config = cloud(tmp_path, api, namespaces=["acs_pai_*"], metrics=["*GPU*", "QPS"], period="5m")
+        config = cloud(tmp_path, api, gateway, namespaces=["acs_pai_*"], metrics=["*GPU*", "QPS"], period="5m")
         report = await run_once(config)
         assert report.failures == {}
 
@@ -99,6 +113,7 @@ async def test_what_patterns_name_is_found_and_collected(tmp_path: Path) -> None
         listed = dict(await fetch(config, "SELECT kind, count() FROM inventory GROUP BY kind"))
         assert listed == {"cloud_namespace": len(NAMESPACES), "cloud_metric": len(PAI)}
         assert api.stats["DescribeMetricList"].by_status.keys() == {200}
+        assert api.stats["DescribeMetricList"].by_gateway.keys() == {gateway}
 
 
 async def test_a_namespace_without_metrics_is_no_failure(tmp_path: Path) -> None:
@@ -110,6 +125,68 @@ async def test_a_namespace_without_metrics_is_no_failure(tmp_path: Path) -> None
         assert report.failures == {}
         assert calls(api, "DescribeMetricList") == 0
         assert calls(api, "DescribeMetricMetaList") == 1
+
+
+async def test_a_metric_that_comes_is_collected_from_the_next_list_on(tmp_path: Path) -> None:
+    """A namespace without metrics gets one, which is collected then as far as it looks back."""
+    clock = SimulatorClock.frozen(NOW)
+    async with simulator(a_world(), clock) as api:
+        config = cloud(tmp_path, api, namespaces=["acs_pai_n*"], metrics=["*"])
+        await run_once(config)
+        api.backend.cloud.add(Metric("acs_pai_new", "GPU_UTIL", "GpuCoreUsage", ("userId", "jobId", "podId")))
+        api.backend.cloud.add_series("acs_pai_new", "GPU_UTIL", [{"jobId": "dlcnew", "podId": "dlcnew-worker-0"}])
+        clock.advance(1200)
+        report = await run_once(config)
+
+        assert report.failures == {}
+        found = await stored(config, "acs_pai_new", "GPU_UTIL")
+        assert found == truth(api, "acs_pai_new", "GPU_UTIL", NOW + 1200 - LOOKBACK, NOW + 1200 - SETTLE - 60)
+        assert len(found) == (LOOKBACK - SETTLE) // 60 - 1
+
+
+async def test_what_fits_nothing_is_told_by_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The key, what it says and what would be right: of the check before the first run, of run, status and preview."""
+    use_access_key(monkeypatch, tmp_path)
+    environ = {**os.environ, "PAI_COLLECTOR_CONFIG": str(tmp_path / "collector.toml")}
+    async with simulator(a_world()) as api:
+
+        async def command(*words: str, **wrong: str) -> tuple[int, str]:
+            keys = {"namespaces": '["acs_pai_dlc"]', "metrics": '["*"]'} | wrong
+            section = "".join(f"{name} = {value}\n" for name, value in keys.items())
+            text = f'[api]\ngateway = "openapi"\nbase_url = "{api.base_url}"\n[sources.cloud_metrics]\n{section}'
+            (tmp_path / "collector.toml").write_text(text)
+            ran = await run_command(["--log-format", "console", *words], environ, tmp_path, 120)
+            return ran.status, ran.stdout.decode() + ran.stderr
+
+        told = '"acs_foo_*", which fits none of the service\'s namespaces (8); expected one of acs_pai_'
+        status, said = await command("check", namespaces='["acs_foo_*"]')
+        assert status == 1
+        assert f"sources.cloud_metrics.namespaces: got {told}" in " ".join(said.split())
+        status, said = await command("check", metrics='["NOPE"]')
+        assert status == 1
+        assert 'metrics: got "NOPE", which fits none of the metrics' in said
+        status, said = await command("preview", "cloud_metrics")
+        assert status == 2
+        assert "have not been read" in said
+        wrong = {"period": '"61s"', "statistics": '["Sum"]', "metrics": '["GPU_CORE_USAGE", "NOPE"]'}
+        lines = [
+            'metrics: got "NOPE", which fits none of the metrics of these namespaces (8); expected one of CPU_CORE',
+            'period: got "61s", which none of the metrics that fit (1) has; expected one of 1m, 5m, 15m, 1h; '
+            "they are asked with 5m",
+            'statistics: got "Sum", which none of the metrics that fit (1) has; expected any of Average, Max',
+        ]
+        for words, ends_with in ((["run", "--once"], 0), (["status"], 0)):
+            status, said = await command(*words, **wrong)
+            assert status == ends_with
+            for line in lines:
+                assert f"note: sources.cloud_metrics.{line}" in said
+        status, said = await command("preview", "cloud_metrics", metrics='["NOPE"]')
+        assert status == 2
+        assert 'error: sources.cloud_metrics.metrics: got "NOPE"' in said
+        status, said = await command("check", **wrong)
+        assert status == 1
+        assert [line in said for line in lines] == [True] * len(lines)
+        assert (await command("check"))[0] == 0
 
 
 async def test_statistics_are_rows_of_one_call(tmp_path: Path) -> None:
@@ -161,28 +238,30 @@ async def test_points_that_come_late_are_found_by_a_recheck(tmp_path: Path) -> N
         assert len(set(found)) == len(found)
 
 
-async def test_another_period_changes_nothing_of_the_past(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("old", "new"), [(60, 300), pytest.param(300, 60, marks=pytest.mark.slow("periods"))])
+async def test_another_period_changes_nothing_of_the_past(tmp_path: Path, old: int, new: int) -> None:
     """What was stored stays and is looked at again with its own period; the new one goes on where that ended."""
     clock = SimulatorClock.frozen(NOW)
     async with simulator(a_world(), clock) as api:
-        before = cloud(tmp_path, api, recheck=["15m"])
+        before = cloud(tmp_path, api, recheck=["15m"], period=f"{old}s")
         await run_once(before)
-        switch = NOW - SETTLE - 60
+        switch = NOW - SETTLE - old
         pod = truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, NOW)[-1][1]
 
         clock.advance(3600)
-        after = cloud(tmp_path, api, recheck=["15m"], period="5m")
+        after = cloud(tmp_path, api, recheck=["15m"], period=f"{new}s")
         for _ in range(2):
             assert (await run_once(after)).failures == {}
             clock.advance(1800)
-        minutes = await stored(after, "acs_pai_dlc", "GPU_CORE_USAGE", 60)
-        assert minutes == truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, switch)
-        steps = await stored(after, "acs_pai_dlc", "GPU_CORE_USAGE", 300)
-        assert steps == truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", switch, NOW + 5400 - SETTLE - 300, 300)
-        assert pod in {row[1] for row in minutes}
+        past = await stored(after, "acs_pai_dlc", "GPU_CORE_USAGE", old)
+        assert past == truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", NOW - LOOKBACK, switch, old)
+        since = await stored(after, "acs_pai_dlc", "GPU_CORE_USAGE", new)
+        assert since == truth(api, "acs_pai_dlc", "GPU_CORE_USAGE", switch, NOW + 5400 - SETTLE - new, new)
+        assert pod in {row[1] for row in past}
         (rechecked,) = await fetch(
             after,
-            "SELECT toUnixTimestamp(watermark) FROM watermarks WHERE scope_id = 'acs_pai_dlc/GPU_CORE_USAGE/60'",
+            "SELECT toUnixTimestamp(watermark) FROM watermarks WHERE scope_id = {scope:String}",
+            {"scope": f"{POD}/{old}"},
         )
         assert rechecked == [switch]
 
@@ -233,6 +312,77 @@ async def test_a_pot_that_is_used_up_is_the_end_of_a_budget(tmp_path: Path) -> N
             times = {row[5] for row in found}
             whole = truth(api, "acs_pai_dlc", metric, min(times), NOW + 600 - SETTLE - 60)
             assert found == whole
+
+
+@pytest.mark.slow("pots")
+async def test_a_service_goes_on_when_the_pot_is_filled_again(tmp_path: Path) -> None:
+    """Until then status, page and metrics say that the budget stops the operation, and none of its streams fails."""
+    sources = {
+        **{name: {"enabled": False} for name in ("syslogs", "user_metrics")},
+        "cloud_metrics": {
+            "namespaces": ["acs_pai_dlc"], "metrics": ["GPU_*", "NOPE"], "interval": "60s", "settle": "60s",
+            "recheck": [], "initial_lookback": "10m",
+        },
+        "inventory": {"interval": "60s"},
+    }  # fmt: skip
+    async with (
+        running(tmp_path, a_world(), targets={}, sources=sources) as run,
+        serving_http(run.owner, listen="127.0.0.1:0", token="") as address,
+        aiohttp.ClientSession(address) as client,
+    ):
+        pot = run.api.backend.cloud
+
+        async def told(path: str) -> str:
+            async with client.get(path) as answer:
+                return await answer.text()
+
+        await run.until(lambda: pot.calls > 1)
+        pot.calls_max = pot.calls
+        await run.until(lambda: bool(run.service.facts().stops))
+        status = json.loads(await told("/status"))
+        assert [(stop["what"], stop["operation"]) for stop in status["stops"]] == [("budget", "DescribeMetricList")]
+        assert "failing" not in status["states"]
+        (shown,) = status["pots"]
+        assert shown["calls"] == pot.calls
+        assert shown["forecast_calls"] > shown["calls"]
+        line = f"{pot.calls} of 1,000,000 free calls this month, forecast {shown['forecast_calls']:,}"
+        assert shown["told"] == line
+        assert "The budget stops DescribeMetricList" in (page := await told("/"))
+        assert f"CloudMonitor queries: {pot.calls} of 1,000,000 free calls this month, forecast " in page
+        assert "which fits none of the metrics of these namespaces" in page
+        metrics = await told("/metrics")
+        assert f'pai_collector_pot_calls{{pot="CloudMonitor queries"}} {pot.calls}.0' in metrics
+        assert 'pai_collector_pot_free_calls{pot="CloudMonitor queries"} 1e+06' in metrics
+        assert 'pai_collector_pot_forecast_calls{pot="CloudMonitor queries"}' in metrics
+        assert 'pai_collector_stopped{operation="DescribeMetricList",what="budget"} 1.0' in metrics
+
+        pot.calls_max = None
+        await run.until(lambda: not run.service.facts().stops)
+        await run.until(lambda: run.source("DescribeMetricList").states == {"collected": 2})
+
+
+@pytest.mark.slow("rechecks of the plan")
+async def test_rechecks_take_the_calls_of_the_plan(tmp_path: Path) -> None:
+    """First looks and rechecks of some hours are what `plan` said of a day, to the hours' part."""
+    clock = SimulatorClock.frozen(NOW // 3600 * 3600)
+    async with simulator(a_world(), clock) as api:
+        # A third of this recheck is three looks, so that single runs ask as often as a service does.
+        config = cloud(tmp_path, api, period="5m", interval="10m", recheck=["85m"], initial_lookback="10m")
+        lines = [
+            line.calls_per_day.most
+            for line in plan(demands_of(config, {"cloud_series": 8}), prices_of(config), {}).lines
+            if line.demand.operation.name == "DescribeMetricList"
+        ]
+        for _ in range(15):
+            await run_once(config)
+            clock.advance(600)
+        before, hours = calls(api, "DescribeMetricList"), 2
+        for _ in range(hours * 6):
+            await run_once(config)
+            clock.advance(600)
+
+        assert lines == [144, 48]
+        assert calls(api, "DescribeMetricList") - before == sum(lines) * hours // 24
 
 
 @pytest.mark.parametrize("order", ["by time", pytest.param("in none", marks=pytest.mark.slow("orders of pages"))])
