@@ -22,8 +22,13 @@ FROM
             usage.resource_group_id AS resource_group_id,
             sum(usage.request_gpu) AS requested,
             sum(usage.request_gpu * usage.gpu_usage_rate) / 100 AS used
-        FROM user_metrics AS usage
-        WHERE usage.time >= range_start AND usage.time < range_end AND usage.workspace_id = ''
+        FROM
+        (
+            -- part: drawn_usage
+            told.workspace_id = ''
+            -- end
+        ) AS usage
+        WHERE usage.is_drawn
         GROUP BY time, resource_group_id
     ) AS snapshots
     GROUP BY hour, resource_group_id

@@ -12,7 +12,8 @@ from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
-from collector.store.named import named_query
+from collector.store.assets import sql_files, sql_folder
+from collector.store.named import named_query, parsed
 from tests.support import NOW, fetch, run_once, settings, simulator
 from tests.support.grafana import View, dashboards, expand, panels
 
@@ -54,6 +55,12 @@ async def answer(config: Settings, name: str, parameters: Mapping[str, str]) -> 
     query = named_query(name)
     rows = await fetch(config, query.sql, query.bind(parameters))
     return sorted((row[1:] if name in ABOUT_SERIES else row for row in rows), key=str)
+
+
+async def hourly(config: Settings, parameters: Mapping[str, str]) -> list[Any]:
+    """What the console shows of GPUs."""
+    query = next(parsed(name, text) for name, text in sql_files(sql_folder("console")) if name == "gpus_by_hour")
+    return await fetch(config, query.sql, query.bind(parameters))
 
 
 async def shown(config: Settings, title: str, end: int) -> list[Any]:
@@ -118,6 +125,7 @@ async def test_usage_is_the_same_from_either_source(tmp_path: Path) -> None:
             found[kind] = [
                 await answer(config, "utilization", wanted),
                 await answer(config, "idle_gpus", wanted | {"rate": "60", "minutes": "1"}),
+                await hourly(config, wanted),
             ]
 
     assert all(found["older"])
