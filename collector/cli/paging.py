@@ -9,6 +9,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
+from collector.api.envelope import signs_of, total_of
 from collector.api.operation import Numbers, Operation, Tokens, wire_name
 from collector.errors import CursorLoopError, UsageError
 
@@ -87,12 +88,14 @@ class Pages:
                 there = here.after(keys, total, size)
                 if there is None:
                     if here.is_short(keys, total):
-                        self.left_out = f"the list ended before the {total} records that it counts"
+                        self.left_out = _ended_before(total)
                     return
                 here = there
             else:
                 token = str(self._last.get(TOKEN) or "")
                 if not token:
+                    if not records and (total := total_of(signs_of(self._last)) or 0) > len(self._records):
+                        self.left_out = _ended_before(total)
                     return
                 if token in used:
                     raise CursorLoopError(f"{self.row.name} returned a {TOKEN} that it had returned before")
@@ -119,3 +122,7 @@ class Pages:
         self._costs["free" if result.cost.startswith("free") else result.cost] += 1
         self.calls += 1
         return records
+
+
+def _ended_before(total: int | None) -> str:
+    return f"the list ended before the {total} records that it counts"

@@ -16,7 +16,7 @@ from typing import Any, Final
 from collector.errors import AnswerTooLargeError, ApiError, CursorError, StoreError, StoreTooLarge
 from collector.journal.entries import StreamState
 from collector.model import StreamKey, Window
-from collector.pipeline.collecting import READINGS_MAX, Collecting
+from collector.pipeline.collecting import READINGS_MAX, Collecting, is_cut_short
 from collector.pipeline.repeats import PageWatch, loop_error, page_digest
 from collector.pipeline.windows import SPAN_SECONDS_MAX
 from collector.sources.page import PageRows
@@ -184,7 +184,7 @@ class _Reader:
         cursor: str | None = None
         last: int | None = None
         judged_to = window.start
-        in_order, held, size = True, 0, 0
+        in_order, held, size, pages = True, 0, 0, 0
         watch = PageWatch()
         digests: set[bytes] = set()
         while True:
@@ -203,6 +203,8 @@ class _Reader:
             await self._at.journal.settle(reply.attempt)
             self._verified.calls += 1
             page = source.page(state.key, window, cursor, reply.answer)
+            page.is_short |= is_cut_short(source.operation, reply.answer, pages)
+            pages += 1
             following = source.next_cursor(cursor, reply.answer)
             if following is not None and (fault := watch.window_fault(source, reply.answer, page, last)):
                 raise loop_error(source.operation.name, state.key.scope_id, fault)

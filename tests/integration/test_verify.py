@@ -156,8 +156,9 @@ async def test_a_cursor_that_dies_while_verifying_makes_no_difference(tmp_path: 
         configuration = configured(tmp_path, api, world)
         await run_once(configuration)
         first = calls(api, "ListSyslogs")
-        api.faults = [Fault(kind=FaultKind.EXPIRED_TOKEN, arrivals=(first + 4,))]
+        api.faults = [Fault(kind=FaultKind.EXPIRED_TOKEN, arrivals=(4,))]
         told, found = await verified(configuration, asked("syslogs", BEGIN, NOW))
+        assert calls(api, "ListSyslogs") > 2 * first
         assert (kinds(told), found, told["failures"]) == ((0, 0, 0), [], [])
 
 
@@ -171,6 +172,20 @@ async def test_answers_in_no_order_are_judged_as_a_whole(tmp_path: Path) -> None
         api.faults = [Fault(kind=FaultKind.DISORDER)]
         told, found = await verified(configuration, asked("syslogs", BEGIN, NOW))
         assert (kinds(told), found) == ((0, 0, 0), [])
+
+
+@pytest.mark.slow("ranges that are verified")
+async def test_a_list_that_ends_before_what_it_counts_is_not_judged_by(tmp_path: Path) -> None:
+    """An empty last page that counts more lines: it is read again, and nothing that is stored is told as extra."""
+    world = World(34, 1, 1, lines_per_second=1.0)
+    async with simulator(world) as api:
+        configuration = configured(tmp_path, api, world)
+        await run_once(configuration)
+        first = calls(api, "ListSyslogs")
+        api.faults = [Fault(kind=FaultKind.DENIED, signs={"TotalCount": 1_000_000}, arrivals=(3,))]
+        told, found = await verified(configuration, asked("syslogs", BEGIN, NOW))
+        assert calls(api, "ListSyslogs") > 2 * first
+        assert (kinds(told), found, told["failures"]) == ((0, 0, 0), [], [])
 
 
 NODES, LINES_A_SECOND, PAGE_ROWS = 4, 20, 10_000

@@ -62,6 +62,15 @@ async def test_pages_by_number_go_on_until_the_total_has_come() -> None:
     assert service.asked[0]["PageSize"] == "1000"
 
 
+@pytest.mark.parametrize(("total", "left_out"), [("5", "the list ended before the 5 records that it counts"), (2, "")])
+async def test_a_list_by_token_that_ends_before_its_total_is_told(total: object, left_out: str) -> None:
+    """In any spelling of the total."""
+    last = clusters() | {"totalCount": total}
+    pages = Pages(CLUSTERS)
+    await pages.read(Service(clusters("a", "b", token="t1"), last).ask, {})
+    assert (pages.calls, pages.left_out) == (2, left_out)
+
+
 @pytest.mark.parametrize(
     ("script", "calls"),
     [
