@@ -24,6 +24,7 @@ from collector.pipeline.collecting import (
     dead_letters,
     sized,
     smaller_page,
+    widen_pages,
 )
 from collector.pipeline.windows import FIRST_LOOK, missed_ticks, snapshot_window, tick_of
 from collector.sources.normalise import lines
@@ -81,6 +82,7 @@ async def _next_page(
     here = state.open.get(FIRST_LOOK)
     cursor = here.cursor if here else None
     window = here.window if here else snapshot_window(tick_of(at.server_clock.now(), interval))
+    configured = source.page_size
     source = sized(source.unsorted() if state.id in at.unsorted else source, at.page_sizes.get(state.id))
     async with at.room.held(source.operation.answer_bytes_max, repeatable=False):
         parameters = source.parameters(state.key, window, cursor)
@@ -137,8 +139,10 @@ async def _next_page(
         # Users may have moved from a page that was not read yet to one that was.
         log.info("list_changed_while_paging", stream=str(state.key), reading=reading + 1)
         state = await at.journal.restart_window(state.id, state.open[FIRST_LOOK].id)
+    is_last = commit.seal is not None
+    widen_pages(at, state.id, source.operation, configured, reply.bytes, is_last=is_last)
     at.on_page(state, page.record_count)
-    return state, commit.seal is not None
+    return state, is_last
 
 
 async def _ask_for_less(

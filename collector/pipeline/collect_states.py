@@ -27,6 +27,7 @@ from collector.pipeline.collecting import (
     is_cut_short,
     sized,
     smaller_page,
+    widen_pages,
 )
 from collector.pipeline.repeats import PageWatch
 from collector.pipeline.windows import FIRST_LOOK, snapshot_window, tick_of
@@ -163,6 +164,7 @@ class _Looking:
             log.info("list_changed_while_paging", stream=str(state.key), reading=reading + 1)
             state = await at.journal.restart_window(state.id, state.open[FIRST_LOOK].id)
             self._watch = PageWatch()
+        widen_pages(at, state.id, source.operation, self._source.page_size, reply.bytes, is_last=is_last)
         at.on_page(state, len(seen.objects))
         return state, is_last
 

@@ -41,8 +41,6 @@ GAP_PARTIAL: Final = "partial"
 GAP_TOO_LARGE: Final = "answer too large"
 GAP_LEFT: Final = "left, and is not answered any more"
 
-PAGE_SIZE_MIN: Final = 10
-"""Records a page at least, where smaller pages are asked for because an answer was too large."""
 SECONDS_TOO_LARGE_MAX: Final = 30
 """Windows of one second in a row that become gaps because their answers are too large. Beyond it the stream fails:
 each costs a call, and an answer that is too large whatever is asked for needs a person."""
@@ -75,6 +73,8 @@ class Collecting:
     """Row of an open window -> the reading and its pages whose rows were shipped without sealing it."""
     page_sizes: dict[int, int] = field(default_factory=dict)
     """Stream row -> records a page of its lists, if an answer was too large."""
+    page_bytes: dict[int, int] = field(default_factory=dict)
+    """Stream row -> bytes of the largest page so far of its present list, if pages are smaller than configured."""
     unsorted: set[int] = field(default_factory=set)
     """Rows of streams whose lists the service does not sort by the configured field."""
     seconds_too_large: dict[int, int] = field(default_factory=dict)
@@ -123,5 +123,26 @@ def smaller_page(operation: Operation, page_size: int) -> int | None:
     if not isinstance(operation.paging, Numbers | Tokens):
         return None
     parameter = operation.parameter(operation.paging.size)
-    least = max(PAGE_SIZE_MIN, (parameter.least if parameter else None) or 1)
+    least = (parameter.least if parameter else None) or 1
     return max(least, page_size // 2) if page_size > least else None
+
+
+def widen_pages(
+    at: Collecting, stream_id: int, operation: Operation, configured: int, size: int, *, is_last: bool
+) -> None:
+    """Double the pages of a list up to `configured` records once none of a whole list was large; `size` in bytes.
+
+    Pages of twice the records then have half of what an answer may have, so that few are read in vain.
+    """
+    if (page_size := at.page_sizes.get(stream_id)) is None:
+        return
+    largest = at.page_bytes[stream_id] = max(size, at.page_bytes.get(stream_id, 0))
+    if not is_last:
+        return
+    del at.page_bytes[stream_id]
+    if largest > operation.answer_bytes_max // 4:
+        return
+    if 2 * page_size >= configured:
+        del at.page_sizes[stream_id]
+    else:
+        at.page_sizes[stream_id] = 2 * page_size

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,10 @@ from collector.api.answers import Answer
 from collector.api.products.eflo_controller import ClusterRecord, ListClustersAnswer, ListSyslogsAnswer, SyslogRecord
 from collector.api.products.pai_dlc import JobRecord, ListJobsAnswer
 from collector.api.products.pai_studio import GetUserViewMetricsAnswer, UserViewMetric
+from collector.clock import ServerClock
 from collector.errors import AnswerTooLargeError
 from collector.owner.instance import Owner
-from collector.pipeline.collecting import PAGE_SIZE_MIN, SECONDS_TOO_LARGE_MAX
+from collector.pipeline.collecting import SECONDS_TOO_LARGE_MAX
 from collector.pipeline.streams import ACCOUNT_SCOPE, SnapshotStreams, StateStreams, Streams, WindowStreams
 from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import LongLines, World
@@ -166,6 +168,39 @@ async def test_a_list_that_is_too_large_is_asked_for_in_smaller_pages(owner: Own
     assert len(client.asked) == 2 + 3
 
 
+@pytest.mark.parametrize("name", LISTS)
+async def test_records_that_fit_only_one_by_one_are_all_stored(owner: Owner, name: str) -> None:
+    """Of a list whose records are each nearly as large as an answer may be."""
+    streams, answer, sql = LISTS[name]
+    await run(owner, lambda asked: answer(asked, 1), streams)
+    assert await owner.store.fetch(sql) == [[OBJECTS, OBJECTS]]
+    assert await gaps(owner) == []
+
+
+@pytest.mark.parametrize("name", LISTS)
+async def test_pages_grow_again_once_answers_are_small(owner: Owner, name: str) -> None:
+    """Nobody pays for small pages for ever: list by list they are twice as large, until they are as configured."""
+    streams, answer, _ = LISTS[name]
+    most, tick = 7, 0
+    sizes: list[int] = []
+
+    def script(asked: Mapping[str, Any]) -> tuple[Answer, int]:
+        sizes.append(int(asked.get("PageSize") or asked["MaxResults"]))
+        return answer(asked, most)[0], NOW + 60 * tick
+
+    known: dict[int, int] = {}
+    for tick in range(8):
+        most = 7 if tick == 0 else 1000
+        owner.server_clock = ServerClock(owner.clock)
+        owner.client = ScriptedClient(owner, script, NOW + 60 * tick)  # type: ignore[assignment]
+        # As in a service, which goes on with what it knows.
+        collecting = replace(owner.collecting(), page_sizes=known)
+        assert not (await runner_of(owner, streams, collecting).run()).failures
+    assert sizes[0] == sizes[-1] == 100
+    assert sizes[-3:] == [100] * 3
+    assert min(sizes) == 6
+
+
 async def test_a_page_of_a_list_that_is_too_large_begins_it_again_with_smaller_pages(owner: Owner) -> None:
     """Numbers of pages mean nothing with another size: no user is skipped or counted twice."""
 
@@ -180,14 +215,14 @@ async def test_a_snapshot_whose_smallest_page_is_too_large_is_a_gap(owner: Owner
     """The tick is not whole, and no later one waits for it."""
     client = await run(owner, always, SNAPSHOTS)
     assert [reason for _, _, reason in await gaps(owner)] == ["answer too large"]
-    assert int(client.asked[-1]["PageSize"]) == PAGE_SIZE_MIN
-    assert len(client.asked) < 8
+    assert int(client.asked[-1]["PageSize"]) == 1
+    assert len(client.asked) < 10
 
 
 @pytest.mark.parametrize("streams", [JOBS, CLUSTERS])
 async def test_a_list_whose_smallest_page_is_too_large_fails_its_stream(owner: Owner, streams: Streams) -> None:
     """With the reason, after a few calls."""
-    assert len((await fail(owner, always, streams)).asked) < 8
+    assert len((await fail(owner, always, streams)).asked) < 10
 
 
 @pytest.mark.slow("long lines")

@@ -12,6 +12,7 @@ from collector.api.metering import Attempt
 from collector.api.operation import Operation
 from collector.clock import ServerClock
 from collector.owner.instance import Owner
+from collector.pipeline.collecting import Collecting
 from collector.pipeline.run import OnceRunner
 from collector.pipeline.streams import Streams
 from tests.support import NOW
@@ -60,11 +61,11 @@ async def run(
     return client
 
 
-def runner_of(owner: Owner, streams: Streams) -> OnceRunner:
+def runner_of(owner: Owner, streams: Streams, collecting: Collecting | None = None) -> OnceRunner:
     async def stage() -> list[Streams]:
         return [streams]
 
     return OnceRunner(
-        region="cn-hangzhou", store=owner.store, shipper=owner.shipper(), collecting=owner.collecting(),
-        workers_max=4, stages=[stage],
+        region="cn-hangzhou", store=owner.store, shipper=owner.shipper(),
+        collecting=collecting or owner.collecting(), workers_max=4, stages=[stage],
     )  # fmt: skip
