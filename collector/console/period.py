@@ -79,6 +79,11 @@ def sql_time(time: int) -> str:
     return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
+def moment(text: str) -> int:
+    """Return seconds since the epoch of a time as the engine writes it, `YYYY-MM-DD hh:mm:ss` in UTC."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
 def _time(name: str, text: str) -> int:
     """Seconds since the epoch of `2026-11-30T03:00`, with or without seconds and zone; without one it is UTC."""
     try:

@@ -22,6 +22,7 @@ from multidict import MultiDict, MultiMapping
 from collector import __version__
 from collector.console import drawing
 from collector.console.access import COOKIE, Access
+from collector.console.lanes import lane_svg
 from collector.console.page import Page, PageRequest
 from collector.console.pages import PAGES
 from collector.console.period import LAST_CHOICES, iso
@@ -94,7 +95,7 @@ def refuse(request: web.Request, access: Access) -> web.Response:
 async def _answer(
     page: Page, owner: Owner, store: ConsoleStore, access: Access, request: web.Request
 ) -> web.StreamResponse:
-    path, suffix = _parts(request.path)
+    path, suffix = _parts(request.rel_url.raw_path)
     now = owner.server_clock.now()
     query = request.query if request.method == "GET" else await _form(request)
     asked = PageRequest(owner, store, path, request.match_info, query, now, request)
@@ -150,7 +151,7 @@ async def _html(view: View, page: Page, asked: PageRequest, access: Access) -> w
 
 def _json(view: View, path: str, now: int) -> web.Response:
     body = msgspec.json.encode({"page": path, "now": iso(now), **view.values}, enc_hook=str)
-    response = web.Response(body=body, content_type="application/json", status=view.status)
+    response = web.Response(body=body, content_type="application/json", status=view.status, headers=dict(view.headers))
     response.enable_compression()
     return response
 
@@ -291,6 +292,7 @@ def _templates() -> Environment:
         "Kind": Kind,
         "cell": drawing.cell,
         "chart_svg": drawing.chart_svg,
+        "lane_svg": lane_svg,
         "sentences": drawing.sentences,
         "sparkline": drawing.sparkline,
         "LAST_CHOICES": LAST_CHOICES,

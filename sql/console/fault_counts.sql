@@ -1,0 +1,16 @@
+-- purpose: fault lines by class and severity in steps
+-- param: start UInt32  start of the range, seconds since the epoch
+-- param: end UInt32  end of the range, seconds since the epoch
+-- param: step UInt32 = 3600  length of a step, seconds
+-- param: node String = ''  node to look at; empty takes all
+SELECT
+    toString(faults.fault_class) AS fault_class,
+    toString(faults.fault_severity) AS fault_severity,
+    intDiv(toUnixTimestamp(faults.time) - {start:UInt32}, {step:UInt32}) AS place,
+    count() AS lines
+FROM syslogs AS faults
+WHERE faults.time >= toDateTime({start:UInt32}, 'UTC') AND faults.time < toDateTime({end:UInt32}, 'UTC')
+    AND faults.fault_class != ''
+    AND ({node:String} = '' OR faults.node_id = {node:String})
+GROUP BY fault_class, fault_severity, place
+ORDER BY place, fault_severity DESC, fault_class
