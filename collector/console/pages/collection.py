@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
@@ -20,6 +21,8 @@ from collector.owner.status import status
 from collector.pipeline.facts import COLLECTED, FAILING, NEW, STOPPED, WAITING
 from collector.units import rough_duration
 
+STORED_MAX: Final = 100_000
+"""Streams of which the store is asked what is covered."""
 LATE: Final = "late"
 """Collected, and further behind than its source promises."""
 STATES: Final = (FAILING, STOPPED, LATE, WAITING, NEW, COLLECTED, ENDED)
@@ -37,10 +40,12 @@ STREAMS: Final = (
     Column("state", "state", Kind.STATE),
     Column("freshness_seconds", "behind", Kind.DURATION, hint="time since the watermark: all before it is stored"),
     Column("promise_seconds", "promised", Kind.DURATION, hint="no stream of the source should be further behind"),
+    Column("covered_percent", "covered", Kind.PERCENT, hint="of the time from its begin to the watermark, as stored"),
     Column("last_poll", "last call", Kind.TIME, hint="by this process, at the service's time"),
     Column("next_poll", "next try", Kind.TIME),
-    Column("watermark", "watermark", Kind.TIME),
     Column("operation", "operation", Kind.CODE),
+    Column("open_gaps", "gaps", Kind.NUMBER, hint="ranges before the watermark that are missing, as stored"),
+    Column("watermark", "watermark", Kind.TIME),
 )
 SOURCES: Final = (
     Column("source", "source", link="/collection?source={source}"),
@@ -70,12 +75,16 @@ def _tab_address(asked: PageRequest, tab: str) -> str:
 
 
 async def _streams(asked: PageRequest) -> dict[str, Any]:
-    told = await status(asked.owner, streams_max=None)
+    told, stored = await asyncio.gather(
+        status(asked.owner, streams_max=None),
+        asked.store.named("freshness", {"rows": str(STORED_MAX)}),
+    )
+    coverage_of = {(row["operation"], row["scope_id"]): row for row in stored.rows}
     source_of = sources_of(asked.owner)
     promised = {source["operation"]: source["freshness_promise_seconds"] for source in told["sources"]}
     source_of |= {source["operation"]: source["source"] for source in told["sources"]}
     why = {stop["operation"]: stop["error"] for stop in told["stops"]}
-    rows = [_stream_row(stream, source_of, promised, why) for stream in told["streams"]]
+    rows = [_stream_row(stream, source_of, promised, why, coverage_of) for stream in told["streams"]]
     wanted, state, words = asked.text("source"), asked.text("state"), asked.text("q").lower().split()
     chosen = [row for row in rows if (not wanted or row["source"] == wanted) and _has(row, words)]
     states = Counter(row["state"] for row in chosen)
@@ -84,7 +93,16 @@ async def _streams(asked: PageRequest) -> dict[str, Any]:
     part, paging = part_of(asked, shown)
     nothing = "this process knows no stream yet" if not rows else "no stream matches"
     return {
-        "streams": Table("streams", "Streams", STREAMS, part, nothing, detail="error"),
+        "streams": Table(
+            "streams",
+            "Streams",
+            STREAMS,
+            part,
+            nothing,
+            sql=stored.sql,
+            note=f"What is covered is not known: {stored.failure}" if stored.failure else "",
+            detail="error",
+        ),
         "paging": paging,
         "states": [Choice("all", asked.address(state=None, page=None), not state, len(chosen))]
         + [
@@ -100,7 +118,11 @@ async def _streams(asked: PageRequest) -> dict[str, Any]:
 
 
 def _stream_row(
-    stream: Mapping[str, Any], source_of: Mapping[str, str], promised: Mapping[str, float], why: Mapping[str, str]
+    stream: Mapping[str, Any],
+    source_of: Mapping[str, str],
+    promised: Mapping[str, float],
+    why: Mapping[str, str],
+    coverage_of: Mapping[tuple[str, str], Row],
 ) -> Row:
     operation, state = stream["operation"], stream["state"]
     promise, behind = promised.get(operation), stream["freshness_seconds"]
@@ -108,6 +130,7 @@ def _stream_row(
         state = LATE
     # A stream that stands still with its operation or its account has no error of its own.
     stopped = why.get(operation, why.get("")) if state in (FAILING, STOPPED) else None
+    coverage = coverage_of.get((operation, stream["scope_id"]), {})
     key = StreamKey(operation, stream["region"], stream["scope_id"])
     return {
         **stream,
@@ -115,6 +138,8 @@ def _stream_row(
         "error": stream["error"] or stopped,
         "source": source_of.get(operation, ""),
         "promise_seconds": promise,
+        "covered_percent": coverage.get("covered_percent"),
+        "open_gaps": coverage.get("open_gaps"),
         "node_id": key.target_id if operation == "ListSyslogs" else None,
     }
 

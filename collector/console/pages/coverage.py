@@ -5,21 +5,24 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime
+from datetime import UTC, datetime
 from typing import Any, Final
 
 from collector.console.page import PageRequest
 from collector.console.paging import part_of
 from collector.console.period import Period, iso
-from collector.console.store import failure_of
-from collector.console.table import Choice, Column, Kind, Table
+from collector.console.stacking import stacked
+from collector.console.store import Answer, failure_of
+from collector.console.table import Chart, Choice, Column, Kind, Table
 from collector.errors import CollectorError, UsageError
 from collector.journal.entries import StreamState
 from collector.model import StreamKey
 from collector.owner.gaps import gaps, sources_of
 from collector.pipeline.coverage import ADDED_LATER, BEFORE
-from collector.units import rough_duration
+from collector.units import format_duration, rough_duration
 
+HOUR_SECONDS: Final = 3600
+POINTS_MAX: Final = 240
 TIMELINE_ROWS: Final = 60
 
 SPANS_MAX: Final = 200
@@ -79,25 +82,9 @@ async def coverage(asked: PageRequest) -> dict[str, Any]:
     if what not in WHAT_CHOICES:
         raise UsageError(f"what: got {what[:40]!r}; expected all, or nothing")
     names = list(type(asked.owner.settings.sources).model_fields)
-    failure, answer, marks = "", None, {}
-    try:
-        answer, marks = await asyncio.gather(
-            gaps(
-                asked.owner,
-                {
-                    "source": source or None,
-                    "start": period.start,
-                    # Up to now, what is on its way is no gap.
-                    "end": None if period.last else period.end,
-                    "scopes": [],
-                },
-            ),
-            asked.owner.journal.streams(),
-        )
-    except UsageError:
-        raise
-    except CollectorError as error:
-        failure = failure_of(error)
+    (answer, marks, failure), stored = await asyncio.gather(
+        _known(asked, period, source), asked.store.named("rows_by_source", period.parameters)
+    )
     found = [gap for gap in answer["gaps"] if _is_about(gap, words)] if answer else []
     real = [gap for gap in found if gap["reason"] not in (BEFORE, ADDED_LATER)]
     shown = sorted(
@@ -118,6 +105,7 @@ async def coverage(asked: PageRequest) -> dict[str, Any]:
             note=note if len(found) > len(real) else "",
         ),
         "paging": paging,
+        "rows": _rows(stored, period, source),
         "timeline": None if failure else _timeline(period, real, _drawn(asked, period, marks, real)),
         "source_names": names,
         "kinds": [
@@ -127,9 +115,47 @@ async def coverage(asked: PageRequest) -> dict[str, Any]:
     }
 
 
+async def _known(
+    asked: PageRequest, period: Period, source: str
+) -> tuple[dict[str, Any] | None, Mapping[StreamKey, StreamState], str]:
+    """What `gaps` says, the streams of the journal, and why neither is known. Raises UsageError."""
+    # Up to now, what is on its way is no gap.
+    end = None if period.last else period.end
+    wanted: dict[str, Any] = {"source": source or None, "start": period.start, "end": end, "scopes": []}
+    try:
+        return await gaps(asked.owner, wanted), await asked.owner.journal.streams(), ""
+    except UsageError:
+        raise
+    except CollectorError as error:
+        return None, {}, failure_of(error)
+
+
 def _is_about(gap: Mapping[str, Any], words: Iterable[str]) -> bool:
     text = f"{gap['scope_id']} {gap['operation']} {gap['source']} {gap['reason']}".lower()
     return all(word in text for word in words)
+
+
+def _rows(answer: Answer, period: Period, source: str) -> Chart:
+    """Rows of each source over time: where one stops, something is missing that no stream knows of."""
+    step = max(HOUR_SECONDS, period.step(POINTS_MAX))
+    first = period.start // step * step
+    return stacked(
+        Chart(
+            "rows",
+            f"Rows stored by source, every {format_duration(step)}",
+            range(first, period.end, step),
+            (),
+            "rows",
+            is_stacked_bars=True,
+            failure=answer.failure,
+            sql=answer.sql,
+        ),
+        [
+            ((_seconds(row["hour"]) - first) // step, row["source"], float(row["rows"]))
+            for row in answer.rows
+            if not source or row["source"] == source
+        ],
+    )
 
 
 Name = tuple[str, str]
@@ -203,4 +229,5 @@ def _span(period: Period, start: int, end: int, kind: str, text: str) -> list[Sp
 
 
 def _seconds(time: str) -> int:
-    return int(datetime.fromisoformat(time).timestamp())
+    moment = datetime.fromisoformat(time)
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp())

@@ -11,15 +11,17 @@ from typing import Any
 
 import aiohttp
 import pytest
+from axe_playwright_python.async_playwright import Axe
 
 from collector.console.paging import PAGE_ROWS
-from collector.errors import StoreUnavailable
+from collector.errors import QueryError, StoreUnavailable
 from collector.model import StreamKey, Window
 from collector.service.http import serving_http
 from collector.settings import Settings
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.world import World
 from tests.support import NOW, settings
+from tests.support.browser import chromium, tab, with_chromium
 from tests.support.console_pages import ANY_PORT, Console, served
 from tests.support.running_service import running
 from tests.support.virtual_clock import ManualClock
@@ -170,6 +172,22 @@ async def test_gaps_are_a_table_and_a_timeline(tmp_path: Path) -> None:
         assert earlier["gaps"]["rows"] == []
 
 
+async def test_coverage_that_cannot_be_read_leaves_the_streams(
+    console: Console, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What the journal knows is there; what only the store knows is not known, and not zero."""
+
+    async def query(*arguments: object, **options: object) -> object:
+        raise QueryError("no memory")
+
+    monkeypatch.setattr(console.owner.store, "query", query)
+    told = await console.json("/collection")
+    assert told["streams"]["note"] == "What is covered is not known: no memory"
+    assert {(row["state"], row["covered_percent"], row["open_gaps"]) for row in told["streams"]["rows"]} == {
+        ("collected", None, None)
+    }
+
+
 async def test_gaps_that_cannot_be_read_are_not_none(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The page says why, and draws nothing that would look like a history without gaps."""
     async with console_over(tmp_path, ["node-a"]) as console:
@@ -231,6 +249,18 @@ async def test_calls_are_shown_over_time_with_the_quota_and_what_failed(configur
         assert "no call was made this month" in (await console.html("/collection?tab=calls")).to_text()
 
 
+async def test_what_is_stored_of_streams_and_sources_is_shown_beside_them(console: Console) -> None:
+    """How much of each stream is covered, and the rows of each source over time."""
+    told = await console.json("/collection")
+    syslogs = [row for row in told["streams"]["rows"] if row["operation"] == "ListSyslogs"]
+    assert [(row["covered_percent"], row["open_gaps"]) for row in syslogs] == [(100, 0)] * 4
+    rows = (await console.json("/collection?tab=gaps"))["rows"]
+    ((lines,),) = await console.owner.store.fetch("SELECT count() FROM syslogs")
+    sums = {series["title"]: sum(series["values"]) for series in rows["series"]}
+    assert sums.keys() >= {"syslogs", "user_metrics"}
+    assert sums["syslogs"] == lines
+
+
 async def test_rechecks_tell_what_they_found(console: Console) -> None:
     """The demo's late lines are counted with the calls that found them, and how late lines arrive is known by node."""
     told = await console.json("/collection?tab=rechecks")
@@ -250,3 +280,21 @@ async def test_the_journal_says_how_deep_it_is_and_what_waits(tmp_path: Path) ->
         facts = {row["what"]: row["value"] for row in told["journal"]["rows"]}
         assert (facts["rows"], facts["store"]) == ("0", "takes rows")
         assert told["counters"]["rows"] == [{"name": "records that no row could be made of", "count": 3}]
+
+
+@with_chromium
+@pytest.mark.parametrize("width", [1280, 390])
+async def test_every_tab_is_clean_in_a_browser(console: Console, width: int) -> None:
+    """No error, no serious finding of axe, nothing wider than the window, and the tabs are reached by keyboard."""
+    async with chromium() as browser, tab(browser, console.address, viewport={"width": width, "height": 900}) as opened:
+        for name in ("gaps", "calls", "rechecks", "journal"):
+            await opened.open(f"/collection?tab={name}")
+            results = await Axe().run(opened.page)
+            serious = [one["id"] for one in results.response["violations"] if one["impact"] in ("serious", "critical")]
+            beyond = await opened.page.evaluate("document.documentElement.scrollWidth - innerWidth")
+            assert (serious, opened.troubles, max(0, beyond)) == ([], [], 0), name
+        await opened.open("/collection")
+        await opened.page.get_by_role("link", name="Gaps", exact=True).focus()
+        await opened.page.keyboard.press("Enter")
+        await opened.page.wait_for_url("**/collection?tab=gaps")
+        await opened.page.locator("figure#rows canvas").wait_for()
