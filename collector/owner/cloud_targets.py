@@ -112,6 +112,13 @@ def _metrics(cloud: CloudMetricsSettings, listed: Listed) -> Iterator[str]:
                 f"metrics: got {show(name)}, which fits none of the metrics of these namespaces ({len(names)}); "
                 f"expected one of {_some(name, names)}, or a pattern that fits some"
             )
+    for word in cloud.measures:
+        namespace, _, metric = word.partition("=")[0].partition("/")
+        if metric not in (known := listed.metrics.get(namespace, {})):
+            yield (
+                f"measures: got {show(word)}, whose metric is not listed; expected one of "
+                f"{_some(metric, known or names)}" + (f" of {namespace}" if known else "")
+            )
     fitting = listed.fitting(cloud)
     periods = [_periods(str(told.get("Periods") or "")) for told in fitting]
     if fitting and all(each and cloud.period_seconds not in each for each in periods):

@@ -60,6 +60,13 @@ def told(listed: Listed, **given: Any) -> list[str]:
                 "Average, Maximum"
             ],
         ),
+        (
+            {"measures": ("acs_pai_dlc/GPU_UTIL=GpuCoreUsage", "acs_pai_dlc/GPU_UTILL=GpuCoreUsage")},
+            [
+                f'{SECTION}.measures: got "acs_pai_dlc/GPU_UTILL=GpuCoreUsage", whose metric is not listed; '
+                "expected one of GPU_UTIL, CPU_UTIL of acs_pai_dlc"
+            ],
+        ),
         # CPU_UTIL tells none, so it may have any.
         ({"statistics": ("Sum",)}, []),
     ],
