@@ -63,45 +63,11 @@ FROM
         ) AS moment
     FROM
     (
-        SELECT
-            folded.region AS region, folded.node_id AS node_id,
-            folded.fault_code AS fault_code,
-            folded.device AS device,
-            -- A gap of more than five minutes begins another incident.
-            arrayJoin(arraySplit((line, gap) -> gap > 300, folded.seen, arrayDifference(folded.seen.1))) AS spell
-        FROM
-        (
-            SELECT
-                seconds.region AS region, seconds.node_id AS node_id,
-                seconds.cause AS cause,
-                seconds.fault_code AS fault_code,
-                seconds.device AS device,
-                arraySort(
-                    groupArray(
-                        tuple(toUnixTimestamp(seconds.time), seconds.lines, seconds.worst, seconds.place)
-                    )
-                ) AS seen
-            FROM
-            (
-                SELECT
-                    lines.region AS region, lines.node_id AS node_id,
-                    if(lines.fault_class = 'gpu_fallen_off_bus', 'xid', toString(lines.fault_class)) AS cause,
-                    lines.fault_code AS fault_code,
-                    lines.fault_device AS device,
-                    lines.time AS time,
-                    count() AS lines,
-                    max(
-                        tuple(lines.fault_severity, toString(lines.fault_class), toString(lines.fault_case))
-                    ) AS worst,
-                    max(tuple(toString(lines.hostname), toString(lines.cluster_id))) AS place
-                FROM syslogs AS lines
-                WHERE lines.time >= range_start AND lines.time < range_end AND lines.fault_class != ''
-                    AND ({node:String} = '' OR lines.node_id = {node:String})
-                    AND ({class:String} = '' OR lines.fault_class = {class:String})
-                GROUP BY region, node_id, cause, fault_code, device, time
-            ) AS seconds
-            GROUP BY region, node_id, cause, fault_code, device
-        ) AS folded
+        -- part: incidents
+        lines.time >= range_start AND lines.time < range_end
+            AND ({node:String} = '' OR lines.node_id = {node:String})
+            AND ({class:String} = '' OR lines.fault_class = {class:String})
+        -- end
     ) AS incidents
     WHERE toInt8(worst.1) >= transform(
         {severity:String}, ['', 'info', 'corrected', 'application', 'degraded', 'fatal'], [0, 1, 2, 3, 4, 5], 9

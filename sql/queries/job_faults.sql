@@ -93,45 +93,9 @@ GLOBAL LEFT JOIN
         sum(arraySum(incidents.spell.2)) AS lines
     FROM
     (
-        SELECT
-            folded.region AS region, folded.node_id AS node_id,
-            folded.fault_code AS fault_code,
-            folded.device AS device,
-            -- A gap of more than five minutes begins another incident.
-            arrayJoin(arraySplit((line, gap) -> gap > 300, folded.seen, arrayDifference(folded.seen.1))) AS spell
-        FROM
-        (
-            SELECT
-                seconds.region AS region, seconds.node_id AS node_id,
-                seconds.cause AS cause,
-                seconds.fault_code AS fault_code,
-                seconds.device AS device,
-                arraySort(
-                    groupArray(
-                        tuple(toUnixTimestamp(seconds.time), seconds.lines, seconds.worst, seconds.place, seconds.msg)
-                    )
-                ) AS seen
-            FROM
-            (
-                SELECT
-                    lines.region AS region, lines.node_id AS node_id,
-                    if(lines.fault_class = 'gpu_fallen_off_bus', 'xid', toString(lines.fault_class)) AS cause,
-                    lines.fault_code AS fault_code,
-                    lines.fault_device AS device,
-                    lines.time AS time,
-                    count() AS lines,
-                    max(
-                        tuple(lines.fault_severity, toString(lines.fault_class), toString(lines.fault_case))
-                    ) AS worst,
-                    max(tuple(toString(lines.hostname), toString(lines.cluster_id))) AS place,
-                    argMax(lines.msg, tuple(lines.fault_severity, lines.msg)) AS msg
-                FROM syslogs AS lines
-                WHERE lines.time >= ended_at - toIntervalHour({hours:UInt16}) AND lines.time <= ended_at
-                    AND lines.fault_class != ''
-                GROUP BY region, node_id, cause, fault_code, device, time
-            ) AS seconds
-            GROUP BY region, node_id, cause, fault_code, device
-        ) AS folded
+        -- part: incidents with argMax(lines.msg, tuple(lines.fault_severity, lines.msg))
+        lines.time >= ended_at - toIntervalHour({hours:UInt16}) AND lines.time <= ended_at
+        -- end
     ) AS incidents
     GROUP BY node
 ) AS found ON used.node = found.node

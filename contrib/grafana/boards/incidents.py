@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import textwrap
+
+from collector.store.parts import part
+
 _KNOWN = """(
                 SELECT tuple(
                     groupArray(concat(codes.fault_class, ' ', toString(codes.fault_code), ' ', codes.fault_case)),
@@ -22,7 +26,7 @@ def meaning_of(fault_class: str, code: str, case: str, what: str = "meaning") ->
 
 
 def incidents_sql(condition: str, rows: int = 100) -> str:
-    """Return the query of the worst incidents among the `lines` of `syslogs` that meet `condition`, the worst first."""
+    """Return the query of the worst incidents among the fault `lines` that meet `condition`, the worst first."""
     worst = ("found.worst.2", "found.code", "found.worst.3")
     return f"""
             SELECT
@@ -30,7 +34,7 @@ def incidents_sql(condition: str, rows: int = 100) -> str:
                 toDateTime(found.spell[1].1) AS first,
                 toDateTime(found.spell[-1].1) AS last,
                 toString(found.node_id) AS node,
-                found.spell[-1].4 AS host,
+                found.spell[-1].4.1 AS host,
                 toString(found.device) AS device,
                 found.worst.2 AS fault,
                 toUInt32(found.code) AS code,
@@ -40,38 +44,15 @@ def incidents_sql(condition: str, rows: int = 100) -> str:
             FROM
             (
                 SELECT
-                    folded.node_id AS node_id,
-                    folded.code AS code,
-                    folded.device AS device,
-                    arrayJoin(
-                        arraySplit((line, gap) -> gap > 300, folded.seen, arrayDifference(folded.seen.1))
-                    ) AS spell,
+                    incidents.node_id AS node_id,
+                    incidents.fault_code AS code,
+                    incidents.device AS device,
+                    incidents.spell AS spell,
                     arrayReduce('max', spell.3) AS worst
                 FROM
                 (
-                    SELECT
-                        seconds.node_id AS node_id, seconds.cause AS cause, seconds.code AS code,
-                        seconds.device AS device,
-                        arraySort(groupArray(tuple(seconds.moment, seconds.lines, seconds.worst, seconds.host))) AS seen
-                    FROM
-                    (
-                        SELECT
-                            lines.node_id AS node_id,
-                            if(lines.fault_class = 'gpu_fallen_off_bus', 'xid', toString(lines.fault_class)) AS cause,
-                            lines.fault_code AS code,
-                            lines.fault_device AS device,
-                            toUnixTimestamp(lines.time) AS moment,
-                            count() AS lines,
-                            max(
-                                tuple(lines.fault_severity, toString(lines.fault_class), toString(lines.fault_case))
-                            ) AS worst,
-                            max(toString(lines.hostname)) AS host
-                        FROM syslogs AS lines
-                        WHERE {condition}
-                        GROUP BY node_id, cause, code, device, moment
-                    ) AS seconds
-                    GROUP BY node_id, cause, code, device
-                ) AS folded
+{textwrap.indent(part("incidents", condition), " " * 20)}
+                ) AS incidents
             ) AS found
             ORDER BY found.worst.1 DESC, last DESC, node, fault, code, device, first
             LIMIT {rows}

@@ -83,7 +83,7 @@ BOARD = Board(
         ),
         table(
             "Incidents, the worst first",
-            incidents_sql(f"{LINES} AND lines.fault_class != ''", rows=20),
+            incidents_sql(LINES, rows=20),
             links={"node": ("nodes", "node")},
             description="Lines of one device and cause with at most five minutes between them, folded into one row.",
         ),

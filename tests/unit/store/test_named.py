@@ -106,6 +106,7 @@ def test_a_part_stands_in_a_query_under_its_condition() -> None:
     ("text", "told"),
     [
         ("-- part: nothing\n1\n-- end", "there is no sql/parts/nothing.sql"),
+        ("-- part: drawn_points with max(1)\n1\n-- end", "sql/parts/drawn_points.sql: has no {more} for max(1)"),
         ("-- part: drawn_points\n1", "a `-- part: NAME` has no `-- end`"),
     ],
 )
@@ -116,9 +117,9 @@ def test_a_part_that_is_none_is_refused(text: str, told: str) -> None:
 
 
 def test_what_several_queries_share_is_written_once() -> None:
-    """Which service a figure is drawn from stands in `sql/parts`, and in no query."""
-    for path in (ROOT / "sql/queries").iterdir():
-        assert not re.search(r"source [!=]+ 'cloud_metrics'|is_older", path.read_text()), path.name
+    """Which service a figure is drawn from, and what an incident is, stands in `sql/parts`, and in no query."""
+    for path in (*(ROOT / "sql/queries").iterdir(), *(ROOT / "contrib/grafana/boards").glob("*.py")):
+        assert not re.search(r"points.source [!=]+ 'cloud_metrics',|is_older|arraySplit", path.read_text()), path.name
     used = "".join(path.read_text() for path in (ROOT / "sql/queries").iterdir())
     used += (ROOT / "contrib/grafana/boards/variables.py").read_text()
     for path in (ROOT / "sql/parts").iterdir():
