@@ -12,11 +12,12 @@ from collector.owner.gaps import gaps
 from collector.owner.instance import Owner
 from collector.owner.reader import Reader
 from collector.owner.status import status
+from collector.owner.streams import JOB_TAIL_SECONDS
 from collector.settings import Settings
 from collector.simulator.account import Account
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.faults import Fault, FaultKind
-from collector.simulator.inventory import ResourceGroupListing
+from collector.simulator.inventory import ResourceGroupListing, ServiceListing
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
 from tests.support import NOW, calls, differences, fetch, run_once, settings, simulator, stored_syslogs, true_syslogs
@@ -207,3 +208,56 @@ async def test_jobs_that_were_over_before_the_first_look_are_no_gap(tmp_path: Pa
 
 def replace_recheck(config: Settings) -> Any:
     return config.sources.job_metrics.model_copy(update={"recheck_seconds": ()})
+
+
+WINDOWED = {
+    "services": {"DescribeServiceEvent"},
+    "resource_groups": {"GetNodeMetrics"},
+    "jobs": {"GetJobMetrics", "GetJobEvents"},
+}
+"""For each kind of target the operations that are asked for ranges of time."""
+
+
+def rechecked(config: Settings) -> Settings:
+    """All sources with rechecks that are due soon."""
+    changed = {
+        name: getattr(config.sources, name).model_copy(update={"enabled": True, "recheck_seconds": (RECHECK,)})
+        for name in ("node_metrics", "job_metrics", "events")
+    }
+    return config.model_copy(update={"sources": config.sources.model_copy(update=changed)})
+
+
+@pytest.mark.parametrize("kind", list(WINDOWED))
+@pytest.mark.slow("targets that leave", cases=3)
+async def test_whatever_leaves_is_collected_to_its_end_and_rechecked(kind: str, tmp_path: Path) -> None:
+    """Events of a service, metrics of a group's nodes, metrics and events of a job; then nothing more is asked."""
+    clock, world = SimulatorClock.frozen(NOW), World(seed=7, node_count=4, group_count=2, density=0.2)
+    account, fewer = Account(world), Account(World(seed=7, node_count=4, group_count=1, density=0.2), service_count=2)
+    async with simulator(world, clock, account=account) as api:
+        config = rechecked(configuration(tmp_path, api, discover=[kind]))
+        await run_once(config)
+        seen = SEEN
+        if kind == "services":
+            (target,) = set(account.service_ids) - set(fewer.service_ids)
+            api.backend.listings["ListServices"] = ServiceListing(fewer)
+        elif kind == "resource_groups":
+            (target,) = set(world.group_ids) - set(fewer.group_ids)
+            api.backend.listings["ListResourceGroups"] = ResourceGroupListing(fewer)
+        else:
+            job = min((job for job in account.jobs(NOW) if job.finished > NOW), key=lambda job: job.finished)
+            target, seen = job.job_id, int(job.finished) + JOB_TAIL_SECONDS
+        for now in (seen, seen + RECHECK + 3600):
+            clock.set(now)
+            report = await run_once(config)
+            assert not report.failures
+        async with await Owner.open(config) as owner:
+            streams = await owner.journal.streams()
+        ended = [one for key, one in streams.items() if key.scope_id == target and key.operation in WINDOWED[kind]]
+        assert {one.key.operation for one in ended} == WINDOWED[kind]
+        for one in ended:
+            assert one.sealed_to is not None
+            assert NOW < one.sealed_to <= seen
+            assert one.watermark == one.sealed_to
+            assert set(one.rechecks.values()) == {one.sealed_to}
+            assert await told_state(config, one.key.operation, target) == ("ended", None)
+        assert not [gap for gap in await told_gaps(config) if gap["operation"] in WINDOWED[kind]]
