@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import sqlite3
+from contextlib import AsyncExitStack
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -13,7 +15,7 @@ from collector.errors import JournalCorrupt, OwnedElsewhere, StoreUnavailable, U
 from collector.journal.inspect import set_aside_of
 from collector.owner.instance import Owner
 from collector.owner.lock import OwnerLock
-from collector.settings import Settings
+from collector.settings import STORE_PASSWORD_VARIABLE, Settings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
@@ -32,6 +34,8 @@ from tests.support import (
     true_syslogs,
 )
 from tests.support.range_commands import asked, gaps, report, work
+from tests.support.server_process import PASSWORD, url
+from tests.support.sql_server import sql_server
 
 TICK = 60
 
@@ -40,10 +44,10 @@ def a_world() -> World:
     return World(43, 3, 1, lines_per_second=0.5)
 
 
-def configured(folder: Path, api: Simulator) -> Settings:
+def configured(folder: Path, api: Simulator, **sections: Any) -> Settings:
     world = api.world
     targets = {"nodes": tuple(world.node_ids), "resource_groups": tuple(world.group_ids)}
-    return settings(folder, api.base_url, targets=targets)
+    return settings(folder, api.base_url, targets=targets, **sections)
 
 
 def spoil_a_chunk(journal: Path, table: str) -> int:
@@ -76,12 +80,20 @@ async def ticks(configuration: Settings) -> list[list[int]]:
     )
 
 
+@pytest.mark.parametrize("kind", ["embedded", "server"])
 @pytest.mark.slow("histories of replayed journals")
-async def test_what_a_damaged_journal_still_holds_comes_back(tmp_path: Path) -> None:
+async def test_what_a_damaged_journal_still_holds_comes_back(
+    kind: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Snapshots that nobody can ask again, log lines once, every call; only what was damaged is asked again."""
     world, clock = a_world(), SimulatorClock.frozen(NOW)
-    async with simulator(world, clock) as api:
-        configuration = configured(tmp_path, api)
+    monkeypatch.setenv(STORE_PASSWORD_VARIABLE, PASSWORD)
+    async with AsyncExitStack() as stack:
+        api = await stack.enter_async_context(simulator(world, clock))
+        store = {}
+        if kind == "server":
+            store["url"] = url((await stack.enter_async_context(sql_server(tmp_path / "server"))).port)
+        configuration = configured(tmp_path, api, store=store)
         await run_once(configuration)
         clock.advance(2 * TICK)
         await collect_unshipped(configuration)
