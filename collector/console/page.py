@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from urllib.parse import urlencode
 
 from aiohttp import web
-from multidict import MultiMapping
+from multidict import MultiDict, MultiMapping
 
 from collector.console.period import Period, period_of
 from collector.console.store import ConsoleStore
@@ -43,6 +43,10 @@ class PageRequest:
         kept = [(name, value) for name, value in self.query.items() if name not in changes]
         pairs = kept + [(name, value) for name, value in changes.items() if value]
         return self.path + (f"?{urlencode(pairs)}" if pairs else "")
+
+    def without(self, *names: str) -> PageRequest:
+        """Return the same request without some values of its address, such as the place in a list."""
+        return replace(self, query=MultiDict((name, value) for name, value in self.query.items() if name not in names))
 
 
 MakeView = Callable[[PageRequest], Awaitable[View]]

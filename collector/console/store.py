@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cache
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlencode
 
 import msgspec
@@ -25,6 +25,8 @@ READS_MAX: Final = 2
 """Reads of pages that run at the same time; collecting goes on beside them."""
 SHARED_SECONDS: Final = 4.0
 """An answer serves everybody who asks the same for so long."""
+ADDRESS_MAX: Final = 6_000
+"""Characters of an address with a query in it."""
 FORMAT: Final = "JSONCompactEachRowWithNamesAndTypes"
 
 
@@ -65,20 +67,39 @@ class ConsoleStore:
     async def own(self, name: str, parameters: Mapping[str, str] | None = None) -> Answer:
         """Run a query of `sql/console`. Raises UsageError for parameters that it does not take."""
         query = _own_queries()[name]
-        given = parameters or {}
-        address = "/sql?" + urlencode({"q": query.standing_alone(given)})
-        return await self._known(query, given, address if len(address) <= 6000 else "")
+        return await self.query(query, parameters or {})
 
-    async def _known(self, query: NamedQuery, given: Mapping[str, str], address: str) -> Answer:
+    async def query(
+        self,
+        query: NamedQuery,
+        given: Mapping[str, str],
+        *,
+        seconds_max: float | None = None,
+        bytes_max: int | None = None,
+    ) -> Answer:
+        """Run a query that a page has put together. Raises UsageError for parameters that it does not take."""
+        limits = self._limits if seconds_max is None else replace(self._limits, seconds_max=seconds_max)
+        return await self._known(query, given, own_sql_address(query, given), limits, bytes_max)
+
+    async def _known(
+        self,
+        query: NamedQuery,
+        given: Mapping[str, str],
+        address: str,
+        limits: QueryLimits | None = None,
+        bytes_max: int | None = None,
+    ) -> Answer:
         bound = query.bind(given)
-        key = (query.name, repr(sorted(bound.items())))
+        key = (query.sql, repr((sorted(bound.items()), bytes_max)))
         now = self._clock.monotonic()
         begun, reading = self._shared.get(key, (0.0, None))
         if reading is None or (reading.done() and begun + SHARED_SECONDS <= now):
             for old, (then, one) in list(self._shared.items()):
                 if one.done() and then + SHARED_SECONDS <= now:
                     del self._shared[old]
-            reading = asyncio.create_task(self.run(query.sql, bound, address=address))
+            reading = asyncio.create_task(
+                self.run(query.sql, bound, limits=limits, bytes_max=bytes_max, address=address)
+            )
             self._shared[key] = (now, reading)
         # Who goes away takes the answer from nobody else.
         return await asyncio.shield(reading)
@@ -132,7 +153,7 @@ class ConsoleStore:
             lines.append(left)
         if len(lines) < 2:
             return [], [], is_cut
-        names, types, *rows = [msgspec.json.decode(line) for line in lines]
+        names, types, *rows = [_decoded(line) for line in lines]
         is_cut = is_cut or (rows_max is not None and len(rows) > rows_max)
         # Names may occur twice in a reader's own SQL.
         keys = [name if names.index(name) == place else f"{name} {place + 1}" for place, name in enumerate(names)]
@@ -140,10 +161,24 @@ class ConsoleStore:
         return columns, [dict(zip(keys, row, strict=True)) for row in rows[:rows_max]], is_cut
 
 
+def _decoded(line: bytes) -> Any:
+    try:
+        return msgspec.json.decode(line)
+    except UnicodeDecodeError:
+        # Bytes that are no text, as a store may have them from elsewhere.
+        return msgspec.json.decode(line.decode("utf-8", "replace"))
+
+
 def failure_of(error: CollectorError) -> str:
     """Say why a read failed in one sentence that names no secret."""
     text = str(error).strip().splitlines()[0][:500] if str(error).strip() else type(error).__name__
     return text if isinstance(error, QueryError) else f"the store cannot be read: {text}"
+
+
+def own_sql_address(query: NamedQuery, given: Mapping[str, str]) -> str:
+    """Return the address of the SQL page with a query and its values in it; empty where it is too long for one."""
+    address = "/sql?" + urlencode({"q": query.standing_alone(given)})
+    return address if len(address) <= ADDRESS_MAX else ""
 
 
 def sql_address(name: str, parameters: Mapping[str, str] | None = None) -> str:

@@ -9,6 +9,7 @@ from collector.console.pages.cluster import cluster
 from collector.console.pages.collection import collection
 from collector.console.pages.configuration import configuration
 from collector.console.pages.faults import faults
+from collector.console.pages.logs import logs
 from collector.console.pages.money import money
 from collector.console.pages.node import node
 from collector.console.pages.nodes import nodes
@@ -18,6 +19,7 @@ from collector.console.pages.usage import usage
 PAGES: Final = (
     Page("/", "Overview", overview),
     Page("/collection", "Collection", collection),
+    Page("/logs", "Logs", logs),
     Page("/nodes", "Nodes", nodes),
     Page("/nodes/{node_id}", "", node),
     Page("/faults", "Faults", faults),

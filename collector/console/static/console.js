@@ -65,7 +65,7 @@ function zoomTo(from, until) {
   for (const [name, time] of [["from", from], ["until", until]]) {
     address.searchParams.set(name, new Date(Math.round(time) * 1000).toISOString().replace(".000", ""));
   }
-  address.searchParams.delete("before");
+  for (const place of ["before", "after", "around"]) address.searchParams.delete(place);
   location.assign(address);
 }
 
