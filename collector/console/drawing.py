@@ -50,7 +50,7 @@ def number(value: float) -> str:
     """Return a number as people read it: thousands parted, at most two digits behind the point."""
     if isinstance(value, int) or value == int(value):
         return f"{int(value):,}"
-    return f"{value:,.2f}" if abs(value) >= 0.01 else f"{value:.3g}"
+    return f"{value:,.2f}".rstrip("0").rstrip(".") if abs(value) >= 0.01 else f"{value:.3g}"
 
 
 def as_text(value: Any, kind: Kind) -> str:
@@ -149,13 +149,14 @@ def chart_svg(chart: Chart, width: int = 800, height: int = 200) -> Markup:
         wide = width / len(chart.times)
         bases = [0.0] * len(chart.times)
         for index, series in enumerate(chart.series):
+            color = series.severity or index % 8
             for place, value in enumerate(series.values):
                 if value:
                     tall = value / top * (height - 4)
                     bases[place] += tall
                     parts.append(
                         Markup('<rect class="series-{}" x="{:.1f}" y="{:.1f}" width="{:.1f}" height="{:.1f}"/>').format(
-                            index, place * wide, height - bases[place], max(wide - 1, 0.5), tall
+                            color, place * wide, height - bases[place], max(wide - 1, 0.5), tall
                         )
                     )
         bottom = 0.0
@@ -163,7 +164,8 @@ def chart_svg(chart: Chart, width: int = 800, height: int = 200) -> Markup:
         bottom, top = min(0, *known), max(known)
         for index, series in enumerate(chart.series):
             for line in _polylines(chart.times, series.values, (width, height), (bottom, top), (first, last)):
-                parts.append(Markup('<polyline class="series-{}" points="{}"/>').format(index, line))
+                color = series.severity or index % 8
+                parts.append(Markup('<polyline class="series-{}" points="{}"/>').format(color, line))
     return Markup(
         '<svg class="drawn" viewBox="0 0 {} {}" preserveAspectRatio="none" aria-hidden="true">{}</svg>'
     ).format(width, height, Markup("").join(parts))

@@ -74,6 +74,8 @@ class Series:
     title: str
     values: Sequence[float | None]
     """One for each time of the chart, None where nothing is known."""
+    severity: str = ""
+    """One of those of faults, which then decides the colour."""
 
 
 @dataclass(frozen=True, slots=True)

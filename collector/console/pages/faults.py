@@ -195,7 +195,7 @@ def _over_time(steps: Steps, counts: Answer, fault_class: str, severity: str) ->
     for row in counts.rows:
         if (not fault_class or row["fault_class"] == fault_class) and _is_as_bad(row, severity):
             lines[row["fault_severity"]][row["place"]] += row["lines"]
-    shown = [Series(name, values) for name, values in lines.items()] if any(map(any, lines.values())) else []
+    shown = [Series(name, values, name) for name, values in lines.items()] if any(map(any, lines.values())) else []
     return Chart(
         "over-time",
         f"Fault lines, each {rough_duration(steps.step)}",

@@ -74,13 +74,20 @@ function stacked(series) {
   return series.map(({ values }) => values.map((value, place) => (sums[place] += value ?? 0))).reverse();
 }
 
+const SEVERITY_COLORS = {
+  fatal: "--bad", degraded: "--series-4", application: "--series-3", corrected: "--series-6", info: "--series-7",
+};
+
 function draw(element) {
   const { times, series, unit, bars, marks, zooms } = JSON.parse(element.dataset.chart);
   const [text, line] = [styleOf("--quiet"), styleOf("--line")];
   const ordered = bars ? [...series].reverse() : series;
-  const color = (place) => styleOf(`--series-${(bars ? series.length - 1 - place : place) % 8}`);
+  const color = (place) => {
+    const one = bars ? series.length - 1 - place : place;
+    return styleOf(SEVERITY_COLORS[series[one].severity] ?? `--series-${one % 8}`);
+  };
   const axis = { stroke: text, grid: { stroke: line, width: 1 }, ticks: { stroke: line, width: 1 } };
-  const severityColor = { fatal: styleOf("--bad"), degraded: styleOf("--warning") };
+  const markColors = Object.fromEntries(Object.entries(SEVERITY_COLORS).map(([name, variable]) => [name, styleOf(variable)]));
   const options = {
     width: Math.max(element.clientWidth, 200),
     height: element.dataset.height ? Number(element.dataset.height) : 190,
@@ -126,7 +133,7 @@ function draw(element) {
           ctx.beginPath();
           ctx.rect(bbox.left, bbox.top, bbox.width, bbox.height);
           ctx.clip();
-          ctx.fillStyle = severityColor[mark.severity] ?? text;
+          ctx.fillStyle = markColors[mark.severity] ?? text;
           ctx.globalAlpha = mark.end ? 0.18 : 0.7;
           ctx.fillRect(left, bbox.top, Math.max(right - left, devicePixelRatio * 1.5), bbox.height);
           ctx.restore();
