@@ -203,7 +203,7 @@ async def test_a_demo_needs_no_key_and_leaves_a_store_that_answers(demo: tuple[P
 
 
 async def test_a_demo_lives_through_all_of_its_minutes(demo: tuple[Path, Ended]) -> None:
-    """Every node is collected up to the last one, with the lines that came late."""
+    """Every node is collected up to the last one, with the lines that came late, and no snapshot is missed."""
     folder, done = demo
     assert "Late lines found behind the watermark by the recheck: 25 of 25." in done.stdout.decode()
     sql = (
@@ -212,6 +212,8 @@ async def test_a_demo_lives_through_all_of_its_minutes(demo: tuple[Path, Ended])
     )
     asked = await command("query", sql, "--format", "json", "--config", folder / "collector.toml", key=None)
     assert asked.json[0]["minutes"] >= 18
+    asked = await command("gaps", "--config", folder / "collector.toml", key=None)
+    assert asked.stdout.decode().startswith("Nothing is missing")
 
 
 @pytest.mark.slow("commands as processes")
