@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import os
 from collections.abc import Iterable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -144,20 +145,29 @@ async def test_a_metric_that_comes_is_collected_from_the_next_list_on(tmp_path: 
         assert len(found) == (LOOKBACK - SETTLE) // 60 - 1
 
 
+@dataclass(frozen=True)
+class Commands:
+    """Command lines of a process of its own, before a simulator."""
+
+    folder: Path
+    api: Simulator
+
+    async def __call__(self, *words: str, **wrong: str) -> tuple[int, str]:
+        """Exit status and all that was said, of a configuration with these keys."""
+        keys = {"namespaces": '["acs_pai_dlc"]', "metrics": '["*"]'} | wrong
+        section = "".join(f"{name} = {value}\n" for name, value in keys.items())
+        api = f'[api]\ngateway = "openapi"\nbase_url = "{self.api.base_url}"\n'
+        (self.folder / "collector.toml").write_text(f"{api}[sources.cloud_metrics]\n{section}")
+        environ = {**os.environ, "PAI_COLLECTOR_CONFIG": str(self.folder / "collector.toml")}
+        ran = await run_command(["--log-format", "console", *words], environ, self.folder, 120)
+        return ran.status, ran.stdout.decode() + ran.stderr
+
+
 async def test_what_fits_nothing_is_told_by_every_command(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The key, what it says and what would be right: of the check before the first run, of run, status and preview."""
     use_access_key(monkeypatch, tmp_path)
-    environ = {**os.environ, "PAI_COLLECTOR_CONFIG": str(tmp_path / "collector.toml")}
     async with simulator(a_world()) as api:
-
-        async def command(*words: str, **wrong: str) -> tuple[int, str]:
-            keys = {"namespaces": '["acs_pai_dlc"]', "metrics": '["*"]'} | wrong
-            section = "".join(f"{name} = {value}\n" for name, value in keys.items())
-            text = f'[api]\ngateway = "openapi"\nbase_url = "{api.base_url}"\n[sources.cloud_metrics]\n{section}'
-            (tmp_path / "collector.toml").write_text(text)
-            ran = await run_command(["--log-format", "console", *words], environ, tmp_path, 120)
-            return ran.status, ran.stdout.decode() + ran.stderr
-
+        command = Commands(tmp_path, api)
         told = '"acs_foo_*", which fits none of the service\'s namespaces (8); expected one of acs_pai_'
         status, said = await command("check", namespaces='["acs_foo_*"]')
         assert status == 1
@@ -312,6 +322,19 @@ async def test_a_pot_that_is_used_up_is_the_end_of_a_budget(tmp_path: Path) -> N
             times = {row[5] for row in found}
             whole = truth(api, "acs_pai_dlc", metric, min(times), NOW + 600 - SETTLE - 60)
             assert found == whole
+
+
+async def test_a_run_that_finds_the_pot_used_up_ends_with_4(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It says what the service said and what can be done, and no stream asks twice."""
+    use_access_key(monkeypatch, tmp_path)
+    async with simulator(a_world()) as api:
+        api.backend.cloud.calls_max = 0
+        status, said = await Commands(tmp_path, api)("run", "--once")
+        assert status == 4
+        assert "user api quota limit" in said
+        assert "switch on pay-as-you-go of CloudMonitor Basic" in said
+        assert "1 of 9 caught up" in said
+        assert calls(api, "DescribeMetricList") <= 8
 
 
 @pytest.mark.slow("pots")
