@@ -12,11 +12,16 @@ FROM
         points.entity_id AS entity_id,
         intDiv(toUnixTimestamp(points.time) - {start:UInt32}, {step:UInt32}) AS place,
         round(avg(points.value), 1) AS mean
-    FROM metric_points AS points
-    WHERE points.time >= toDateTime({start:UInt32}, 'UTC') AND points.time < toDateTime({end:UInt32}, 'UTC')
-        AND points.measure = 'GpuUsageRate' AND points.statistic IN ('', 'Average', 'Value')
+    FROM
+    (
+        -- part: drawn_points
+        points.time >= toDateTime({start:UInt32}, 'UTC') AND points.time < toDateTime({end:UInt32}, 'UTC')
+        AND points.measure = 'GpuUsageRate'
         AND (points.source = 'node_metrics' OR position(points.dimensions, '"nodeId"') > 0)
         AND ({nodes:String} = '' OR points.entity_id GLOBAL IN (SELECT arrayJoin(splitByChar('\n', {nodes:String}))))
+        -- end
+    ) AS points
+    WHERE points.is_drawn
     GROUP BY entity_id, place
 ) AS steps
 GROUP BY entity_id

@@ -15,10 +15,11 @@ from collector.pipeline.ship import GAP_COLUMNS, WATERMARK_COLUMNS
 from collector.sources.normalise import lines
 from collector.sources.source import Observed
 from collector.sources.tables import TABLES
+from collector.store.assets import sql_files, sql_folder
 from collector.store.base import QueryLimits
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import fault_rules
-from collector.store.named import NamedQuery, named_queries, named_query
+from collector.store.named import NamedQuery, named_queries, named_query, parsed
 from tests.support.effort import one_in
 
 END = 1_760_011_200
@@ -972,6 +973,20 @@ async def test_a_query_answers_what_was_worked_out_by_hand(
         for given, expected in case.answers:
             assert await answered(store, query, given, case.without) == expected, (case.name, given)
         await emptied(store, case)
+
+
+async def test_pages_draw_the_metrics_of_a_node_from_one_service(store: EmbeddedStore) -> None:
+    """In an hour of which CloudMonitor has points the older operation does not count, in any page."""
+    points = [point(at(END, 70), 7, metric="GpuUsageRate"), point(at(END, 10), 1, metric="GpuUsageRate")]
+    points += [cloud(at(END, 10), 20, measure="GpuUsageRate"), cloud(at(END, 10), 99, "n1", "GpuUsageRate", period=300)]
+    await put(store, Case("", {"metric_points": points}, []), "pages")
+    own = {name: parsed(name, text) for name, text in sql_files(sql_folder("console"))}
+    given = {"start": str(END - 7200), "end": str(END), "step": "3600"}
+
+    ((node, steps),) = await answered(store, own["node_gpus"], given, ())
+    assert (node, sorted(steps)) == ("n1", [[0, 7], [1, 20]])
+    known = await answered(store, own["node_metrics"], given | {"node": "n1"}, ())
+    assert known == [["GpuUsageRate", "", 0, 7], ["GpuUsageRate", "", 1, 20]]
 
 
 @pytest.mark.slow("borders of named queries")
