@@ -15,6 +15,8 @@ from collector.units import rough_duration, rough_size
 
 TEXT_MAX: Final = 2_000
 """Characters of a cell; the rest is in the page's JSON."""
+LIST_MAX: Final = 3
+"""Values of a list in a cell; the others are in the page's JSON and CSV."""
 NOT_KNOWN: Final = Markup('<span class="unknown" title="not known">n/a</span>')
 _FIELD: Final = re.compile(r"\{(\w+)\}")
 # Shown in Unicode's own pictures, so that a log line can neither move the cursor nor hide.
@@ -93,6 +95,9 @@ def cell(row: Mapping[str, Any], column: Column) -> Markup:
         shown = time(value)
     elif column.kind is Kind.STATE:
         shown = Markup('<span class="state {}">{}</span>').format(state_class(value), plain(value))
+    elif column.kind is Kind.LIST and len(value) > LIST_MAX:
+        some, more = as_text(value[:LIST_MAX], Kind.LIST), len(value) - LIST_MAX
+        shown = escape(some[:TEXT_MAX]) + Markup(' <span class="cut">and {:,} more</span>').format(more)
     else:
         text = as_text(value, column.kind)
         shown = escape(text[:TEXT_MAX])

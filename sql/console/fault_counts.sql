@@ -1,5 +1,6 @@
 -- purpose: fault lines by class and severity in steps
--- param: start UInt32  start of the range, seconds since the epoch
+-- param: start UInt32  start of the first step, seconds since the epoch
+-- param: since UInt32  start of the range, in the first step, seconds since the epoch
 -- param: end UInt32  end of the range, seconds since the epoch
 -- param: step UInt32 = 3600  length of a step, seconds
 -- param: node String = ''  node to look at; empty takes all
@@ -9,7 +10,7 @@ SELECT
     intDiv(toUnixTimestamp(faults.time) - {start:UInt32}, {step:UInt32}) AS place,
     count() AS lines
 FROM syslogs AS faults
-WHERE faults.time >= toDateTime({start:UInt32}, 'UTC') AND faults.time < toDateTime({end:UInt32}, 'UTC')
+WHERE faults.time >= toDateTime({since:UInt32}, 'UTC') AND faults.time < toDateTime({end:UInt32}, 'UTC')
     AND faults.fault_class != ''
     AND ({node:String} = '' OR faults.node_id = {node:String})
 GROUP BY fault_class, fault_severity, place

@@ -1,5 +1,6 @@
 -- purpose: worst severity and lines of each node in steps, of the nodes with the worst and most frequent faults
--- param: start UInt32  start of the range, seconds since the epoch
+-- param: start UInt32  start of the first step, seconds since the epoch
+-- param: since UInt32  start of the range, in the first step, seconds since the epoch
 -- param: end UInt32  end of the range, seconds since the epoch
 -- param: step UInt32 = 3600  length of a step, seconds
 -- param: node String = ''  node to look at; empty takes all
@@ -19,7 +20,7 @@ FROM
         max(faults.fault_severity) AS worst,
         count() AS lines
     FROM syslogs AS faults
-    WHERE faults.time >= toDateTime({start:UInt32}, 'UTC') AND faults.time < toDateTime({end:UInt32}, 'UTC')
+    WHERE faults.time >= toDateTime({since:UInt32}, 'UTC') AND faults.time < toDateTime({end:UInt32}, 'UTC')
         AND faults.fault_class != ''
         AND ({node:String} = '' OR faults.node_id = {node:String})
         AND ({class:String} = '' OR faults.fault_class = {class:String})

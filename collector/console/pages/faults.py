@@ -10,7 +10,7 @@ from typing import Any, Final
 from urllib.parse import quote, urlencode
 
 from collector.console.page import PageRequest
-from collector.console.pages.nodes import HOUR, SEVERITIES
+from collector.console.pages.nodes import HOUR, ROWS_CHOICES, SEVERITIES, first_rows, row_choices, whole_number
 from collector.console.pages.overview import fault_name
 from collector.console.period import iso, moment
 from collector.console.steps import Coverage, Steps, coverages
@@ -21,8 +21,6 @@ from collector.units import rough_duration
 
 NODES_MAX: Final = 50
 STEPS_MAX: Final = 48
-INCIDENTS_MAX: Final = 200
-XIDS_MAX: Final = 100
 KINDS_ROWS_MAX: Final = 10_000
 """Rows of the named query `faults`, one a device and node, that are folded into kinds."""
 
@@ -57,7 +55,7 @@ XIDS: Final = (
     Column("node_id", "node", Kind.CODE, link="/nodes/{node_id}?from={since}&until={until}"),
     Column("device", "device", Kind.CODE),
     Column("process", "process", Kind.CODE),
-    Column("pid", "pid", hint="of the process"),
+    Column("pid", "pid", Kind.CODE, hint="of the process"),
     Column("meaning", "meaning"),
     Column("action", "what to do"),
 )
@@ -113,27 +111,38 @@ async def faults(asked: PageRequest) -> View:
     node, fault_class, severity = asked.text("node"), asked.text("class"), asked.text("severity")
     if severity not in SEVERITIES:
         raise UsageError(f"severity: got {severity[:60]!r}; expected one of {', '.join(SEVERITIES[1:])}")
+    rows_max = whole_number("rows", asked.text("rows"), ROWS_CHOICES[0], ROWS_CHOICES[-1])
     steps = Steps.of(period, STEPS_MAX, 300)
     store = asked.store
     of_node = {"node": node}
+    exact = steps.parameters | {"since": str(period.start), "end": str(period.end)}
     filters = {"node": node, "class": fault_class}
     counts, incidents, cells, kinds, worst, xids, streams, gaps = await asyncio.gather(
-        store.own("fault_counts", steps.parameters | of_node),
-        store.named("incidents", period.parameters | filters | {"severity": severity, "rows": str(INCIDENTS_MAX)}),
-        store.own("fault_heatmap", steps.parameters | filters | {"severity": severity, "rows": str(NODES_MAX)}),
+        store.own("fault_counts", exact | of_node),
+        store.named("incidents", period.parameters | filters | {"severity": severity, "rows": str(rows_max + 1)}),
+        store.own("fault_heatmap", exact | filters | {"severity": severity, "rows": str(NODES_MAX)}),
         store.named("faults", period.parameters | filters | {"rows": str(KINDS_ROWS_MAX)}),
-        store.named("worst_nodes", period.parameters | {"class": fault_class, "rows": str(NODES_MAX)}),
-        store.named("xids", period.parameters | of_node | {"rows": str(XIDS_MAX)}),
+        # These two take fewer filters than the page has: the others choose among all rows.
+        store.named(
+            "worst_nodes",
+            period.parameters | {"class": fault_class, "rows": str(KINDS_ROWS_MAX if node else rows_max + 1)},
+        ),
+        store.named(
+            "xids", period.parameters | of_node | {"rows": str(KINDS_ROWS_MAX if fault_class else rows_max + 1)}
+        ),
         store.own("node_streams", of_node),
         store.own("node_gaps", steps.range | of_node),
     )
-    heat, rows = _heat(steps, cells, coverages(streams, gaps), min(period.end, asked.now))
+    # The named queries behind these count in whole hours.
+    hours = f"in the {period.hours} hour{'s' * (period.hours != 1)} until its end" if period.seconds % HOUR else ""
+    heat, rows = _heat(steps, cells, coverages(streams, gaps), (period.start, min(period.end, asked.now)))
     return View(
         "faults.html",
         {
-            "incidents": _incidents(incidents),
+            "incidents": first_rows(_incidents(incidents, period.start), rows_max),
             "severities": _severities(asked, counts, severity),
             "classes": _classes(asked, counts, fault_class, severity),
+            "row_choices": row_choices(asked, rows_max),
             "over_time": _over_time(steps, counts, fault_class, severity),
             "heat": heat,
             "heat_heads": _heads(steps),
@@ -148,9 +157,9 @@ async def faults(asked: PageRequest) -> View:
                 cells.sql,
                 f"the worst {NODES_MAX} nodes" if len(heat) >= NODES_MAX else "",
             ),
-            "kinds": _kinds(kinds, severity),
-            "xids": _xids(xids, fault_class, severity),
-            "worst_nodes": _worst(worst, node),
+            "kinds": first_rows(_kinds(kinds, severity, hours), rows_max),
+            "xids": first_rows(_xids(xids, fault_class, severity, period.start), rows_max),
+            "worst_nodes": first_rows(_worst(worst, node, hours), rows_max),
         },
     )
 
@@ -209,7 +218,7 @@ def _over_time(steps: Steps, counts: Answer, fault_class: str, severity: str) ->
 
 
 def _heat(
-    steps: Steps, answer: Answer, covered: Mapping[str, Coverage], now: int
+    steps: Steps, answer: Answer, covered: Mapping[str, Coverage], span: tuple[int, int]
 ) -> tuple[list[HeatRow], list[dict[str, Any]]]:
     """The heat map as it is drawn, and the rows that say the same: steps with a fault, or not covered as a whole."""
     drawn, rows = [], []
@@ -220,9 +229,9 @@ def _heat(
         cells = []
         for place, time in enumerate(steps.times):
             severity, lines = found.get(place, ("", 0))
-            end = min(time + steps.step, now)
-            seconds = coverage.seconds(time, end) if coverage else 0
-            is_part = seconds < end - time
+            start, end = max(time, span[0]), min(time + steps.step, span[1])
+            seconds = coverage.seconds(start, end) if coverage else 0
+            is_part = seconds < end - start
             if not lines and not seconds:
                 severity = "unknown"
             elif lines == 0 and not is_part:
@@ -282,7 +291,7 @@ def _spread(row: Row, first: str, last: str) -> dict[str, str]:
     return {"since": iso(moment(row[first]) - 1800), "until": iso(moment(row[last]) + 1800)}
 
 
-def _incidents(answer: Answer) -> Table:
+def _incidents(answer: Answer, start: int) -> Table:
     rows = [
         {
             **row,
@@ -291,10 +300,9 @@ def _incidents(answer: Answer) -> Table:
             **_spread(row, "first", "last"),
         }
         for row in answer.rows
+        # The named queries count in whole hours.
+        if moment(row["last"]) >= start
     ]
-    more = (
-        f"the worst {INCIDENTS_MAX}; a shorter range or a filter shows the others" if len(rows) >= INCIDENTS_MAX else ""
-    )
     return Table(
         "incidents",
         "Incidents, worst first",
@@ -303,11 +311,10 @@ def _incidents(answer: Answer) -> Table:
         "no incident like this in this range",
         answer.failure,
         answer.sql,
-        more,
     )
 
 
-def _kinds(answer: Answer, severity: str) -> Table:
+def _kinds(answer: Answer, severity: str, hours: str) -> Table:
     folded: dict[tuple[str, str], dict[str, Any]] = {}
     for row in answer.rows:
         if not _is_as_bad(row, severity):
@@ -337,25 +344,24 @@ def _kinds(answer: Answer, severity: str) -> Table:
         for kind in folded.values()
     ]
     rows.sort(key=lambda kind: (-SEVERITIES.index(kind["fault_severity"]), -kind["lines"], kind["fault"]))
-    cut = f"of the first {KINDS_ROWS_MAX:,} devices and nodes only" if len(answer.rows) >= KINDS_ROWS_MAX else ""
+    many = f"of the first {KINDS_ROWS_MAX:,} devices and nodes only" if len(answer.rows) >= KINDS_ROWS_MAX else ""
+    cut = "; ".join(filter(None, (hours, many)))
     return Table("kinds", "By kind", KINDS, rows, "no fault like this in this range", answer.failure, answer.sql, cut)
 
 
-def _xids(answer: Answer, fault_class: str, severity: str) -> Table:
+def _xids(answer: Answer, fault_class: str, severity: str, start: int) -> Table:
     rows = [
         {**row, "pid": str(row["pid"] or ""), **_spread(row, "time", "time")}
         for row in answer.rows
-        if _is_as_bad(row, severity) and (not fault_class or row["fault_class"] == fault_class)
+        if _is_as_bad(row, severity)
+        and (not fault_class or row["fault_class"] == fault_class)
+        and moment(row["time"]) >= start
     ]
-    more = f"the worst {XIDS_MAX} lines" if len(answer.rows) >= XIDS_MAX else ""
-    return Table(
-        "xids", "Xid and SXid lines", XIDS, rows, "no Xid like this in this range", answer.failure, answer.sql, more
-    )
+    return Table("xids", "Xid and SXid lines", XIDS, rows, "no Xid like this in this range", answer.failure, answer.sql)
 
 
-def _worst(answer: Answer, node: str) -> Table:
+def _worst(answer: Answer, node: str, hours: str) -> Table:
     rows = [{**row, "fault": fault_name(row)} for row in answer.rows if not node or row["node_id"] == node]
-    more = f"the worst {NODES_MAX}" if len(answer.rows) >= NODES_MAX else ""
     return Table(
         "worst_nodes",
         "Worst nodes",
@@ -364,5 +370,5 @@ def _worst(answer: Answer, node: str) -> Table:
         "no node with a fault like this in this range",
         answer.failure,
         answer.sql,
-        more,
+        hours,
     )

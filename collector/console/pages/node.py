@@ -6,6 +6,7 @@ import asyncio
 import itertools
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 from urllib.parse import quote, urlencode
 
@@ -13,6 +14,7 @@ from aiohttp import web
 
 from collector.console.lanes import Lane
 from collector.console.page import PageRequest
+from collector.console.pages.nodes import ROWS_CHOICES, first_rows, row_choices, whole_number
 from collector.console.pages.overview import fault_name
 from collector.console.period import iso, moment
 from collector.console.steps import Coverage, Steps, coverages
@@ -25,8 +27,9 @@ SERIES_MAX: Final = 8
 """Of a chart: as many as there are colours."""
 CHARTS_MAX: Final = 8
 MARKS_MAX: Final = 300
-ROWS_MAX: Final = 200
-EVENTS_MAX: Final = 100
+ROWS_MAX: Final = 500
+"""Incidents that are marked on the axis."""
+EVENTS_MAX: Final = 200
 LINES_SHOWN: Final = 30
 SILENT_MINUTES: Final = 60
 SEEN_DAYS: Final = 30
@@ -97,6 +100,7 @@ _FAMILIES: Final = (
 async def node(asked: PageRequest) -> View:
     period = asked.period()
     node_id = asked.fields["node_id"]
+    rows_max = whole_number("rows", asked.text("rows"), ROWS_CHOICES[0], ROWS_CHOICES[-1])
     steps = Steps.of(period, POINTS_MAX, 60)
     store = asked.store
     one = {"node": node_id}
@@ -124,6 +128,8 @@ async def node(asked: PageRequest) -> View:
         store.own("node_pods", names),
         store.own("node_diagnoses", one),
     )
+    # The named query counts in whole hours.
+    incidents = replace(incidents, rows=[row for row in incidents.rows if moment(row["last"]) >= steps.start])
     of_node = _jobs(jobs, pods, steps)
     pod_jobs = "\n".join(sorted({row["job"] for row in pods.rows}))
     events, tail = await asyncio.gather(
@@ -140,6 +146,46 @@ async def node(asked: PageRequest) -> View:
         _line_chart(steps, lines, coverage, marks, asked.now),
     ]
     query = f"node:{_word(node_id)}"
+    tables = [
+        _incidents(incidents, query),
+        Table(
+            "uncovered",
+            "Not covered and silent",
+            COVERAGE,
+            [row for row in stretches if row["what"] != "covered"],
+            "all of this range is covered, and no time without lines is longer than an hour",
+            coverage_failure,
+            gaps.sql,
+        ),
+        Table(
+            "jobs",
+            "Jobs and users",
+            JOBS,
+            of_node,
+            "neither usage nor the list of jobs names this node in this range",
+            jobs.failure or pods.failure,
+            jobs.sql,
+        ),
+        Table(
+            "events",
+            "Events",
+            EVENTS,
+            events.rows,
+            "no event names this node or belongs to a job that the list of jobs has on it",
+            events.failure,
+            events.sql,
+        ),
+        Table(
+            "diagnoses",
+            "Diagnoses",
+            DIAGNOSES,
+            diagnoses.rows,
+            "no diagnostic task of this node is known",
+            diagnoses.failure,
+            diagnoses.sql,
+        ),
+        Table("lines", "Newest lines", LINES, tail.rows, "no line in this range", tail.failure, tail.sql),
+    ]
     return View(
         "node.html",
         {
@@ -150,52 +196,8 @@ async def node(asked: PageRequest) -> View:
             "charts": charts,
             "has_metrics": bool(metrics.rows or metrics.failure),
             "lanes": [_coverage_lane(stretches, coverage_failure, coverage), *happened],
-            "incidents": _incidents(incidents, query),
-            "uncovered": Table(
-                "uncovered",
-                "Not covered and silent",
-                COVERAGE,
-                [row for row in stretches if row["what"] != "covered"],
-                "all of this range is covered, and no time without lines is longer than an hour",
-                coverage_failure,
-                gaps.sql,
-            ),
-            "lines": Table(
-                "lines",
-                "Newest lines",
-                LINES,
-                tail.rows,
-                "no line in this range",
-                tail.failure,
-                tail.sql,
-            ),
-            "jobs": Table(
-                "jobs",
-                "Jobs and users",
-                JOBS,
-                of_node,
-                "neither usage nor the list of jobs names this node in this range",
-                jobs.failure or pods.failure,
-                jobs.sql,
-            ),
-            "events": Table(
-                "events",
-                "Events",
-                EVENTS,
-                events.rows,
-                "no event names this node or belongs to a job that the list of jobs has on it",
-                events.failure,
-                events.sql,
-            ),
-            "diagnoses": Table(
-                "diagnoses",
-                "Diagnoses",
-                DIAGNOSES,
-                diagnoses.rows,
-                "no diagnostic task of this node is known",
-                diagnoses.failure,
-                diagnoses.sql,
-            ),
+            "row_choices": row_choices(asked, rows_max),
+            **{table.name: first_rows(table, rows_max) for table in tables},
         },
         title=node_id,
     )
@@ -475,7 +477,6 @@ def _incidents(answer: Answer, query: str) -> Table:
         }
         for row in answer.rows
     ]
-    more = f"the worst {ROWS_MAX}" if len(rows) >= ROWS_MAX else ""
     return Table(
         "incidents",
         "Incidents",
@@ -484,7 +485,6 @@ def _incidents(answer: Answer, query: str) -> Table:
         "no fault in this range, as far as its log is covered",
         answer.failure,
         answer.sql,
-        more,
     )
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any, Final
 
 from collector.console.page import PageRequest
@@ -17,6 +18,8 @@ from collector.units import rough_duration
 NODES_MAX: Final = 20_000
 ROWS_DEFAULT: Final = 100
 ROWS_MAX: Final = 2_000
+ROWS_CHOICES: Final = (30, 200, 1_000)
+"""Of the tables of pages that have several, the first by default."""
 POINTS_MAX: Final = 24
 SILENT_MINUTES: Final = 60
 HOUR: Final = 3600
@@ -90,7 +93,7 @@ async def nodes(asked: PageRequest) -> View:
     period = asked.period()
     state = _choice("state", asked.text("state"), STATES)
     sort = _choice("sort", asked.text("sort"), SORTS)
-    rows_max = _number("rows", asked.text("rows"), ROWS_DEFAULT, ROWS_MAX)
+    rows_max = whole_number("rows", asked.text("rows"), ROWS_DEFAULT, ROWS_MAX)
     search = asked.text("q").lower()
     steps = Steps.of(period, POINTS_MAX, HOUR)
     store = asked.store
@@ -119,7 +122,7 @@ async def nodes(asked: PageRequest) -> View:
     found = [row for row in rows if _matches(row, search)]
     chosen = sorted((row for row in found if STATES[state][1](row)), key=SORTS[sort][1])
     pages = max(1, -(-len(chosen) // rows_max))
-    page = min(_number("page", asked.text("page"), 1, 1_000_000), pages)
+    page = min(whole_number("page", asked.text("page"), 1, 1_000_000), pages)
     shown = chosen[(page - 1) * rows_max : page * rows_max]
     names = {name for row in shown for name in (row["node_id"], row["hostname"]) if name}
     missing = [name for name in _LATE if name not in reads] if shown else []
@@ -279,7 +282,8 @@ def _choice(name: str, given: str, known: Mapping[str, object]) -> str:
     return given
 
 
-def _number(name: str, given: str, default: int, most: int) -> int:
+def whole_number(name: str, given: str, default: int, most: int) -> int:
+    """Return a number of an address, from 1 to `most`. Raises UsageError."""
     if not given:
         return default
     if not (given.isascii() and given.isdigit() and len(given) < 10 and 1 <= int(given) <= most):
@@ -290,3 +294,16 @@ def _number(name: str, given: str, default: int, most: int) -> int:
 def _around(page: int, pages: int) -> list[int]:
     """The pages that are offered: the first, the last, and those beside this one."""
     return sorted({1, pages, *range(max(1, page - 2), min(pages, page + 2) + 1)})
+
+
+def row_choices(asked: PageRequest, rows_max: int) -> list[Choice]:
+    """Return how many rows the tables of a page can have."""
+    return [Choice(f"{count:,}", asked.address(rows=str(count)), count == rows_max) for count in ROWS_CHOICES]
+
+
+def first_rows(table: Table, rows_max: int) -> Table:
+    """Return a table with as many rows as are asked for, which says that there are more."""
+    if len(table.rows) <= rows_max:
+        return table
+    note = f"the first {rows_max}; more by a filter, a shorter range or more rows"
+    return replace(table, rows=table.rows[:rows_max], note="; ".join(filter(None, (table.note, note))))

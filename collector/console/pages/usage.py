@@ -9,6 +9,7 @@ from urllib.parse import urlencode
 
 from collector.console.drawing import number
 from collector.console.page import PageRequest
+from collector.console.pages.nodes import ROWS_CHOICES, first_rows, row_choices, whole_number
 from collector.console.pages.overview import fault_name
 from collector.console.period import Period, iso, moment
 from collector.console.steps import Steps
@@ -17,8 +18,6 @@ from collector.console.table import Chart, Choice, Column, Kind, Row, Series, Ta
 from collector.errors import UsageError
 
 POINTS_MAX: Final = 240
-ROWS_MAX: Final = 500
-IDLE_MAX: Final = 200
 HOUR: Final = 3600
 TABS: Final = ("group", "user", "job")
 
@@ -127,6 +126,7 @@ async def usage(asked: PageRequest) -> View:
     by = asked.text("by", "user")
     if by not in TABS:
         raise UsageError(f"by: got {by[:60]!r}; expected one of {', '.join(TABS)}")
+    rows_max = whole_number("rows", asked.text("rows"), ROWS_CHOICES[0], ROWS_CHOICES[-1])
     steps = Steps.of(period, POINTS_MAX, 60)
     store = asked.store
     filters = {
@@ -165,8 +165,9 @@ async def usage(asked: PageRequest) -> View:
     return View(
         "usage.html",
         {
-            **tables,
-            "idle": idle_table,
+            **{name: first_rows(table, rows_max) for name, table in tables.items()},
+            "idle": first_rows(idle_table, rows_max),
+            "row_choices": row_choices(asked, rows_max),
             "charge": _charge(charge, period),
             "by": by,
             "tabs": [Choice(f"by {name}", asked.address(by=name, job=None), name == by) for name in TABS],
@@ -259,16 +260,14 @@ def _groups(charge: Answer, capacity: Answer, period: Period) -> Table:
 def _users(charge: Answer, period: Period) -> Table:
     rows = [{**row, **_shares(row), **_span(period)} for row in charge.rows]
     rows.sort(key=lambda row: (-(row["gpu_hours_unused"] or 0), -(row["gpu_hours"] or 0), row["user_id"]))
-    more = f"{ROWS_MAX} of {len(rows):,}, those with the most unused" if len(rows) > ROWS_MAX else ""
     return Table(
         "users",
         "Users, most unused first",
         USERS,
-        rows[:ROWS_MAX],
+        rows,
         "no snapshot of usage in this range",
         charge.failure,
         charge.sql,
-        more,
     )
 
 
@@ -349,22 +348,19 @@ def _jobs(named: Answer, listed: Answer, gpus: Answer, period: Period, now: int)
         for row in seen.values()
     ]
     rows.sort(key=lambda row: (-(row["gpu_hours"] or 0), row["job"]))
-    more = f"{ROWS_MAX} of {len(rows):,}, those with the most GPU hours" if len(rows) > ROWS_MAX else ""
     return Table(
         "jobs",
         "Jobs, most GPU hours first",
         JOBS,
-        rows[:ROWS_MAX],
+        rows,
         "neither usage nor the list of jobs names a job in this range",
         named.failure or listed.failure,
         named.sql,
-        more,
     )
 
 
 def _idle(answer: Answer, period: Period) -> Table:
-    rows = [{**row, "seconds": row["minutes"] * 60, **_span(period)} for row in answer.rows[:IDLE_MAX]]
-    more = f"{IDLE_MAX} of {len(answer.rows):,}; " if len(answer.rows) > IDLE_MAX else ""
+    rows = [{**row, "seconds": row["minutes"] * 60, **_span(period)} for row in answer.rows]
     return Table(
         "idle",
         "Held but idle",
@@ -373,7 +369,7 @@ def _idle(answer: Answer, period: Period) -> Table:
         "no user held GPUs for half an hour with less than 5 % of them used, as far as it was measured",
         answer.failure,
         answer.sql,
-        f"{more}GPUs of which less than 5 % were used for at least half an hour" if rows else "",
+        "GPUs of which less than 5 % were used for at least half an hour" if rows else "",
     )
 
 

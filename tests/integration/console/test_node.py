@@ -5,8 +5,10 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from playwright.async_api import expect
 
 from collector.console.period import iso
+from tests.support.browser import chromium, tab, with_chromium
 from tests.support.console_pages import Console
 from tests.support.fleet import BAD, CALM, END, FAULT_BEFORE, GAP, GAPPED, HOURS, JOB, RANGE, SILENT, SILENT_SECONDS
 
@@ -128,3 +130,33 @@ async def test_a_host_name_leads_to_its_node(fleet: Console) -> None:
     """By it usage names nodes; the range stays."""
     told = await page(fleet, "host-e01")
     assert (told["page"], told["axis"]["end"]) == (f"/nodes/{BAD}", END)
+
+
+async def test_tables_have_as_many_rows_as_are_asked_for(fleet: Console) -> None:
+    """They say that there are more."""
+    told = await page(fleet, BAD, f"{RANGE}&rows=1")
+    assert [len(told[name]["rows"]) for name in ("incidents", "events")] == [1, 1]
+    assert "the first 1; more by" in told["incidents"]["note"]
+    assert "rows: got '0'" in (await fleet.json(f"/nodes/{BAD}?rows=0", status=400))["error"]
+
+
+@with_chromium
+async def test_the_lanes_follow_the_cursor_of_the_charts(fleet: Console) -> None:
+    """All lanes have a line at the place that the pointer is at in a chart, and none once it has left."""
+    async with chromium() as browser, tab(browser, fleet.address) as opened:
+        await opened.open(f"/nodes/{BAD}?{RANGE}")
+        lines = opened.page.locator("svg.lane line")
+        assert await lines.count() == 0
+        area = await opened.page.locator(".u-over").first.bounding_box()
+        lane = await opened.page.locator("svg.lane").first.bounding_box()
+        assert area
+        assert lane
+        assert abs(area["x"] - lane["x"]) < 2, "one axis"
+        assert abs(area["width"] - lane["width"]) < 3, "one axis"
+        await opened.page.mouse.move(area["x"] + area["width"] / 4, area["y"] + 20)
+        await expect(lines).to_have_count(5)
+        assert 24 < float((await lines.first.get_attribute("x1") or "").rstrip("%")) < 26
+        await opened.page.mouse.move(2, 2)
+        await opened.page.mouse.move(area["x"], area["y"] - 40)
+        await expect(lines).to_have_count(0)
+        assert not opened.troubles

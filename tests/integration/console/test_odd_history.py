@@ -52,3 +52,16 @@ async def test_workspaces_are_not_counted_twice(configuration: Settings) -> None
         assert [row["workspace_id"] for row in after["charge"]["rows"]].count("ws-9") == 1
         only = await console.json(f"/usage?{span}&workspace=ws-9")
         assert [row["gpu_hours"] for row in only["users"]["rows"]] == [48]
+
+
+async def test_a_snapshot_stands_until_the_next_one(configuration: Settings) -> None:
+    """Also where that is behind the range; before a break it stands as long as snapshots of the group usually do."""
+    columns = ("time", "region", "resource_group_id", "user_id", "request_gpu", "request_cpu")
+    rows = [[START + after, REGION, GROUP, OTHER_USER, 8, 96] for after in (0, 60, 120, 180, 480)]
+    async with served(configuration) as console:
+        body = "\n".join(json.dumps(row) for row in rows).encode()
+        await console.owner.store.insert("user_metrics", columns, body, token="odd steps")
+        for until, seconds in ((200, 480), (2000, 540)):
+            (row,) = (await console.json(f"/usage?from={START}&until={START + until}"))["charge"]["rows"]
+            assert (row["gpu_hours"], row["hours_known"]) == (round(8 * seconds / 3600, 4), round(seconds / 3600, 4))
+            assert row["gpu_hours_used"] is None
