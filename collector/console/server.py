@@ -57,7 +57,9 @@ def add_console(application: web.Application, owner: Owner, access: Access) -> N
     router = application.router
     for page in PAGES:
         answer = partial(_answer, page, owner, store, access)
-        for path in (f"{page.path}.json", f"{page.path}.csv", page.path):
+        # A field takes whatever an id may hold, slashes and braces too.
+        pattern = page.path.replace("}", ":.+}")
+        for path in (f"{pattern}.json", f"{pattern}.csv", pattern):
             router.add_get(path, answer)
             if page.posts:
                 router.add_post(path, answer)

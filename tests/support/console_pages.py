@@ -13,6 +13,7 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import aiohttp
 import pytest
@@ -65,7 +66,7 @@ class Console:
             for name, sql in FIELDS.items():
                 if f"{{{name}}}" in path:
                     rows = await self.owner.store.fetch(sql)
-                    path = path.replace(f"{{{name}}}", str(rows[0][0]) if rows else "nothing")
+                    path = path.replace(f"{{{name}}}", quote(str(rows[0][0]), safe="") if rows else "nothing")
             found.append(path)
         return found
 
