@@ -8,6 +8,7 @@ from datetime import datetime
 from typing import Any, Final
 from urllib.parse import quote
 
+import msgspec
 from markupsafe import Markup, escape
 
 from collector.console.table import Chart, Column, Kind
@@ -74,6 +75,8 @@ def as_text(value: Any, kind: Kind) -> str:
             return ", ".join(plain(part) for part in value)
         case Kind.YES_NO:
             return "yes" if value else "no"
+        case _ if isinstance(value, list | dict | float):
+            return plain(msgspec.json.encode(value).decode())
         case _:
             return plain(value)
 

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
+from typing import Final
 from urllib.parse import urlencode
 
 from aiohttp import web
@@ -13,6 +14,19 @@ from collector.console.period import Period, period_of
 from collector.console.store import ConsoleStore
 from collector.console.table import View
 from collector.owner.instance import Owner
+
+HEADERS: Final = {
+    "Content-Security-Policy": (
+        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
+        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
+    ),
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cache-Control": "no-store",
+}
+"""Of every response, unless it has its own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,6 +64,7 @@ class PageRequest:
 
 
 MakeView = Callable[[PageRequest], Awaitable[View]]
+Download = Callable[[PageRequest], Awaitable[web.StreamResponse]]
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,5 +76,7 @@ class Page:
     title: str
     """In the navigation; empty for a page that others lead to."""
     view: MakeView
+    downloads: Mapping[str, Download] = field(default_factory=dict)
+    """Suffix, such as `.parquet`, and what sends that form of the page while it is being made."""
     posts: bool = False
     """Whether its form may also be sent by POST."""

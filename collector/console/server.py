@@ -37,17 +37,6 @@ log = structlog.get_logger(__name__)
 BODY_BYTES_MAX: Final = 1 << 18
 """Of a form; the SQL of the SQL page is the largest."""
 RENEW_SECONDS: Final = 10
-HEADERS: Final = {
-    "Content-Security-Policy": (
-        "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self'; connect-src 'self'; "
-        "form-action 'self'; base-uri 'none'; frame-ancestors 'none'"
-    ),
-    "X-Content-Type-Options": "nosniff",
-    "Referrer-Policy": "same-origin",
-    "Cross-Origin-Opener-Policy": "same-origin",
-    "Cross-Origin-Resource-Policy": "same-origin",
-    "Cache-Control": "no-store",
-}
 _FOR_EVER: Final = "public, max-age=31536000, immutable"
 
 
@@ -59,10 +48,10 @@ def add_console(application: web.Application, owner: Owner, access: Access) -> N
         answer = partial(_answer, page, owner, store, access)
         # A field takes whatever an id may hold, slashes and braces too.
         pattern = page.path.replace("}", ":.+}")
-        for path in (f"{pattern}.json", f"{pattern}.csv", pattern):
-            router.add_get(path, answer)
+        for suffix in dict.fromkeys((".json", ".csv", *page.downloads, "")):
+            router.add_get(pattern + suffix, answer)
             if page.posts:
-                router.add_post(path, answer)
+                router.add_post(pattern + suffix, answer)
     router.add_get("/static/{hash}/{name:.+}", _static)
     if access.has_token:
         router.add_get("/login", partial(_login_form, access))
@@ -97,14 +86,18 @@ def refuse(request: web.Request, access: Access) -> web.Response:
 async def _answer(
     page: Page, owner: Owner, store: ConsoleStore, access: Access, request: web.Request
 ) -> web.StreamResponse:
-    path, suffix = _parts(request.rel_url.raw_path)
+    path, suffix = _parts(request.rel_url.raw_path, page)
     now = owner.server_clock.now()
     query = request.query if request.method == "GET" else await _form(request)
     asked = PageRequest(owner, store, path, request.match_info, query, now, request)
     try:
+        if suffix in page.downloads:
+            return await page.downloads[suffix](asked)
         view = await page.view(asked)
     except UsageError as error:
         view = View("error.html", {"error": str(error), "hint": error.hint or ""}, "Not understood", 400, renews=False)
+    except web.HTTPSeeOther as error:
+        return web.Response(status=error.status, headers={"Location": str(error.location)})
     except web.HTTPNotFound as error:
         view = View("error.html", {"error": error.text or "", "hint": ""}, "Not found", 404, renews=False)
     if suffix == ".json":
@@ -129,7 +122,8 @@ async def _html(view: View, page: Page, asked: PageRequest, access: Access) -> w
         period = asked.period()
     except UsageError:
         period = None
-    suffix = f"?{urlencode(list(asked.query.items()))}" if asked.query and asked.http.method == "GET" else ""
+    has_address = asked.http.method == "GET"
+    suffix = f"?{urlencode(list(asked.query.items()))}" if asked.query and has_address else ""
     text = _templates().get_template(view.template).render(
         view.values,
         title=view.title or page.title,
@@ -138,6 +132,7 @@ async def _html(view: View, page: Page, asked: PageRequest, access: Access) -> w
         path=asked.path,
         asked=asked,
         tables=view.tables(),
+        has_address=has_address,
         json_href=f"{asked.path}.json{suffix}",
         csv_href=f"{asked.path}.csv{suffix}",
         verdict=verdict,
@@ -229,8 +224,8 @@ def _local(target: str) -> str:
     return target if is_local else "/"
 
 
-def _parts(path: str) -> tuple[str, str]:
-    for suffix in (".json", ".csv"):
+def _parts(path: str, page: Page) -> tuple[str, str]:
+    for suffix in (".json", ".csv", *page.downloads):
         if path.endswith(suffix):
             return path.removesuffix(suffix), suffix
     return path, ""

@@ -17,6 +17,8 @@ class Kind(enum.StrEnum):
     CODE = "code"
     """Ids, SQL and log lines: fixed width, as they came."""
     NUMBER = "number"
+    EXACT = "exact"
+    """A number as it came, with all its digits."""
     PERCENT = "percent"
     TIME = "time"
     """ISO 8601 UTC text, or `YYYY-MM-DD hh:mm:ss` as the engine writes it, in UTC."""

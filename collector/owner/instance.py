@@ -33,6 +33,7 @@ from collector.pipeline.ship import Haste, Shipper, Shipping
 from collector.pipeline.streams import Streams
 from collector.pipeline.without_store import KnownStreams, NoShipping
 from collector.settings import Settings
+from collector.store.admission import Admission
 from collector.store.base import Store
 from collector.store.migrate import is_new, migrate
 from collector.store.opening import is_exclusive, open_store
@@ -70,6 +71,8 @@ class Owner(Caller):
             memory=memory, recorder=recorder,
         )  # fmt: skip
         self._given_store = store
+        self.admission = Admission()
+        """Permits for readers' requests, whichever listener they come to."""
         self.haste = Haste()
         """Entered by what waits for rows of the journal to reach the store."""
         self.at_work = AtWork(self)

@@ -14,7 +14,8 @@ import structlog
 from aiohttp import web
 
 from collector.console.access import Access
-from collector.console.server import BODY_BYTES_MAX, HEADERS, add_console, is_open, refuse
+from collector.console.page import HEADERS
+from collector.console.server import BODY_BYTES_MAX, add_console, is_open, refuse
 from collector.errors import ConfigError, UsageError
 from collector.owner.condition import answers, judged
 from collector.owner.instance import Owner
@@ -58,7 +59,9 @@ async def serving_http(owner: Owner, *, listen: str, token: str) -> AsyncIterato
         yield ""
         return
     host, port = split_address(listen)
-    runner = web.AppRunner(_application(owner, token, is_loopback(host)), access_log=None, handle_signals=False)
+    application = _application(owner, token, is_loopback(host))
+    # A browser that goes takes its query along.
+    runner = web.AppRunner(application, access_log=None, handle_signals=False, handler_cancellation=True)
     await runner.setup()
     try:
         try:

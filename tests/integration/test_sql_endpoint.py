@@ -24,12 +24,12 @@ from backports import zstd
 
 from collector.errors import ConfigError, QueryError, UsageError
 from collector.service.http import check_listener
-from collector.service.sql.admission import Admission
 from collector.service.sql.compressed_blocks import BlockCompressor, decompress_blocks
 from collector.service.sql.native import BLOCK_INFO
 from collector.service.sql.serving import KEY, serving_sql
 from collector.service.sql.settings import ACCEPTED
 from collector.simulator.world import World
+from collector.store.admission import Admission
 from collector.store.base import QueryLimits
 from tests.support.running_service import running
 from tests.support.sql_server import SqlServer, sql_server

@@ -16,7 +16,7 @@ from collector.service.sql.accounts import Account, Accounts
 from collector.service.sql.protocol import SqlRequest
 from collector.service.sql.reading import ReadingExecutor
 from collector.service.sql.server import SqlEndpoint, endpoint
-from collector.service.sql.serving import LIMITS
+from collector.store.admission import LIMITS
 from collector.store.base import Column, QueryAnswer, QueryLimits
 from collector.store.embedded import EmbeddedStore
 from collector.store.engine import connect

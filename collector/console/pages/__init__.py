@@ -14,6 +14,7 @@ from collector.console.pages.money import money
 from collector.console.pages.node import node
 from collector.console.pages.nodes import nodes
 from collector.console.pages.overview import overview
+from collector.console.pages.sql import DOWNLOADS, sql
 from collector.console.pages.usage import usage
 
 PAGES: Final = (
@@ -24,6 +25,7 @@ PAGES: Final = (
     Page("/nodes/{node_id}", "", node),
     Page("/faults", "Faults", faults),
     Page("/usage", "Usage", usage),
+    Page("/sql", "SQL", sql, downloads=DOWNLOADS, posts=True),
     Page("/money", "Money", money),
     Page("/cluster", "Cluster", cluster),
     Page("/configuration", "Configuration", configuration),

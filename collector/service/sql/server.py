@@ -22,7 +22,6 @@ from aiohttp import web
 from collector.errors import QueryError, StoreError
 from collector.proxies import is_loopback
 from collector.service.sql.accounts import Accounts, Executor
-from collector.service.sql.admission import Admission
 from collector.service.sql.compressed_blocks import BlockCompressor
 from collector.service.sql.compression import Compressor, chosen, compressor, decompress
 from collector.service.sql.exceptions import (
@@ -42,11 +41,10 @@ from collector.service.sql.exceptions import (
 )
 from collector.service.sql.native import NativeBlocks, UnknownType
 from collector.service.sql.protocol import SqlRequest, credentials, killed_query, parse
+from collector.store.admission import REQUEST_SECONDS_MAX, Admission
 from collector.store.base import QueryAnswer
 from collector.store.inserts import literal
 
-REQUEST_SECONDS_MAX: Final = 120.0
-"""From the first byte of a request to the last of its answer, however slowly a client takes it."""
 SHUTDOWN_SECONDS: Final = 1.0
 """At the end, short answers are waited for this long; then every query is stopped."""
 HEAD_BYTES_MAX: Final = 1 << 20

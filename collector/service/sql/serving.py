@@ -14,14 +14,12 @@ from collector.service.http import check_listener, split_address
 from collector.service.sql.accounts import Account, Accounts
 from collector.service.sql.reading import ReadingExecutor
 from collector.service.sql.server import SqlEndpoint, endpoint
-from collector.store.base import QueryLimits
+from collector.store.admission import LIMITS
 from collector.store.embedded import EmbeddedStore
 
 log = structlog.get_logger(__name__)
 
 KEY: Final = "service.sql_listen"
-LIMITS: Final = QueryLimits(memory_bytes_max=256 << 20)
-"""As many as run at once leave the engine a third of its memory, for inserts and merges."""
 
 
 @asynccontextmanager
@@ -38,7 +36,9 @@ async def serving_sql(owner: Owner, *, listen: str, token: str) -> AsyncIterator
     [[version, timezone]] = await owner.store.fetch("SELECT version(), timezone()")
     # The only account that a configuration can open is one that reads.
     accounts = Accounts(Account(ReadingExecutor(owner.store, LIMITS), token))
-    answering = SqlEndpoint(accounts, version=version, timezone=timezone, is_guarded=bool(token))
+    answering = SqlEndpoint(
+        accounts, version=version, timezone=timezone, is_guarded=bool(token), admission=owner.admission
+    )
     async with AsyncExitStack() as stack:
         try:
             address = await stack.enter_async_context(endpoint(answering, *split_address(listen)))

@@ -1,4 +1,4 @@
-"""How many requests are answered at the same time, and how many more may wait."""
+"""What readers over a network may take: how much a query, and how many requests run or wait at the same time."""
 
 from __future__ import annotations
 
@@ -7,8 +7,13 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from collector.service.sql.exceptions import TOO_MANY_SIMULTANEOUS_QUERIES, failure
+from collector.store.base import QueryLimits
+from collector.store.failures import EngineQueryError
 
+LIMITS: Final = QueryLimits(memory_bytes_max=256 << 20)
+"""As many as run at once leave the engine a third of its memory, for inserts and merges."""
+REQUEST_SECONDS_MAX: Final = 120.0
+"""From the first byte of a request to the last of its answer, however slowly a client takes it."""
 REQUESTS_MAX: Final = 64
 """Maximum requests that are read, run or sent at the same time."""
 WAITING_MAX: Final = 256
@@ -53,4 +58,4 @@ class Admission:
 
     def _refusal(self, reason: str) -> Exception:
         text = f"Too many simultaneous queries: {self._requests_max} run, and {reason}; try again later"
-        return failure(TOO_MANY_SIMULTANEOUS_QUERIES, text)
+        return EngineQueryError(text, code=202, name="TOO_MANY_SIMULTANEOUS_QUERIES")

@@ -7,8 +7,8 @@ import asyncio
 import pytest
 
 from collector.errors import QueryError
-from collector.service.sql.admission import Admission
 from collector.service.sql.exceptions import code_of
+from collector.store.admission import Admission
 
 
 async def hold(admission: Admission, order: list[int], number: int, end: asyncio.Event) -> None:
