@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import builtins
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from random import Random
@@ -113,6 +114,8 @@ class ApiClient:
         `record` are called in the midst of a call and must neither wait nor raise; `record` sees every exchange that
         was sent, and the clock's probe without an operation."""
         self.gate = Gate(clock)
+        self.rows_received: Counter[str] = Counter()
+        """Operation -> records of its responses since the start, before any is found to be known."""
         self._gateway = gateway
         self._clock = clock
         self._server_clock = server_clock
@@ -449,6 +452,7 @@ class _Departure:
     def hand_over(self, http_status: int, rows: int, body_bytes: int) -> Attempt:
         """The successful attempt, which is the caller's to settle from now on."""
         attempt = self._outcome(http_status, "", rows, body_bytes)
+        self._client.rows_received[self._name] += rows
         self._ticket = None
         return attempt
 

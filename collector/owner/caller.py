@@ -124,6 +124,7 @@ class Caller(Reader):
         await self._open_store()
         if self._key is not None:
             self.client = await self._stack.enter_async_context(self._client(self._key))
+            self.rows_received = self.client.rows_received
             if self.settings.tracing.enabled:
                 tracing = Tracing(
                     self._ask_for_token, clock=self.clock, random=self.random, endpoint=self.settings.tracing.endpoint

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
@@ -47,6 +47,8 @@ class Reader:
 
     runner: OnceRunner | None = None
     service_running: Service | None = None
+    rows_received: Mapping[str, int] | None = None
+    """Operation -> records received since the start; None where this process calls nothing."""
     sql_address: str = ""
     """Where ClickHouse's clients are answered; empty where they are not."""
     journal_set_aside: Path | None = None

@@ -47,6 +47,7 @@ async def status(owner: Reader, streams_max: int | None = STREAMS_SHOWN_MAX) -> 
         {
             "operation": name,
             "calls_this_month": spend.get(name, (0, 0))[0],
+            "rows_received": None if owner.rows_received is None else owner.rows_received.get(name, 0),
             "spend_cny": str(spend[name][1]) if name in spend else "0",
             "price_cny": None if (cny := known_cny(prices[name])) is None else str(cny),
             "free_calls_per_month": 0 if (price := prices[name]) is None else price.free_calls_per_month,

@@ -31,7 +31,7 @@ TIMES = ("syslogs", "dead_letters", "events")
 COUNT = ("query", "SELECT count() AS n FROM syslogs", "--format", "json")
 NEEDS_STORE: Sequence[Sequence[str]] = (("status",), ("gaps",), COUNT, ("migrate", "--dry-run"))
 READING: Sequence[Sequence[str]] = (
-    ("status",), ("status", "--json"), ("gaps",), ("gaps", "--json"), COUNT,
+    ("status",), ("status", "--json"), ("top",), ("gaps",), ("gaps", "--json"), COUNT,
     ("plan",), ("check", "--offline"), ("journal", "ls"), ("journal", "verify"), ("migrate", "--dry-run"),
 )  # fmt: skip
 

@@ -18,6 +18,7 @@ COMMANDS: dict[str, str] = {
     "plan": "Price the configuration: calls, CNY, freshness.",
     "run": "Collect until stopped, or with --once what is due.",
     "status": "Show streams, freshness, quota use, spend and journal.",
+    "top": "Watch sources and streams live in the terminal.",
     "query": "Query the history with SQL, read-only.",
     "gaps": "List the ranges that are not covered, and why.",
     "backfill": "Request an older range again and store what is missing.",
