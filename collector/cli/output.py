@@ -10,23 +10,20 @@ import json as json_module
 import shlex
 import shutil
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
 from pathlib import Path
 from typing import Any, NoReturn
 
-from rich import box
 from rich.cells import cell_len
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
-from rich.table import Table
 from rich.text import Text
 
 from collector import PROGRAM
+from collector.cli.terminal_table import Grid, table_lines
 from collector.redaction import printable
-
-HEADER_STYLE = "bold cyan"
 
 
 class _Console(Console):
@@ -45,22 +42,36 @@ def stderr() -> Console:
     return _Console(file=sys.stderr, highlight=False, markup=False, emoji=False)
 
 
-def print_table(title: str, columns: Sequence[str], rows: Iterable[Sequence[object]], *, json: bool = False) -> None:
+def print_table(
+    title: str,
+    columns: Sequence[str],
+    rows: Iterable[Sequence[object]],
+    *,
+    json: bool = False,
+    right: Collection[str] = (),
+    below: Collection[str] = (),
+) -> None:
     """Print rows under their columns; with `json` as one array of objects, values as they are.
 
-    Columns of numbers are right-aligned; None shows as `-`.
+    Columns of numbers, and those of `right`, are right-aligned; None shows as `-`. A table with a title is one of
+    several, so that an empty line ends it. On a narrow terminal the columns of
+    `below` go under their row, and rows of a table that does not fit at all become records.
     """
     table = [list(row) for row in rows]
     if json:
         print_json([dict(zip(columns, row, strict=True)) for row in table])
         return
-    right = [_is_numeric([row[index] for row in table]) for index in range(len(columns))]
+    aligned = [name in right or _is_numeric([row[index] for row in table]) for index, name in enumerate(columns)]
     cells = [[cell_text(value) for value in row] for row in table]
     console = stdout()
-    if console.is_terminal:
-        console.print(_rich_table(title, columns, cells, right))
-    else:
-        sys.stdout.write(_plain_table(title, columns, cells, right))
+    if not console.is_terminal:
+        sys.stdout.write(_plain_table(title, columns, cells, aligned) + ("\n" if title else ""))
+        return
+    grid = Grid(columns, cells, aligned, frozenset(index for index, name in enumerate(columns) if name in below))
+    for line in [*([Text(title, "bold")] if title else []), *table_lines(grid, console.width)]:
+        console.print(line, soft_wrap=True)
+    if title:
+        console.print()
 
 
 def print_json(value: object) -> None:
@@ -73,8 +84,20 @@ def print_json(value: object) -> None:
 
 
 def print_line(text: str = "") -> None:
-    """Print one line of a result, as it is."""
+    """Print one line of a result, as it is: what a person may paste."""
     sys.stdout.write(printable(text) + "\n")
+
+
+def print_sentence(text: str) -> None:
+    """Print a line to be read, which is wrapped at words on a terminal; further lines are as far in as the first."""
+    console = stdout()
+    if not console.is_terminal:
+        print_line(text)
+        return
+    inner = text.lstrip(" ")
+    space = text[: len(text) - len(inner)]
+    for line in Text(printable(inner)).wrap(console, max(20, console.width - len(space)), overflow="fold"):
+        console.print(Text(space) + line, soft_wrap=True)
 
 
 def started_as() -> str:
@@ -115,15 +138,6 @@ def cell_text(value: object) -> str:
     if isinstance(value, datetime):
         return _iso(value)
     return printable(str(value))
-
-
-def _rich_table(title: str, columns: Sequence[str], cells: list[list[str]], right: list[bool]) -> Table:
-    table = Table(title=Text(title, style="bold"), title_justify="left", box=box.SIMPLE_HEAD, header_style=HEADER_STYLE)
-    for name, numeric in zip(columns, right, strict=True):
-        table.add_column(name, justify="right" if numeric else "left", overflow="fold")
-    for row in cells:
-        table.add_row(*(Text(cell) for cell in row))
-    return table
 
 
 def _plain_table(title: str, columns: Sequence[str], cells: list[list[str]], right: list[bool]) -> str:

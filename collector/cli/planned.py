@@ -2,16 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from decimal import Decimal
 from typing import Any
 
-from collector.cli.output import print_line, print_table
+from collector.cli.output import print_line, print_sentence, print_table
 from collector.pipeline.fit import Fit
 from collector.pipeline.plan import MONTH_DAYS, Asking, Demand, Ends, Line, Plan, QuotaUse
 from collector.units import format_duration, rough_duration
 
 UNPRICED = "unpriced"
+COLUMNS = ("operation", "what", "streams", "interval", "calls/day", "calls/month", "free", "CNY/month")
+QUOTA_COLUMNS = ("operation", "quota/s", "needed/s", "interval", "allowed", "freshness")
 
 
 def show(plan: Plan, cap_cny: Decimal | None, proposal: Fit | None) -> None:
@@ -22,34 +23,35 @@ def show(plan: Plan, cap_cny: Decimal | None, proposal: Fit | None) -> None:
         return
     print_table(
         f"A month of {MONTH_DAYS} days, one page a look",
-        ["operation", "what", "streams", "interval", "calls/day", "calls/month", "free", "CNY/month"],
-        _aligned([_row(line) for line in plan.lines]),
+        COLUMNS,
+        [_row(line) for line in plan.lines],
+        right=COLUMNS[2:],
     )
-    print_line(f"total: {_total(plan)}")
+    print_sentence(f"total: {_total(plan)}")
     if any(line.calls_per_month.least != line.calls_per_month.most for line in plan.lines):
-        print_line("from .. to: every stream quiet (interval_max) .. every stream busy (interval)")
+        print_sentence("from .. to: every stream quiet (interval_max) .. every stream busy (interval)")
     for pot in plan.pots:
         left = "" if pot.calls_per_month.most <= pot.free_calls_per_month else ": more than are free"
-        print_line(
+        print_sentence(
             f"pot {pot.pot}: {_between(pot.calls_per_month, _whole)}{'+' if pot.is_at_least else ''} of "
             f"{pot.free_calls_per_month:,} free calls a month{left}"
         )
-    print_line("A lower bound: looks that need more than one page, and repeated calls, come on top.")
+    print_sentence("A lower bound: looks that need more than one page, and repeated calls, come on top.")
     if plan.is_at_least:
-        print_line(
+        print_sentence(
             f"+: at least; what is discovered cannot be counted here: {_assumption(plan)} says how many there are."
         )
     print_line()
     print_table(
         "What the quotas allow",
-        ["operation", "quota/s", "needed/s", "interval", "allowed", "freshness"],
-        _aligned([_quota_row(quota) for quota in plan.quotas]),
+        QUOTA_COLUMNS,
+        [_quota_row(quota) for quota in plan.quotas],
+        right=QUOTA_COLUMNS[2:],
     )
     for quota in plan.quotas:
         if not quota.gives_interval:
-            print_line(_shortage(quota))
+            print_sentence(_shortage(quota))
     if cap_cny is not None and proposal is not None:
-        print_line()
         _show_fit(plan, cap_cny, proposal)
 
 
@@ -110,21 +112,21 @@ def _shortage(quota: QuotaUse) -> str:
 def _show_fit(plan: Plan, cap_cny: Decimal, proposal: Fit) -> None:
     most = plan.cny_per_month.most
     if most <= cap_cny:
-        print_line(f"budget {cny_text(cap_cny)} CNY: fits, at most {cny_text(most)} CNY are needed")
+        print_sentence(f"budget {cny_text(cap_cny)} CNY: fits, at most {cny_text(most)} CNY are needed")
     elif not proposal.fits:
-        print_line(
+        print_sentence(
             f"budget {cny_text(cap_cny)} CNY: nothing fits; the least is {cny_text(proposal.cny_per_month)} CNY, with"
         )
         _print_settings(proposal)
-        print_line("for less, name fewer targets or switch a source off (enabled = false)")
+        print_sentence("for less, name fewer targets or switch a source off (enabled = false)")
     else:
-        print_line(
+        print_sentence(
             f"budget {cny_text(cap_cny)} CNY: this configuration needs up to {cny_text(most)} CNY;"
             f" with these lines at most {cny_text(proposal.cny_per_month)} CNY:"
         )
         _print_settings(proposal)
     if plan.unpriced:
-        print_line(f"not in the budget, because unpriced: {', '.join(plan.unpriced)}")
+        print_sentence(f"not in the budget, because unpriced: {', '.join(plan.unpriced)}")
 
 
 def _print_settings(proposal: Fit) -> None:
@@ -259,12 +261,3 @@ def _streams(demand: Demand) -> str:
 def _between(ends: Ends[Any], text: Any) -> str:
     least, most = text(ends.least), text(ends.most)
     return least if least == most else f"{least} .. {most}"
-
-
-def _aligned(rows: Sequence[list[str]]) -> list[list[str]]:
-    """The rows with all cells but the first two padded, so that figures stand under each other."""
-    widths = [max(len(row[index]) for row in rows) for index in range(len(rows[0]))]
-    return [
-        [cell if index < 2 else cell.rjust(width) for index, (cell, width) in enumerate(zip(row, widths, strict=True))]
-        for row in rows
-    ]

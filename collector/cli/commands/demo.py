@@ -223,7 +223,7 @@ def _bar(totals: Totals, minutes: int) -> Callable[[Bars], None]:
 
 SHOWN = (
     ("Rows in the store", "rows", ("table", "rows", "size", "bytes_per_row")),
-    ("Top faults", "faults", ("fault_severity", "fault_class", "fault_code", "device", "node_id", "lines", "last")),
+    ("Top faults", "faults", ("fault_severity", "fault_class", "fault_code", "device", "node_id", "lines")),
     ("Worst nodes", "worst_nodes", ("node_id", "fatal", "degraded", "lines", "fault_class", "fault_code", "device")),
     (
         "Usage by user, latest snapshot",
@@ -238,19 +238,18 @@ ROWS_SHOWN_MAX = 8
 
 
 async def _show(owner: Owner, api: SimulatorProcess, path: Path, minutes: int) -> None:
+    print_line()
     for title, name, columns in SHOWN:
         rows, names = await _rows(owner, named_query(name))
         places = [names.index(column) for column in columns]
         shown = [[_short(row[place]) for place in places] for row in rows[:ROWS_SHOWN_MAX]]
         more = f", {ROWS_SHOWN_MAX} of {len(rows)}" if len(rows) > ROWS_SHOWN_MAX else ""
-        print_line()
         print_table(title + more, columns, shown)
     stats: dict[str, dict[str, Any]] = await api.told("stats")
     told = await status(owner)
     late = told["counters"].get("recheck_rows/ListSyslogs", 0)
     refused = sum(s["refused"] for s in stats.values())
     metered = sum(operation["calls_this_month"] for operation in told["operations"])
-    print_line()
     if minutes >= LATE_MINUTES_MIN:
         print_line(f"Late lines found behind the watermark by the recheck: {late} of {LATE_ROWS}.")
     print_line(f"Calls the service counted: {sum(s['calls'] for s in stats.values()):,}; the meter says {metered:,}.")

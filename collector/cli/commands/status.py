@@ -8,7 +8,7 @@ import typer
 
 from collector.cli.exits import ExitStatus
 from collector.cli.options import options_of
-from collector.cli.output import print_json, print_line, print_table
+from collector.cli.output import print_json, print_line, print_sentence, print_table
 from collector.cli.running import run_to_end
 from collector.model import ENDED
 from collector.units import rough_duration, rough_size
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from collector.settings import Settings
 
 STREAMS_SHOWN_MAX = 40
+DELAYS = ("half within", "99 % within", "99.9 % within", "latest")
 ENDS = {"account": ExitStatus.CREDENTIALS, "budget": ExitStatus.BUDGET}
 """Kinds of reasons with an exit status of their own."""
 
@@ -52,16 +53,18 @@ async def _ask(settings: Settings) -> dict[str, Any]:
 
 
 def _show(told: dict[str, Any]) -> None:
-    print_line(told["headline"])
+    print_sentence(told["headline"])
     for reason in told["reasons"]:
-        print_line(f"  {reason['text']}{': ' if reason['detail'] else ''}{reason['detail']} -> {reason['action']}")
+        print_sentence(f"  {reason['text']}{': ' if reason['detail'] else ''}{reason['detail']} -> {reason['action']}")
     if doubt := told["clock"]["doubt"]:
-        print_line(f"Clock: {doubt}; it is taken to be {told['now']}.")
+        print_sentence(f"Clock: {doubt}; it is taken to be {told['now']}.")
+    print_line()
     if told["stops"]:
         print_table(
             "Stopped",
             ["what", "operation", "since", "next try", "why"],
             [(s["what"], s["operation"], s["since"], s["next_try"], s["error"]) for s in told["stops"]],
+            below=("why",),
         )
     if told["sources"]:
         print_table(
@@ -79,15 +82,17 @@ def _show(told: dict[str, Any]) -> None:
                 )
                 for s in told["sources"]
             ],
+            right=("behind", "promised"),
         )
     if told["delays"]:
         print_table(
             "Arrival of records in the last day",
-            ["source", "half within", "99 % within", "99.9 % within", "latest"],
+            ["source", *DELAYS],
             [
                 (source, *(_ago(delay[name]) for name in ("p50", "p99", "p999", "most")))
                 for source, delay in told["delays"].items()
             ],
+            right=DELAYS,
         )
     # What fails comes first, then what is furthest behind: that is what a person looks for.
     streams = sorted(
@@ -110,6 +115,8 @@ def _show(told: dict[str, Any]) -> None:
             )
             for s in streams[:STREAMS_SHOWN_MAX]
         ],
+        right=("freshness",),
+        below=("next try", "error"),
     )
     if len(streams) > STREAMS_SHOWN_MAX:
         print_line(f"... {told['stream_count'] - ended - STREAMS_SHOWN_MAX} more: --json shows all")
@@ -130,12 +137,14 @@ def _show(told: dict[str, Any]) -> None:
             # What is never asked would only hide the rest; --json has all of the catalogue.
             if o["calls_this_month"]
         ],
+        right=("price CNY", "spend CNY", "used now"),
     )
     money = told["budget"]
     cap = "none" if money["cap_cny"] is None else f"{money['cap_cny']} CNY"
-    print_line(f"Spent {money['spent_cny']} CNY, forecast {money['forecast_cny']} CNY, budget {cap}")
+    print_sentence(f"Spent {money['spent_cny']} CNY, forecast {money['forecast_cny']} CNY, budget {cap}")
     for pot in told["pots"]:
-        print_line(f"{pot['pot']}: {pot['told']}")
+        print_sentence(f"{pot['pot']}: {pot['told']}")
+    print_line()
     journal, counters = told["journal"], told["counters"]
     print_table(
         "Journal",

@@ -136,19 +136,19 @@ async def _taken(asking: asyncio.Task[dict[str, Any]], samples: list[Sample], cl
 def _print(told: dict[str, Any]) -> None:
     for line in header(told, stdout().width):
         _print_text(line)
+    print_line()
     if told["sources"]:
-        print_line()
         rows = source_rows(told, {})
         names = [name for name in SOURCES if not name.endswith("/s")]
-        print_table("Sources", names, [[row[name] for name in names] for row in rows])
+        print_table("Sources", names, [[row[name] for name in names] for row in rows], right=names[3:])
     else:
         print_line("No service runs: nothing is collected at present.")
+        print_line()
     streams = Screen().streams(told)
-    print_line()
     more = f", {ROWS_PRINTED_MAX} of {len(streams):,}" if len(streams) > ROWS_PRINTED_MAX else ""
     names = [column.title for column in STREAMS]
     shown = [[column.text(stream) for column in STREAMS] for stream in streams[:ROWS_PRINTED_MAX]]
-    print_table(f"Streams{more}", names, shown)
+    print_table(f"Streams{more}", names, shown, right=("behind", "pages"), below=("next try", "error"))
 
 
 def _print_text(text: Text) -> None:

@@ -645,6 +645,7 @@ def test_a_table_off_a_terminal_is_plain_aligned_text(capsys: Capture, monkeypat
         "node          rows     cny  seen                  busy",
         "e01-cn-1         3  0.0001  -                     yes",
         "节点节点节点  1200    12.5  2025-01-02T03:04:05Z  no",
+        "",
     ]
 
 
@@ -662,14 +663,14 @@ def test_a_table_without_rows_still_has_its_header(capsys: Capture) -> None:
     """Nothing found looks different from nothing printed."""
     output.print_table("Nodes", ["node"], [])
 
-    assert capsys.readouterr().out == "Nodes\nnode\n"
+    assert capsys.readouterr().out == "Nodes\nnode\n\n"
 
 
 def test_a_cell_cannot_forge_a_line(capsys: Capture) -> None:
     """What nodes log is shown, not executed."""
     output.print_table("T", ["msg"], [["a\nb\x1b[2J [red]x[/red]"]])
 
-    assert capsys.readouterr().out == "T\nmsg\na\\nb\\x1b[2J [red]x[/red]\n"
+    assert capsys.readouterr().out == "T\nmsg\na\\nb\\x1b[2J [red]x[/red]\n\n"
 
 
 def on_a_terminal(environ: dict[str, str]) -> str:
