@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import ast
+import re
 import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,12 +12,12 @@ from urllib.parse import quote, urlencode, urlsplit
 
 from collector import PROGRAM
 from collector.store.base import DATABASE
-from collector.store.server_reader import unescaped
 
 TOKEN: Final = "PAI_COLLECTOR_SERVICE_TOKEN"
 PASSWORD: Final = "CLICKHOUSE_PASSWORD"
 NULL: Final = "\\N"
 """No value, as `Store.query` takes it."""
+_ESCAPES: Final = {"t": "\t", "n": "\n", "r": "\r", "0": "\0"}
 _PORTS: Final = {"http": 8123, "https": 8443}
 
 
@@ -32,6 +34,15 @@ class Endpoint:
 
 
 @dataclass(frozen=True, slots=True)
+class Value:
+    """The value of a parameter."""
+
+    type: str
+    bound: str
+    """As `Store.query` takes it."""
+
+
+@dataclass(frozen=True, slots=True)
 class Snippet:
     """Text to paste."""
 
@@ -41,11 +52,11 @@ class Snippet:
 
 
 def snippets(
-    sql: str, parameters: Mapping[str, str], endpoint: Endpoint | None, name: str = "", given: Mapping[str, str] = {}
+    sql: str, parameters: Mapping[str, Value], endpoint: Endpoint | None, name: str = "", given: Mapping[str, str] = {}
 ) -> list[Snippet]:
     """Return the query for the command line, curl, Python and ClickHouse's own client.
 
-    `parameters` are values as `Store.query` takes them. `name` and `given` are of a named query, as a person gave them.
+    `name` is of a named query, `given` are values of parameters as a person gave them.
     """
     text = sql.strip()
     found = [Snippet(PROGRAM, _command(text, name, given))]
@@ -63,10 +74,10 @@ def _command(sql: str, name: str, given: Mapping[str, str]) -> str:
     return f"{PROGRAM} query {what}{values} --format csv"
 
 
-def _curl(sql: str, parameters: Mapping[str, str], endpoint: Endpoint) -> str:
+def _curl(sql: str, parameters: Mapping[str, Value], endpoint: Endpoint) -> str:
     query = urlencode(
         {"database": DATABASE, "default_format": "PrettyCompact"}
-        | {f"param_{key}": value for key, value in parameters.items()}
+        | {f"param_{key}": value.bound for key, value in parameters.items()}
     )
     end = "SQL"
     while end in sql.splitlines():
@@ -81,7 +92,7 @@ def _curl_secret(endpoint: Endpoint) -> str:
     return f' -H "Authorization: Bearer ${TOKEN}"' if endpoint.needs_secret else ""
 
 
-def _python(sql: str, parameters: Mapping[str, str], endpoint: Endpoint) -> str:
+def _python(sql: str, parameters: Mapping[str, Value], endpoint: Endpoint) -> str:
     host, port, is_secure = _place(endpoint)
     arguments = [f"host={host!r}", f"port={port}", f"database={DATABASE!r}"]
     arguments += ["secure=True"] if is_secure else []
@@ -100,21 +111,21 @@ def _python(sql: str, parameters: Mapping[str, str], endpoint: Endpoint) -> str:
     return "\n".join(lines)
 
 
-def _python_values(parameters: Mapping[str, str]) -> str:
+def _python_values(parameters: Mapping[str, Value]) -> str:
     if not parameters:
         return ""
-    values = ", ".join(f"{key!r}: {None if value == NULL else unescaped(value)!r}" for key, value in parameters.items())
+    values = ", ".join(f"{key!r}: {_python_value(value)!r}" for key, value in parameters.items())
     return f", parameters={{{values}}}"
 
 
-def _client(sql: str, parameters: Mapping[str, str], endpoint: Endpoint) -> Snippet:
+def _client(sql: str, parameters: Mapping[str, Value], endpoint: Endpoint) -> Snippet:
     host, _, is_secure = _place(endpoint)
     if endpoint.is_server:
         words = ["clickhouse-client", "--host", host, *(["--secure"] if is_secure else []), "--user", endpoint.user]
-        words += ["--database", DATABASE, *(f"--param_{key}={value}" for key, value in parameters.items())]
+        words += ["--database", DATABASE, *(f"--param_{key}={value.bound}" for key, value in parameters.items())]
         return Snippet("clickhouse-client", f"{shlex.join(words)} --password \\\n  --query {shlex.quote(sql)}")
     query = urlencode(
-        {"database": DATABASE} | {f"param_{key}": value for key, value in parameters.items()} | {"query": sql},
+        {"database": DATABASE} | {f"param_{key}": value.bound for key, value in parameters.items()} | {"query": sql},
         quote_via=quote,
     )
     headers = ""
@@ -132,3 +143,15 @@ def _client(sql: str, parameters: Mapping[str, str], endpoint: Endpoint) -> Snip
 def _place(endpoint: Endpoint) -> tuple[str, int, bool]:
     parts = urlsplit(endpoint.address)
     return parts.hostname or "", parts.port or _PORTS[parts.scheme], parts.scheme == "https"
+
+
+def _python_value(value: Value) -> object:
+    """What clickhouse-connect makes the same value of."""
+    if value.bound == NULL:
+        return None
+    if value.type.startswith("Array("):
+        try:
+            return ast.literal_eval(value.bound)
+        except (ValueError, SyntaxError):
+            return value.bound
+    return re.sub(r"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), value.bound, flags=re.DOTALL)

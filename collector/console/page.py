@@ -64,7 +64,8 @@ class PageRequest:
 
 
 MakeView = Callable[[PageRequest], Awaitable[View]]
-Download = Callable[[PageRequest], Awaitable[web.StreamResponse]]
+Download = Callable[[PageRequest], Awaitable[web.StreamResponse | None]]
+"""Sends a page in another form; None where the page's own tables are all there is."""
 
 
 @dataclass(frozen=True, slots=True)

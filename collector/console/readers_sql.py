@@ -26,7 +26,7 @@ BYTES_MAX: Final = 8 << 20
 FORMAT: Final = "JSONCompactEachRowWithProgress"
 TIMED_OUT: Final = frozenset({159, 160})
 _POSITION: Final = re.compile(r"\(line (\d+), col (\d+)\)")
-_NAMED: Final = re.compile(r"(?:[Ii]dentifier|name|Substitution|[Cc]olumn|[Ff]unction|string) [`'\"]([^`'\"]+)[`'\"]")
+_NAMED: Final = re.compile(r"(?i:identifier|name|substitution|column|function|string) [`'\"]([^`'\"]+)[`'\"]")
 
 
 @dataclass(frozen=True, slots=True)

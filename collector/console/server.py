@@ -91,8 +91,8 @@ async def _answer(
     query = request.query if request.method == "GET" else await _form(request)
     asked = PageRequest(owner, store, path, request.match_info, query, now, request)
     try:
-        if suffix in page.downloads:
-            return await page.downloads[suffix](asked)
+        if suffix in page.downloads and (sent := await page.downloads[suffix](asked)) is not None:
+            return sent
         view = await page.view(asked)
     except UsageError as error:
         view = View("error.html", {"error": str(error), "hint": error.hint or ""}, "Not understood", 400, renews=False)

@@ -13,7 +13,7 @@ import structlog
 from aiohttp import web
 
 from collector.console.access import COOKIE, is_followed_link
-from collector.console.elsewhere import Endpoint, snippets
+from collector.console.elsewhere import Endpoint, Value, snippets
 from collector.console.page import HEADERS, Download, PageRequest
 from collector.console.readers_sql import ROWS_MAX, Result, Spot, answering, explained, run, spot_of
 from collector.console.result_chart import chart_of, kind_of
@@ -264,7 +264,7 @@ def _endpoint(asked: PageRequest) -> Endpoint | None:
     if owner.settings.store.url:
         server = parse_address(owner.settings.store.url)
         address = f"{server.scheme}://{url_host(server.host)}:{server.port}"
-        return Endpoint(address, is_server=True, user=server.user)
+        return Endpoint(address, is_server=True, user=owner.settings.store.reader or server.user)
     return None
 
 
@@ -276,7 +276,8 @@ def _snippets(question: _Question | None, endpoint: Endpoint | None) -> list[Any
     except UsageError:
         return []
     name = question.named.name if question.named else ""
-    return snippets(question.sql, bound, endpoint, name, question.given)
+    values = {known.name: Value(known.type, bound[known.name]) for known in question.parameters}
+    return snippets(question.sql, values, endpoint, name, question.given)
 
 
 def _listed(query: NamedQuery) -> Row:
@@ -311,11 +312,13 @@ def _named() -> tuple[NamedQuery, ...]:
     return named_queries()
 
 
-async def _download(suffix: str, asked: PageRequest) -> web.StreamResponse:
+async def _download(suffix: str, asked: PageRequest) -> web.StreamResponse | None:
     """Send a whole result, as the engine makes it. An error on the way breaks the connection."""
     _, format_name, content_type = FILES[suffix]
     try:
         question = _question(asked)
+        if question is None and suffix == ".csv":
+            return None
         if question is None:
             raise UsageError("q or name: got neither; expected SQL, or the name of a query")
         bound = question.bind()

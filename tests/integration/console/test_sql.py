@@ -12,7 +12,9 @@ from typing import Any
 
 import aiohttp
 import pytest
+from axe_playwright_python.async_playwright import Axe
 from justhtml import JustHTML
+from playwright.async_api import Page as BrowserPage
 
 from collector.console.pages.sql import ADDRESS_CHARACTERS_MAX, TABLE_ROWS_MAX
 from collector.console.readers_sql import ROWS_MAX
@@ -21,6 +23,7 @@ from collector.service.http import serving_http
 from collector.service.sql.serving import serving_sql
 from collector.store.admission import Admission
 from collector.store.named import named_queries
+from tests.support.browser import chromium, tab, with_chromium
 
 HOSTILE = "</textarea><script>alert(1)</script>\x1b[2J\u202e"
 LINK = {"Sec-Fetch-Site": "cross-site", "Sec-Fetch-Mode": "navigate", "Sec-Fetch-Dest": "document"}
@@ -236,7 +239,9 @@ async def test_downloads_are_whole_and_typed(page: Page) -> None:
         assert (body[:4], body[-4:]) == (b"PAR1", b"PAR1")
         assert answer.headers["Content-Disposition"] == 'attachment; filename="result.parquet"'
         assert "default-src 'none'" in answer.headers["Content-Security-Policy"]
-    await page.text(".csv", 400)
+    assert "q or name" in await page.text(".parquet", 400)
+    listed = list(csv.reader(io.StringIO(await page.text(".csv"))))
+    assert [row[0] for row in listed[1:]] == [query.name for query in named_queries()]
 
 
 async def test_download_that_fails_on_the_way_is_no_whole_file(page: Page) -> None:
@@ -313,3 +318,47 @@ async def test_failing_store_says_so(page: Page) -> None:
     document = await page.html(503, q="SELECT 1")
     assert "the store cannot be read" in document.query("#failure")[0].to_text()
     await page.text(".parquet", 503, q="SELECT 1")
+
+
+@with_chromium
+async def test_page_in_a_browser(page: Page) -> None:
+    """Ctrl-Enter runs, results and failures pass axe, the schema is searched, and the last queries are remembered."""
+    origin = str(page.client._base_url).rstrip("/")
+    async with chromium() as browser, tab(browser, origin) as opened:
+        await opened.open("/sql")
+        found = opened.page
+        await found.fill("#q", "SELECT {n:UInt8} AS n, toDateTime(number, 'UTC') AS t FROM numbers(3)")
+        await found.press("#q", "Control+Enter")
+        await found.wait_for_selector("#p_n")
+        opened.troubles.clear()  # The browser reports the status of the answer: a value was missing.
+        await found.fill("#p_n", "7")
+        await found.press("#p_n", "Enter")
+        await found.wait_for_selector("#result tbody tr")
+        assert "p_n=7" in found.url
+        await found.click("text=The same query for other programs")
+        await found.fill("#find-column", "fault_severity")
+        shown = await found.locator(".table-of-schema:visible > summary > code").all_text_contents()
+        assert {"syslogs", "faults"} <= set(shown)
+        assert "api_calls" not in shown
+        for address in (found.url, found.url + "&view=chart"):
+            await found.goto(address)
+            await found.evaluate("for (const each of document.querySelectorAll('details')) each.open = true")
+            assert not await serious_findings(found)
+        assert not opened.troubles
+        await opened.open("/sql?q=SELECT+a%0AFROM+nothing")
+        assert not await serious_findings(found)
+        await opened.open("/sql")
+        remembered = await found.locator("#history a").all_text_contents()
+        assert remembered == ["SELECT {n:UInt8} AS n, toDateTime(number, 'UTC') AS t FROM numbers(3)"]
+        await found.click("text=Forget them")
+        await found.reload()
+        assert await found.locator("#history").is_hidden()
+
+
+async def serious_findings(found: BrowserPage) -> list[str]:
+    results = await Axe().run(found)
+    return [
+        f"{each['id']}: {each['nodes'][0]['html'][:200]}"
+        for each in results.response["violations"]
+        if each["impact"] in ("serious", "critical")
+    ]
