@@ -100,7 +100,7 @@ async def test_own_sql_runs_and_is_shown_with_types_and_time(page: Page) -> None
     first = cells(document)[0]
     assert first == ["1700000000", "1700000000", "2023-11-14 22:13:20", "n/a", "0.3333333333333333"]
     assert document.query("textarea#q")[0].to_text() == sql
-    assert "3 rows" in document.query(".facts")[0].to_text()
+    assert "3 rows" in document.query(".told")[0].to_text()
 
 
 async def test_named_query_is_a_form_that_runs(page: Page) -> None:
