@@ -210,6 +210,8 @@ class _WindowReader:
             if reply.date - max(state.rechecks, default=0) >= window.end:
                 _take_unsure(page)
             in_order, last_time = _order(here, page)
+            # Of seconds that an answer's date does not prove, it may lack records.
+            in_order &= not page.times or max(page.times) < reply.date - self._settle
             rows = chunks(page.rows, planned.mode)
             size = (here.bytes if here else 0) + sum(len(chunk.body) for chunk in rows)
             ending = self._ending(state.key, window, here, page, size, reply.date, following, in_order, last_time)
@@ -291,10 +293,11 @@ class _WindowReader:
         reading = here.reading if here else 0
         if window.seconds > 1 and (page.is_full or self._is_too_wide(here, page)):
             return _Ending(is_dropped=True)
+        if end <= window.start and (here is None or following is None):
+            # Pages behind this one would hardly prove more.
+            return _Ending(is_dropped=True)
         gaps: tuple[tuple[Window, str], ...] = ((window, GAP_CUT_OFF),) if page.is_full else ()
         if following is None:
-            if end <= window.start:
-                return _Ending(is_dropped=True)
             if page.is_short and here is not None and isinstance(self._source.operation.paging, Tokens):
                 # The cursor ended too early: up to its last whole second the list is complete all the same.
                 seal = _whole_seconds(key, here)

@@ -14,6 +14,7 @@ from collector.owner.check import check_all
 from collector.owner.gaps import gaps
 from collector.owner.instance import Owner
 from collector.owner.status import status
+from collector.pipeline.collect_windows import STALE_ANSWERS_MAX
 from collector.pipeline.run import RunReport
 from collector.settings import Settings
 from collector.settings.model import RetrySettings
@@ -21,7 +22,18 @@ from collector.simulator.clock import SimulatorClock
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
-from tests.support import LOOKBACK, NOW, SETTLE, differences, fetch, settings, simulator, stored_syslogs, true_syslogs
+from tests.support import (
+    LOOKBACK,
+    NOW,
+    SETTLE,
+    calls,
+    differences,
+    fetch,
+    settings,
+    simulator,
+    stored_syslogs,
+    true_syslogs,
+)
 
 HOUR = 3600
 SLOW = pytest.mark.slow("wrong dates")
@@ -238,6 +250,43 @@ async def test_answers_that_are_all_old_are_not_the_present(tmp_path: Path) -> N
         assert not report.failures
         assert not report.clock
         await assert_stored(configuration, world, since=NOW - 2 * HOUR)
+
+
+async def test_windows_of_many_old_answers_are_not_read_to_their_end_for_nothing(tmp_path: Path) -> None:
+    """Where other operations tell the time, the first answer shows it: a few calls, and nothing is sealed by them."""
+    world = World(11, 1, 1, lines_per_second=0.5)
+    async with simulator(world, faults=[skewed(-24 * HOUR, "calls", operation="ListSyslogs")]) as api:
+        configuration = settings(
+            tmp_path, api.base_url, targets={"nodes": world.node_ids, "resource_groups": world.group_ids}
+        )
+        report = await collect(configuration)
+        assert [type(error) for error in report.failures.values()] == [ClockError]
+        assert calls(api, "ListSyslogs") <= STALE_ANSWERS_MAX
+        marks = await fetch(configuration, "SELECT watermark FROM watermarks WHERE operation = 'ListSyslogs'")
+        assert marks in ([], [[None]])
+        api.faults = ()
+        await collect(configuration)
+        stored, truth = (
+            await stored_syslogs(configuration),
+            true_syslogs(world, world.node_ids, NOW - LOOKBACK, NOW - SETTLE),
+        )
+        assert not differences(truth, stored)
+
+
+async def test_an_old_answer_in_the_midst_of_a_window_ends_no_second(tmp_path: Path) -> None:
+    """The window that the next error leaves open is sealed only as far as its answers prove by their dates."""
+    world = World(11, 1, 0, lines_per_second=0.5)
+    old = skewed(-1500, "calls", arrivals=(3,))
+    refused = Fault(kind=FaultKind.INVALID_PARAMETER, arrivals=(4,))
+    async with simulator(world, faults=[old, refused]) as api:
+        configuration = configured(tmp_path, api)
+        report = await collect(configuration)
+        assert report.failures
+        assert calls(api, "ListSyslogs") == 4
+        marks = await fetch(configuration, "SELECT toUnixTimestamp(watermark) FROM watermarks")
+        assert all(mark <= NOW - 1500 - SETTLE for (mark,) in marks)
+        await collect(configuration)
+        await assert_stored(configuration, world)
 
 
 @pytest.fixture(params=["Asia/Shanghai", pytest.param("America/New_York", marks=SLOW)])
