@@ -514,12 +514,9 @@ def _histogram(answer: Answer, period: Period, step: int, by: str) -> Chart:
         if rest:
             found["others"] = [sum(counts) for counts in zip(*(found.pop(value) for value in rest), strict=True)]
         order = ("", *most[: CLASSES_SHOWN - 1], "others")
-    if found and by == "fault":
-        # All of them, so that each keeps its colour.
-        found |= {value: [0] * len(times) for value in order if value not in found}
     known = [value for value in order if value in found] + sorted(value for value in found if value not in order)
     nothing = "no level" if by == "level" else "no fault"
-    series = [Series(plain(value) or nothing, found[value]) for value in known]
+    series = [Series(plain(value) or nothing, found[value], value if by == "fault" else "") for value in known]
     total = sum(sums.values())
     return Chart(
         "histogram", f"{total:,} lines", times if series else [], series, "lines", is_stacked_bars=True,

@@ -121,6 +121,8 @@ async def test_facets_count_the_whole_range_and_lead_on(few: Console) -> None:
     facets = {facet["name"]: {value["value"]: value for value in facet["values"]} for facet in told["facets"]}
     assert {value: one["lines"] for value, one in facets["node"].items()} == {"a": 4, "b": 2}
     assert {value: one["lines"] for value, one in facets["class"].items()} == {"": 5, "xid": 1}
+    series = {one["title"]: (sum(one["values"]), one["severity"]) for one in told["histogram"]["series"]}
+    assert series == {"no fault": (5, ""), "fatal": (1, "fatal")}
     only, without = facets["node"]["a"]["include"], facets["node"]["a"]["exclude"]
     assert len((await few.json(only))["lines"]["rows"]) == 1
     chosen = await few.json(without)
