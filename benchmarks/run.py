@@ -5,9 +5,10 @@ from __future__ import annotations
 import argparse
 import asyncio
 import sys
+from pathlib import Path
 from statistics import median
 
-from benchmarks import cost, idle, intervals, late, quota, soak, store
+from benchmarks import cost, idle, intervals, late, pages, quota, soak, store
 
 
 def spread(values: list[float], form: str) -> str:
@@ -39,7 +40,7 @@ def main() -> None:
     parser.add_argument(
         "what",
         nargs="*",
-        choices=["cost", "quota", "soak", "intervals", "idle", "late", "store"],
+        choices=["cost", "quota", "soak", "intervals", "idle", "late", "store", "pages"],
         default=["cost", "quota"],
     )
     parser.add_argument("--rounds", type=int, default=5)
@@ -48,7 +49,23 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="log lines of the store")
     parser.add_argument("--points", type=int, default=250_000, help="metric points of the store")
     parser.add_argument("--latency", action="store_true", help="of the store, measure the latency of queries alone")
+    parser.add_argument("--folder", type=Path, help="of the store for pages; made if missing, and kept")
+    parser.add_argument("--nodes", type=int, default=1_000, help="of the store for pages")
+    parser.add_argument("--hours", type=int, default=90, help="of history in the store for pages")
+    parser.add_argument("--faults-kept", type=int, default=pages.FAULTS_KEPT, help="1 keeps all simulated faults")
     arguments = parser.parse_args()
+    if "pages" in arguments.what:
+        sys.exit(
+            asyncio.run(
+                pages.measure(
+                    arguments.folder or parser.error("pages needs --folder"),
+                    nodes=arguments.nodes,
+                    hours=arguments.hours,
+                    rows=arguments.rows,
+                    faults_kept=arguments.faults_kept,
+                )
+            )
+        )
     if "store" in arguments.what:
         sys.exit(
             asyncio.run(

@@ -8,10 +8,10 @@ SELECT
     toString(faults.fault_class) AS fault_class,
     toString(faults.fault_severity) AS fault_severity,
     intDiv(toUnixTimestamp(faults.time) - {start:UInt32}, {step:UInt32}) AS place,
-    count() AS lines
-FROM syslogs AS faults
-WHERE faults.time >= toDateTime({since:UInt32}, 'UTC') AND faults.time < toDateTime({end:UInt32}, 'UTC')
-    AND faults.fault_class != ''
+    sum(faults.lines) AS lines
+FROM fault_seconds AS faults
+WHERE faults.hour >= toStartOfHour(toDateTime({since:UInt32}, 'UTC'))
+    AND faults.time >= toDateTime({since:UInt32}, 'UTC') AND faults.time < toDateTime({end:UInt32}, 'UTC')
     AND ({node:String} = '' OR faults.node_id = {node:String})
 GROUP BY fault_class, fault_severity, place
 ORDER BY place, fault_severity DESC, fault_class

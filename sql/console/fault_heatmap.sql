@@ -18,10 +18,10 @@ FROM
         faults.node_id AS node_id,
         intDiv(toUnixTimestamp(faults.time) - {start:UInt32}, {step:UInt32}) AS place,
         max(faults.fault_severity) AS worst,
-        count() AS lines
-    FROM syslogs AS faults
-    WHERE faults.time >= toDateTime({since:UInt32}, 'UTC') AND faults.time < toDateTime({end:UInt32}, 'UTC')
-        AND faults.fault_class != ''
+        sum(faults.lines) AS lines
+    FROM fault_seconds AS faults
+    WHERE faults.hour >= toStartOfHour(toDateTime({since:UInt32}, 'UTC'))
+        AND faults.time >= toDateTime({since:UInt32}, 'UTC') AND faults.time < toDateTime({end:UInt32}, 'UTC')
         AND ({node:String} = '' OR faults.node_id = {node:String})
         AND ({class:String} = '' OR faults.fault_class = {class:String})
     GROUP BY node_id, place

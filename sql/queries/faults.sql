@@ -20,13 +20,13 @@ SELECT
     lines.fault_class AS fault_class,
     lines.fault_code AS fault_code,
     lines.fault_case AS fault_case,
-    lines.fault_device AS device,
+    lines.device AS device,
     lines.node_id AS node_id,
     argMax(lines.hostname, tuple(lines.time, lines.hostname)) AS hostname,
     1 + arrayCount(
         gap -> gap > 300, arrayDifference(arraySort(groupUniqArray(toUnixTimestamp(lines.time))))
     ) AS incidents,
-    count() AS lines,
+    sum(lines.lines) AS lines,
     min(lines.time) AS first,
     max(lines.time) AS last,
     transform(
@@ -37,8 +37,8 @@ SELECT
         concat(fault_class, ' ', toString(fault_code), ' ', fault_case), known.1, known.3,
         transform(concat(fault_class, ' 0 ', fault_case), known.1, known.3, '')
     ) AS action
-FROM syslogs AS lines
-WHERE lines.time >= range_start AND lines.time < range_end AND lines.fault_class != ''
+FROM fault_seconds AS lines
+WHERE lines.hour >= toStartOfHour(range_start) AND lines.time >= range_start AND lines.time < range_end
     AND ({node:String} = '' OR lines.node_id = {node:String}) AND ({class:String} = '' OR lines.fault_class = {class:String})
 GROUP BY fault_severity, fault_class, fault_code, fault_case, device, node_id
 ORDER BY fault_severity DESC, lines DESC, fault_class, fault_code, fault_case, device, node_id

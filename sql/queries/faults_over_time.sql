@@ -13,11 +13,11 @@ SELECT
     lines.node_id AS node_id,
     lines.fault_class AS fault_class,
     max(lines.fault_severity) AS fault_severity,
-    count() AS lines,
+    sum(lines.lines) AS lines,
     uniqExact(lines.fault_code) AS codes,
     max(lines.time) AS last
-FROM syslogs AS lines
-WHERE lines.time >= range_start AND lines.time < range_end AND lines.fault_class != ''
+FROM fault_seconds AS lines
+WHERE lines.hour >= toStartOfHour(range_start) AND lines.time >= range_start AND lines.time < range_end
     AND ({node:String} = '' OR lines.node_id = {node:String}) AND ({class:String} = '' OR lines.fault_class = {class:String})
 GROUP BY start, node_id, fault_class
 ORDER BY start DESC, fault_severity DESC, node_id, fault_class

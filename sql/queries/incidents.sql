@@ -40,15 +40,15 @@ SELECT
 FROM
 (
     SELECT
-        incidents.region AS region,
-        incidents.node_id AS node_id,
-        incidents.fault_code AS fault_code,
-        incidents.device AS device,
-        incidents.spell[1].1 AS first,
-        incidents.spell[-1].1 AS last,
-        arraySum(incidents.spell.2) AS lines,
-        arrayReduce('max', incidents.spell.3) AS worst,
-        incidents.spell[-1].4 AS place,
+        shown.region AS region,
+        shown.node_id AS node_id,
+        shown.fault_code AS fault_code,
+        shown.device AS device,
+        shown.first AS first,
+        shown.last AS last,
+        shown.lines AS lines,
+        shown.worst AS worst,
+        shown.place AS place,
         -- The ten minutes before it, those it began in and those it ended in, by either name of the node.
         arrayJoin(
             arrayFlatten(
@@ -57,21 +57,36 @@ FROM
                         bucket -> tuple(name, bucket),
                         arrayDistinct([intDiv(first, 600) - 1, intDiv(first, 600), intDiv(last, 600)])
                     ),
-                    arrayDistinct([toString(incidents.node_id), place.1])
+                    arrayDistinct([toString(shown.node_id), place.1])
                 )
             )
         ) AS moment
     FROM
     (
-        -- part: incidents
-        lines.time >= range_start AND lines.time < range_end
-            AND ({node:String} = '' OR lines.node_id = {node:String})
-            AND ({class:String} = '' OR lines.fault_class = {class:String})
-        -- end
-    ) AS incidents
-    WHERE toInt8(worst.1) >= transform(
-        {severity:String}, ['', 'info', 'corrected', 'application', 'degraded', 'fatal'], [0, 1, 2, 3, 4, 5], 9
-    )
+        -- Users are looked up for those that are shown.
+        SELECT
+            incidents.region AS region,
+            incidents.node_id AS node_id,
+            incidents.fault_code AS fault_code,
+            incidents.device AS device,
+            incidents.spell[1].1 AS first,
+            incidents.spell[-1].1 AS last,
+            arraySum(incidents.spell.3) AS lines,
+            incidents.worst AS worst,
+            incidents.place AS place
+        FROM
+        (
+            -- part: incidents_of_seconds
+            ({node:String} = '' OR lines.node_id = {node:String})
+                AND ({class:String} = '' OR lines.fault_class = {class:String})
+            -- end
+        ) AS incidents
+        WHERE toInt8(worst.1) >= transform(
+            {severity:String}, ['', 'info', 'corrected', 'application', 'degraded', 'fatal'], [0, 1, 2, 3, 4, 5], 9
+        )
+        ORDER BY worst.1 DESC, last DESC, node_id, worst.2, fault_code, worst.3, device, first, region
+        LIMIT {rows:UInt32}
+    ) AS shown
 ) AS found
 GLOBAL LEFT JOIN
 (

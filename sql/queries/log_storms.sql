@@ -7,40 +7,65 @@
 -- param: rows UInt32 = 100  rows at most
 WITH
     coalesce({until:Nullable(DateTime('UTC'))}, now('UTC')) AS range_end,
-    range_end - toIntervalHour({hours:UInt16}) AS range_start
+    range_end - toIntervalHour({hours:UInt16}) AS range_start,
+    (
+        SELECT groupArray(tuple(toStartOfHour(worst.minute), worst.node_id, worst.minute, worst.usual))
+        FROM
+        (
+            SELECT names.node_id AS node_id, loud.found.1 AS minute, loud.usual AS usual
+            FROM
+            (
+                SELECT
+                    minutes.node AS node,
+                    quantileExactInclusive(0.5)(minutes.lines) AS usual,
+                    arrayJoin(
+                        groupArrayIf(tuple(minutes.minute, minutes.lines), minutes.lines >= {lines_min:UInt32})
+                    ) AS found
+                FROM
+                (
+                    -- Numbers are grouped in a third of the time of names.
+                    SELECT sipHash128(lines.node_id) AS node, toStartOfMinute(lines.time) AS minute, count() AS lines
+                    FROM syslogs AS lines
+                    WHERE lines.time >= range_start AND lines.time < range_end AND ({node:String} = '' OR lines.node_id = {node:String})
+                    GROUP BY node, minute
+                ) AS minutes
+                GROUP BY node
+            ) AS loud
+            GLOBAL INNER JOIN
+            (
+                SELECT lines.node_id AS node_id, sipHash128(lines.node_id) AS node
+                FROM syslogs AS lines
+                WHERE toStartOfHour(lines.time) >= toStartOfHour(range_start)
+                GROUP BY node_id
+            ) AS names ON loud.node = names.node
+            WHERE loud.found.2 >= loud.usual * {factor:Float64}
+            ORDER BY round(loud.found.2 / loud.usual, 1) DESC, minute DESC, node_id
+            LIMIT {rows:UInt32}
+        ) AS worst
+    ) AS storms
 SELECT
     counted.minute AS minute,
     counted.node_id AS node_id,
     counted.hostname AS hostname,
     counted.lines AS lines,
-    counted.usual AS usual_lines,
-    round(counted.lines / counted.usual, 1) AS times_usual,
+    arrayFirst(storm -> storm.2 = counted.node_id AND storm.3 = counted.minute, storms).4 AS usual_lines,
+    round(counted.lines / usual_lines, 1) AS times_usual,
     counted.fault_lines AS fault_lines,
     counted.program AS loudest_program
 FROM
 (
+    -- The lines of these minutes alone are looked at more closely.
     SELECT
-        minutes.minute AS minute,
-        minutes.node_id AS node_id,
-        minutes.hostname AS hostname,
-        minutes.lines AS lines,
-        minutes.fault_lines AS fault_lines,
-        minutes.program AS program,
-        quantileExactInclusive(0.5)(minutes.lines) OVER (PARTITION BY minutes.node_id) AS usual
-    FROM
-    (
-        SELECT
-            toStartOfMinute(lines.time) AS minute,
-            lines.node_id AS node_id,
-            argMax(lines.hostname, lines.time) AS hostname,
-            count() AS lines,
-            countIf(lines.fault_class != '') AS fault_lines,
-            topK(1)(toString(lines.syslogtag))[1] AS program
-        FROM syslogs AS lines
-        WHERE lines.time >= range_start AND lines.time < range_end AND ({node:String} = '' OR lines.node_id = {node:String})
-        GROUP BY minute, node_id
-    ) AS minutes
+        toStartOfMinute(lines.time) AS minute,
+        lines.node_id AS node_id,
+        argMax(lines.hostname, lines.time) AS hostname,
+        count() AS lines,
+        countIf(lines.fault_class != '') AS fault_lines,
+        topK(1)(toString(lines.syslogtag))[1] AS program
+    FROM syslogs AS lines
+    WHERE lines.time >= range_start AND lines.time < range_end
+        AND (toStartOfHour(lines.time), lines.node_id, toStartOfMinute(lines.time))
+            GLOBAL IN (SELECT found.1, found.2, found.3 FROM (SELECT arrayJoin(storms) AS found))
+    GROUP BY minute, node_id
 ) AS counted
-WHERE counted.lines >= {lines_min:UInt32} AND counted.lines >= counted.usual * {factor:Float64}
 ORDER BY times_usual DESC, minute DESC, node_id
-LIMIT {rows:UInt32}

@@ -24,10 +24,10 @@ GLOBAL LEFT JOIN
         lines.node_id AS node_id,
         lines.region AS region,
         max(lines.fault_severity) AS worst,
-        count() AS lines,
+        sum(lines.lines) AS lines,
         arraySort(groupUniqArray(toString(lines.fault_class))) AS classes
-    FROM syslogs AS lines
-    WHERE lines.time >= range_start AND lines.time < range_end AND lines.fault_class != ''
+    FROM fault_seconds AS lines
+    WHERE lines.hour >= toStartOfHour(range_start) AND lines.time >= range_start AND lines.time < range_end
     GROUP BY node_id, region
 ) AS faults ON known.node_id = faults.node_id AND known.region = faults.region
 ORDER BY fault_severity DESC, fault_lines DESC, is_present, node_id, known.region

@@ -31,12 +31,19 @@ FROM
 GLOBAL LEFT JOIN
 (
     SELECT
-        lines.node_id AS node_id,
-        lines.region AS region,
-        argMax(lines.hostname, lines.time) AS hostname,
-        toNullable(max(lines.time)) AS last
-    FROM syslogs AS lines
-    WHERE lines.time >= range_start
+        hosts.node_id AS node_id,
+        hosts.region AS region,
+        argMax(hosts.hostname, tuple(hosts.last, hosts.hostname)) AS hostname,
+        toNullable(max(hosts.last)) AS last
+    FROM
+    (
+        -- Whole hours, which are counted already; what is older than the range is left out behind them.
+        SELECT lines.node_id AS node_id, lines.region AS region, lines.hostname AS hostname, max(lines.time) AS last
+        FROM syslogs AS lines
+        WHERE toStartOfHour(lines.time) >= toStartOfHour(range_start)
+        GROUP BY node_id, region, hostname
+    ) AS hosts
+    WHERE hosts.last >= range_start
     GROUP BY node_id, region
 ) AS logged ON marks.node_id = logged.node_id AND marks.region = logged.region
 GLOBAL LEFT JOIN

@@ -43,29 +43,40 @@ FROM
 (
     SELECT
         incidents.node_id AS node_id,
-        argMax(incidents.spell[-1].4.1, tuple(incidents.spell[-1].1, incidents.spell[-1].4.1)) AS hostname,
+        argMax(incidents.place.1, tuple(incidents.spell[-1].1, incidents.place.1)) AS hostname,
         -- Of equally bad incidents the latest.
         max(
             tuple(
-                arrayReduce('max', incidents.spell.3).1, incidents.spell[-1].1,
-                arrayReduce('max', incidents.spell.3).2, incidents.fault_code,
-                arrayReduce('max', incidents.spell.3).3, toString(incidents.device)
+                incidents.worst.1, incidents.spell[-1].1, incidents.worst.2, incidents.fault_code, incidents.worst.3,
+                toString(incidents.device)
             )
         ) AS worst,
-        countIf(arrayReduce('max', incidents.spell.3).1 = 'fatal') AS fatal,
-        countIf(arrayReduce('max', incidents.spell.3).1 = 'degraded') AS degraded,
-        countIf(arrayReduce('max', incidents.spell.3).1 = 'application') AS application,
+        countIf(incidents.worst.1 = 'fatal') AS fatal,
+        countIf(incidents.worst.1 = 'degraded') AS degraded,
+        countIf(incidents.worst.1 = 'application') AS application,
         uniqExactArray(arrayMap(line -> intDiv(line.1, 3600), incidents.spell)) AS fault_hours,
         uniqExactArray(arrayMap(line -> intDiv(line.1, 86400), incidents.spell)) AS fault_days,
-        sum(arraySum(incidents.spell.2)) AS lines,
-        arraySort(groupUniqArrayArray(incidents.spell.3.2)) AS classes,
+        sum(arraySum(incidents.spell.3)) AS lines,
+        -- Of a second the worst line.
+        arraySort(
+            groupUniqArrayArray(
+                arrayMap(
+                    kind -> incidents.kinds[kind].1.2,
+                    arrayDistinct(
+                        arrayFilter(
+                            (line, next) -> line.1 != next,
+                            incidents.spell, arrayPushBack(arrayPopFront(incidents.spell.1), 0)
+                        ).2
+                    )
+                )
+            )
+        ) AS classes,
         min(incidents.spell[1].1) AS first,
         max(incidents.spell[-1].1) AS last
     FROM
     (
-        -- part: incidents
-        lines.time >= range_start AND lines.time < range_end
-            AND ({class:String} = '' OR lines.fault_class = {class:String})
+        -- part: incidents_of_seconds
+        {class:String} = '' OR lines.fault_class = {class:String}
         -- end
     ) AS incidents
     GROUP BY node_id

@@ -29,5 +29,22 @@ FROM faults AS lines
 WHERE lines.time >= range_start AND lines.time < range_end
     AND lines.fault_class IN ('xid', 'sxid', 'gpu_fallen_off_bus')
     AND ({node:String} = '' OR lines.node_id = {node:String}) AND ({code:UInt16} = 0 OR lines.fault_code = {code:UInt16})
+    -- The messages of these seconds alone are read.
+    AND (toStartOfHour(lines.time), lines.node_id, lines.time) GLOBAL IN
+    (
+        SELECT shown.hour, shown.node_id, shown.time
+        FROM
+        (
+            SELECT seconds.hour AS hour, seconds.node_id AS node_id, seconds.time AS time
+            FROM fault_seconds AS seconds
+            WHERE seconds.hour >= toStartOfHour(range_start) AND seconds.time >= range_start AND seconds.time < range_end
+                AND seconds.fault_class IN ('xid', 'sxid', 'gpu_fallen_off_bus')
+                AND ({node:String} = '' OR seconds.node_id = {node:String})
+                AND ({code:UInt16} = 0 OR seconds.fault_code = {code:UInt16})
+            GROUP BY hour, node_id, time, seconds.fault_severity, seconds.fault_code
+            ORDER BY seconds.fault_severity DESC, time DESC, node_id, seconds.fault_code
+            LIMIT {rows:UInt32}
+        ) AS shown
+    )
 ORDER BY fault_severity DESC, time DESC, node_id, code, msg
 LIMIT {rows:UInt32}
