@@ -98,7 +98,7 @@ def cell(row: Mapping[str, Any], column: Column) -> Markup:
         shown = time(value)
     elif column.kind is Kind.STATE:
         shown = Markup('<span class="state {}">{}</span>').format(state_class(value), plain(value))
-    elif column.kind is Kind.LIST and len(value) > LIST_MAX:
+    elif column.kind is Kind.LIST and isinstance(value, list) and len(value) > LIST_MAX:
         some, more = as_text(value[:LIST_MAX], Kind.LIST), len(value) - LIST_MAX
         shown = escape(some[:TEXT_MAX]) + Markup(' <span class="cut">and {:,} more</span>').format(more)
     else:

@@ -60,6 +60,7 @@ FIELDS: Final[Mapping[str, str]] = {
     "rate_per_second": "calls a second from now on",
     "reading": "number of the reading, from 1",
     "reason": "why, in words",
+    "remote": "address that a request came from",
     "removed": "streams that are not collected any more",
     "request_id": "the service's name of the call",
     "retry_after_seconds": "until the next try, s",
@@ -97,6 +98,9 @@ FIELDS: Final[Mapping[str, str]] = {
 EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     # Life
     "listener_started": ("The endpoints can be asked.", ("address",)),
+    "console_login_failed": ("Somebody tried to log in to the console with a wrong token.", ("remote",)),
+    "console_download_broken": ("A file that the SQL page sends could not be finished.", ("error",)),
+    "console_verdict_failed": ("A page could not say how well things are: the journal does not answer.", ("error",)),
     "sql_endpoint_started": ("ClickHouse's clients can connect to the embedded store.", ("address",)),
     "service_started": ("Streams are known, and collecting begins.", ("streams", "sources")),
     "service_stopping": ("A signal asked for the end; nothing is asked any more.", ("signal", "grace_seconds")),

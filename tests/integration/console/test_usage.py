@@ -91,7 +91,7 @@ async def test_what_is_held_idle_is_listed(fleet: Console) -> None:
     (stretch,) = told["idle"]["rows"]
     assert (stretch["user_id"], stretch["gpus"], stretch["gpu_hours"]) == (IDLE_USER, 4, 23.93)
     assert (await fleet.html(f"/usage?{RANGE}")).query("#idle table")
-    assert next(tile for tile in told["tiles"] if "idle" in tile["title"])["value"] == "23.90"
+    assert next(tile for tile in told["tiles"] if "idle" in tile["title"])["value"] == "23.9"
 
 
 async def test_filters_choose_in_every_part(fleet: Console) -> None:

@@ -122,7 +122,7 @@ def test_what_several_queries_share_is_written_once() -> None:
     """Which service a figure is drawn from, and what an incident is, stands in `sql/parts`, and in no query."""
     for path in (*(ROOT / "sql/queries").iterdir(), *(ROOT / "contrib/grafana/boards").glob("*.py")):
         assert not re.search(r"points.source [!=]+ 'cloud_metrics',|is_older|arraySplit", path.read_text()), path.name
-    used = "".join(path.read_text() for path in (ROOT / "sql/queries").iterdir())
+    used = "".join(path.read_text() for folder in ("queries", "console") for path in (ROOT / "sql" / folder).iterdir())
     used += (ROOT / "contrib/grafana/boards/variables.py").read_text()
     for path in (ROOT / "sql/parts").iterdir():
         assert path.stem in used, path.name
