@@ -13,7 +13,7 @@ ALTER TABLE pai.syslogs ADD PROJECTION IF NOT EXISTS hourly
         fault_device, if(fault_class = '', toStartOfHour(time), time)
 );
 
-ALTER TABLE pai.syslogs MATERIALIZE PROJECTION hourly;
+ALTER TABLE pai.syslogs MATERIALIZE PROJECTION IF EXISTS hourly;
 
 CREATE OR REPLACE VIEW pai.fault_seconds
 (
