@@ -20,7 +20,7 @@ from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption,
 from cryptography.x509.oid import NameOID
 
 from collector.clock import ServerClock
-from collector.errors import QueryError, StoreUnavailable, UsageError
+from collector.errors import StoreUnavailable, UsageError
 from collector.model import BLOCK_ROWS_MAX, StreamKey
 from collector.owner.access import Querying, querying
 from collector.owner.caller import Caller
@@ -159,7 +159,7 @@ async def test_a_query_of_a_server_needs_no_journal_and_no_lock(
         lock = OwnerLock(wanted.journal.path).acquire()
         before = sorted((tmp_path / "here").rglob("*"))
         async with querying(wanted) as history:
-            with pytest.raises(QueryError, match="syslogs"):
+            with pytest.raises(UsageError, match="no history here yet"):
                 await _result(history, "SELECT count() AS n FROM syslogs")
             assert history.notes == ["no history here yet: pai-collector run"]
         store = await open_server(server)
