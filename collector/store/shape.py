@@ -55,8 +55,8 @@ class Shape:
     kept_seconds: Mapping[str, int] = field(default_factory=dict)
     """Of each table with a retention: how long its rows are kept."""
     text_index: bool = False
-    broken: Sequence[str] = ()
-    """Found only: tables with a part whose hours were not whole on disk."""
+    unprepared: Sequence[str] = ()
+    """Found only: tables with a part that has no hours, or whose hours were not whole on disk."""
 
 
 def statements(wanted: Shape, found: Shape, comment: str) -> list[str]:
@@ -91,8 +91,10 @@ def statements(wanted: Shape, found: Shape, comment: str) -> list[str]:
     if found.text_index and not wanted.text_index:
         made.append(f"ALTER TABLE {DATABASE}.syslogs DROP INDEX IF EXISTS {TEXT_INDEX}")
     # An insert waits until its rows are on disk, not their hours (the engine does that in merges only). After a power
-    # cut it finds those of the last seconds broken and reads the rows instead; here they are made again.
-    made += [f"ALTER TABLE {DATABASE}.{table} MATERIALIZE PROJECTION {PROJECTION}" for table in found.broken]
+    # cut it finds those of the last seconds broken and reads the rows instead; here they are made again. Those of older
+    # parts, from before a migration changed them, are made here too, because it has to be after the fault columns have
+    # their expressions: what the engine computes for a part on the way is written to it.
+    made += [f"ALTER TABLE {DATABASE}.{table} MATERIALIZE PROJECTION {PROJECTION}" for table in found.unprepared]
     return made
 
 
@@ -171,10 +173,14 @@ async def _look(store: Store) -> Shape:
         " AND table IN ('syslogs', 'syslogs_local') AND name = {name:String}",
         {"name": TEXT_INDEX},
     )
-    broken = await store.fetch(
-        f"SELECT DISTINCT table FROM system.projection_parts WHERE database = '{DATABASE}'"
-        " AND active AND is_broken AND name = {name:String} ORDER BY table",
-        {"name": PROJECTION},
+    unprepared = await store.fetch(
+        f"SELECT DISTINCT table FROM system.parts WHERE database = '{DATABASE}' AND active AND rows > 0"
+        " AND (table, name) NOT IN (SELECT table, parent_name FROM system.projection_parts"
+        f" WHERE database = '{DATABASE}' AND active AND NOT is_broken AND name = {{name:String}})"
+        f" AND table IN (SELECT table FROM system.projections WHERE database = '{DATABASE}' AND name = {{name:String}})"
+        f" AND table NOT IN (SELECT table FROM system.mutations WHERE database = '{DATABASE}' AND NOT is_done"
+        " AND position(command, {command:String}) > 0) ORDER BY table",
+        {"name": PROJECTION, "command": f"MATERIALIZE PROJECTION {PROJECTION}"},
     )
     expressions = dict(columns)
     return Shape(
@@ -182,7 +188,7 @@ async def _look(store: Store) -> Shape:
         defaults=expressions,
         kept_seconds=kept,
         text_index=bool(indexes),
-        broken=[table.removesuffix("_local") for (table,) in broken],
+        unprepared=[table.removesuffix("_local") for (table,) in unprepared],
     )
 
 

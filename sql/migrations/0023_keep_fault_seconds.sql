@@ -1,6 +1,7 @@
 -- The hours of a part hold its faults by the second, with case and device: lists of faults and incidents are folded from
 -- these, and no line is read. Lines without a fault count in the first second of their hour, so they take as many rows
--- as before. The engine makes the hours of older parts again in the background; until then it reads their lines.
+-- as before. The hours of older parts are made again at the start, once the fault columns have their expressions, in the
+-- background; until then the engine reads their lines.
 ALTER TABLE pai.syslogs DROP PROJECTION IF EXISTS hourly;
 
 ALTER TABLE pai.syslogs ADD PROJECTION IF NOT EXISTS hourly
@@ -12,8 +13,6 @@ ALTER TABLE pai.syslogs ADD PROJECTION IF NOT EXISTS hourly
         toStartOfHour(time), region, cluster_id, node_id, hostname, severity, fault_class, fault_code, fault_case,
         fault_device, if(fault_class = '', toStartOfHour(time), time)
 );
-
-ALTER TABLE pai.syslogs MATERIALIZE PROJECTION IF EXISTS hourly;
 
 CREATE OR REPLACE VIEW pai.fault_seconds
 (

@@ -14,7 +14,7 @@ from collector.settings.model import StoreSettings
 from collector.simulator.world import World
 from collector.sources.tables import TABLES
 from collector.store.embedded import EmbeddedStore
-from collector.store.migrate import migrate
+from collector.store.migrate import load_migrations, migrate
 from collector.store.shape import KEPT, TEXT_INDEX, Shape, apply_shape, plan_shape, statements
 from tests.support import calls, run_once, settings, simulator
 
@@ -22,10 +22,10 @@ DEFAULTS = {"fault_class": "'a'", "fault_code": "0", "fault_case": "''", "fault_
 DAY = 86_400
 
 
-async def put(store: EmbeddedStore, days_ago: int, *, rows: int = 1, token: str = "") -> None:
+async def put(store: EmbeddedStore, days_ago: int, *, rows: int = 1, token: str = "", msg: str = "") -> None:
     """Log lines of a past day, by the engine's own clock, which decides about retention."""
     ((now,),) = await store.fetch("SELECT toUnixTimestamp(now())")
-    body = b"".join(json.dumps([now - days_ago * DAY, "n1", f"line {n}"]).encode() + b"\n" for n in range(rows))
+    body = b"".join(json.dumps([now - days_ago * DAY, "n1", msg or f"line {n}"]).encode() + b"\n" for n in range(rows))
     await store.insert("syslogs", ("time", "node_id", "msg"), body, token=token or f"{days_ago} days")
 
 
@@ -237,6 +237,26 @@ async def test_hours_that_a_power_cut_has_torn_are_made_again(tmp_path: Path) ->
                 await asyncio.sleep(0.05)
         forced = "SELECT sum(lines) FROM syslogs_hourly SETTINGS force_optimize_projection = 1"
         assert await store.fetch(forced) == [[100]]
+    finally:
+        await store.close()
+
+
+@pytest.mark.slow("shapes of tables")
+async def test_hours_of_lines_from_before_an_upgrade_are_made_by_the_rules_of_now(tmp_path: Path) -> None:
+    """Not by the expressions that a new column has while the tables are brought up to date."""
+    store = await EmbeddedStore.open(tmp_path / "store")
+    try:
+        await migrate(store, load_migrations()[:17])
+        await put(
+            store, 0, rows=100, msg="NVRM: Xid (PCI:0000:3b:00): 149, NETIR_BER_EVENT Nonfatal XC0 i0 Link 03 (0x0)"
+        )
+        await migrate(store)
+        assert "ALTER TABLE pai.syslogs MATERIALIZE PROJECTION hourly" in await apply_shape(store, StoreSettings())
+        async with asyncio.timeout(60):
+            while await plan_shape(store, StoreSettings()) or await building(store):
+                await asyncio.sleep(0.05)
+        hours = "SELECT fault_case, device, sum(lines) FROM fault_seconds GROUP BY ALL"
+        assert await store.fetch(f"{hours} SETTINGS force_optimize_projection = 1") == [["nonfatal", "0000:3b:00", 100]]
     finally:
         await store.close()
 
