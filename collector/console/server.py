@@ -100,6 +100,10 @@ async def _answer(
         return web.Response(status=error.status, headers={"Location": str(error.location)})
     except web.HTTPNotFound as error:
         view = View("error.html", {"error": error.text or "", "hint": ""}, "Not found", 404, renews=False)
+    except CollectorError as error:
+        # Such as the journal's. Pages that do without it are there all the same.
+        log.warning("console_page_failed", path=path, error=str(error))
+        view = View("error.html", {"error": str(error), "hint": error.hint or ""}, "Not known at present", 503)
     if suffix == ".json":
         return _json(view, path, now)
     if suffix == ".csv" and view.status == 200:

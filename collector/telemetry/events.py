@@ -100,6 +100,7 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "listener_started": ("The endpoints can be asked.", ("address",)),
     "console_login_failed": ("Somebody tried to log in to the console with a wrong token.", ("remote",)),
     "console_download_broken": ("A file that the SQL page sends could not be finished.", ("error",)),
+    "console_page_failed": ("A page could not be made: the journal does not answer.", ("path", "error")),
     "console_verdict_failed": ("A page could not say how well things are: the journal does not answer.", ("error",)),
     "sql_endpoint_started": ("ClickHouse's clients can connect to the embedded store.", ("address",)),
     "service_started": ("Streams are known, and collecting begins.", ("streams", "sources")),

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import csv
 import io
+import sqlite3
+from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -13,7 +15,7 @@ from collector.errors import QueryError
 from collector.owner.check import check_store
 from collector.settings import Settings
 from tests.support import settings
-from tests.support.console_pages import Console, served
+from tests.support.console_pages import Console, served, with_suffix
 from tests.support.server_process import PASSWORD, url
 from tests.support.sql_server import sql_server
 
@@ -64,6 +66,25 @@ async def test_a_store_that_fails_is_told_and_never_shown_as_nothing(
     assert {tile["title"] for tile in told["tiles"] if FAILURE in tile["failure"]} >= {"Nodes in trouble", "GPUs"}
     assert FAILURE in told["incidents"]["failure"]
     await console.csv("/?table=incidents", status=503)
+
+
+async def test_a_journal_that_fails_is_told_on_every_page_that_needs_it(configuration: Settings) -> None:
+    """As a page and as JSON with the status 503; never as an error of the program, and never as nothing."""
+    async with served(configuration) as console:
+        with closing(sqlite3.connect(console.owner.journal.path)) as journal:
+            journal.execute("ALTER TABLE streams RENAME TO lost")
+        failed = []
+        for page in PAGES:
+            if "{" in page.path:
+                continue
+            async with console.client.get(with_suffix(page.path, ".json")) as answer:
+                assert answer.status in (200, 503), page.path
+                if answer.status == 503:
+                    failed.append(page.path)
+                    assert "streams" in (await answer.json())["error"], page.path
+                    assert "streams" in (await console.html(page.path, 503)).to_text(), page.path
+        assert {"/", "/collection"} <= set(failed)
+        assert "/sql" not in failed
 
 
 async def test_a_server_is_read_as_its_reader(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
