@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import signal
 import sys
 from collections import Counter
@@ -16,7 +15,7 @@ from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import load_migrations, migrate
 from tests.support import run_once, settings, simulator
-from tests.support.rollup_writer import ROLLUPS, disagreements, segment
+from tests.support.rollup_writer import ROLLUPS, disagreements, insert, resend, segment
 
 KILLS = (3, 15)
 SEED = 41
@@ -24,9 +23,7 @@ SEED = 41
 
 async def ship(store: EmbeddedStore, *numbers: int, token: str = "segment") -> None:
     for number in numbers:
-        table, columns, rows = segment(number)
-        body = b"".join(json.dumps(row).encode() + b"\n" for row in rows)
-        await store.insert(table, columns, body, token=f"{token} {number}")
+        await insert(store, number, f"{token} {number}")
 
 
 async def counted(store: EmbeddedStore) -> dict[str, int]:
@@ -60,7 +57,7 @@ async def test_rollups_equal_the_rows_after_every_kill(tmp_path: Path, kills: in
     store = await EmbeddedStore.open(tmp_path / "store")
     try:
         assert not await disagreements(store)
-        await ship(store, acknowledged)
+        await resend(store, acknowledged)
         assert not await disagreements(store)
         expected: Counter[str] = Counter()
         for number in range(acknowledged + 1):
