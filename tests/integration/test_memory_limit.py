@@ -90,7 +90,9 @@ async def test_long_lines_arrive_whole_in_one_gibibyte(disk: Path, per_second: i
         assert process.returncode == 0
         peak = int(output.split()[-1])
         print(f"peak of {peak / MIB:.0f} MiB, {'with' if group else 'without'} a cgroup")
-        assert peak < LIMIT, f"peak of {peak / MIB:.0f} MiB"
+        # With a cgroup the kernel kills a process that takes more. Its peak also has pages of the engine's library that
+        # others have read, which are not charged to it, so it may well be above the limit.
+        assert group or peak < LIMIT, f"peak of {peak / MIB:.0f} MiB"
     finally:
         simulator.terminate()
         simulator.communicate()
