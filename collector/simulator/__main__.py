@@ -44,6 +44,7 @@ def _parser() -> argparse.ArgumentParser:
         help="the first node logs so many more lines in every second, each of so many bytes",
     )  # fmt: skip
     parser.add_argument("--no-bursts", action="store_true")
+    parser.add_argument("--calm", action="store_true", help="one node in six logs faults, not every one")
     parser.add_argument("--key", default=SIMULATOR_KEY, help="the bearer key that is taken")
     parser.add_argument("--access-key-id", default=ACCESS_KEY_ID, help="the access key that is taken")
     parser.add_argument("--access-key-secret", default=ACCESS_KEY_SECRET)
@@ -74,6 +75,7 @@ async def _run(arguments: argparse.Namespace) -> None:
         nodes_per_cluster=arguments.nodes_per_cluster,
         density=arguments.density,
         bursts=not arguments.no_bursts,
+        calm=arguments.calm,
         lines_per_second=arguments.lines_per_second,
     )
     if arguments.long_lines is not None:

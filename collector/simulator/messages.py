@@ -26,6 +26,11 @@ class Line:
     render: Render
     storm: bool = False
 
+    @property
+    def is_everyday(self) -> bool:
+        """Whether the line reports no fault of the node or of its jobs."""
+        return self.tag not in ("kernel", "trainer") or (self.severity == "info" and self.tag != "kernel")
+
 
 _GPU_BUSES = ("0000:0e", "0000:13", "0000:3b", "0000:5d", "0000:86", "0000:9a", "0000:cb", "0000:d8")
 _CARD_BUSES = ("0000:19", "0000:5c", "0000:99", "0000:db")
@@ -196,6 +201,9 @@ def _spread(lines: Sequence[Line]) -> tuple[Line, ...]:
 
 TABLE = _spread(LINES)
 """Indexed by ten bits: the share of a line follows its weight."""
+
+EVERYDAY_TABLE = _spread([line for line in LINES if line.is_everyday])
+"""The same, without lines that report a fault."""
 
 STORMS = tuple(line for line in LINES if line.storm)
 """The lines that a burst repeats."""

@@ -15,7 +15,7 @@ from typing import Any, NamedTuple
 
 from collector.simulator import usage
 from collector.simulator.hashing import MASK_64, key_of, mix, poisson_table
-from collector.simulator.messages import STORMS, TABLE, Line
+from collector.simulator.messages import EVERYDAY_TABLE, STORMS, TABLE, Line
 from collector.simulator.nodes import Node, Profile, make_nodes
 
 ARRIVAL_DELAY_SECONDS_MAX = 20
@@ -42,6 +42,9 @@ _LATE_SEQUENCE = 1_000_000
 _STEP = 0x9E3779B97F4A7C15
 _LAYOUT = 0x6C61796F7574
 _BURST = 0x6275727374
+_FAULTY_ONE_IN, _FAULTY_FIRST = 6, 1
+_HEALTHY_MASK = 0x3FF
+"""In a calm world, one in 1,024 lines of a healthy node may be a fault."""
 
 
 class Record(NamedTuple):
@@ -96,7 +99,9 @@ class LongLines:
 class World:
     """A PAI account: nodes that log, resource groups that are used.
 
-    `density` multiplies how much is logged; `bursts=False` leaves the storms out. With
+    `density` multiplies how much is logged; `bursts=False` leaves the storms out. Every node logs
+    faults by the minute, which tests need; with `calm=True` only one in six does, as in a real
+    cluster, and the others log one now and then. With
     `lines_per_second` all nodes log alike, at that rate. `users_per_group` fixes the number of
     records in a snapshot (they share somewhat fewer user ids); without it a group has 3 to 40.
     """
@@ -111,6 +116,7 @@ class World:
         nodes_per_cluster: int = 500,
         density: float = 1.0,
         bursts: bool = True,
+        calm: bool = False,
         lines_per_second: float | None = None,
         late: Iterable[LateRows] = (),
         long: Iterable[LongLines] = (),
@@ -119,6 +125,9 @@ class World:
         self._nodes = {node.node_id: node for node in make_nodes(seed, node_count, nodes_per_cluster)}
         self._groups = {group.group_id: group for group in usage.make_groups(seed, group_count, users_per_group)}
         self._bursts = bursts
+        self._healthy = {
+            node_id for number, node_id in enumerate(self._nodes) if calm and number % _FAULTY_ONE_IN != _FAULTY_FIRST
+        }
         self._tables = _count_tables(density, lines_per_second)
         self._uniform = lines_per_second is not None
         self._late: dict[str, dict[int, list[Record]]] = {}
@@ -279,7 +288,7 @@ class World:
 
     def _burst(self, node: Node, second: int) -> tuple[int, int, int, Line] | None:
         """First and last second, lines a second and line of the burst in the half hour of `second`."""
-        if not self._bursts:
+        if not self._bursts or node.node_id in self._healthy:
             return None
         block = second // _BURST_BLOCK_SECONDS
         h = mix(node.key ^ (block * _STEP & MASK_64) ^ _BURST)
@@ -311,7 +320,10 @@ class World:
                 # Two equal lines in one second are legitimate: a daemon that says it twice.
                 records.append(records[-1]._replace(sequence=sequence))
                 continue
-            line = storm if storm is not None and h & 15 else TABLE[h >> 54]
+            if node.node_id in self._healthy and h >> 4 & _HEALTHY_MASK:
+                line = EVERYDAY_TABLE[h >> 54]
+            else:
+                line = storm if storm is not None and h & 15 else TABLE[h >> 54]
             records.append(Record(second, sequence, visible_at, _wire(frame, node, h, line)))
         return records
 

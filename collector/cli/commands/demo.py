@@ -136,8 +136,8 @@ def _prepare(folder: Path) -> None:
 async def _demo(folder: Path, node_count: int, minutes: int, *, stays: bool) -> None:
     clock = FastClock()
     end = int(clock.wall()) // MINUTE * MINUTE
-    world = World(SEED, node_count, GROUPS)
-    arguments = ["--seed", str(SEED), "--nodes", str(node_count), "--groups", str(GROUPS)]
+    world = World(SEED, node_count, GROUPS, calm=True)
+    arguments = ["--seed", str(SEED), "--nodes", str(node_count), "--groups", str(GROUPS), "--calm"]
     start = end - minutes * MINUTE
     async with simulator_process(*arguments, "--start", str(start), "--rate", "0", "--latency", "0.005", "0.03") as api:
         path = _configure(folder, api.base_url, world)

@@ -162,6 +162,19 @@ def test_every_kind_of_line_can_be_told() -> None:
         assert any(text in message for message in messages), text
 
 
+def test_in_a_calm_world_one_node_in_six_logs_faults() -> None:
+    """The others have hardly any, their everyday lines stay, and the faulty node is as in any other world."""
+    calm, plain = World(seed=7, node_count=6, calm=True), World(seed=7, node_count=6)
+    shares = []
+    for node_id in calm.node_ids:
+        messages = [record.wire["TagPath"] for record in calm.truth(node_id, T, T + 6 * 3600)]
+        shares.append(messages.count("/var/log/kern") / len(messages))
+    faulty = calm.node_ids[1]
+    assert calm.truth(faulty, T, T + 3600) == plain.truth(faulty, T, T + 3600)
+    assert shares[1] > 0.1
+    assert all(share < 0.01 for number, share in enumerate(shares) if number != 1)
+
+
 def test_without_bursts_and_with_a_rate_the_world_is_even() -> None:
     """`lines_per_second` makes all nodes alike; `density` multiplies; neither changes who they are."""
     even = World(seed=7, lines_per_second=2.0, bursts=False)
