@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import fcntl
 import json
 import os
@@ -26,6 +27,7 @@ from collector.settings import Settings, load
 
 ANY_PORT = "127.0.0.1:0"
 MINUTES, NODES = 18, 4
+DEMO_SECONDS_MAX = 300.0
 FIELDS = {"node_id": "SELECT node_id FROM syslogs WHERE fault_class = 'xid' ORDER BY time DESC LIMIT 1"}
 """What stands in addresses -> how one is found in the store."""
 
@@ -95,6 +97,30 @@ async def served(
         aiohttp.ClientSession(address, cookie_jar=aiohttp.CookieJar(unsafe=True)) as client,
     ):
         yield Console(owner, address, client)
+
+
+@asynccontextmanager
+async def demonstrated(folder: Path, nodes: int, minutes: int) -> AsyncIterator[str]:
+    """Run a demo that has lived through its minutes and collects on; gives the console's address."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable, "-m", "collector", "demo", "--dir", str(folder), "--nodes", str(nodes), "--minutes",
+        str(minutes), "--keep-running", stdout=subprocess.PIPE,
+    )  # fmt: skip
+    assert process.stdout is not None
+    try:
+        address = ""
+        async with asyncio.timeout(DEMO_SECONDS_MAX):
+            async for line in process.stdout:
+                if line.startswith(b"Console: "):
+                    address = line.decode().removeprefix("Console: ").strip().rstrip("/")
+                if line.startswith(b"Collecting on"):
+                    break
+        assert address
+        yield address
+    finally:
+        if process.returncode is None:
+            process.terminate()
+        await process.communicate()
 
 
 def demo_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:

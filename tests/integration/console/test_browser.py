@@ -18,7 +18,7 @@ from collector.owner.instance import Owner
 from collector.service.http import serving_http
 from collector.settings import Settings
 from tests.support.browser import chromium, tab, with_chromium
-from tests.support.console_pages import ANY_PORT, Console, served
+from tests.support.console_pages import ANY_PORT, Console, demonstrated, served
 
 PICTURES = os.environ.get("PICTURES", "")
 """A folder that the pictures of the docs are written to."""
@@ -160,14 +160,21 @@ async def test_a_login_in_a_browser(configuration: Settings) -> None:
         assert not opened.troubles
 
 
-async def test_pictures_of_every_page(console: Console, tmp_path: Path) -> None:
-    """Written as PNG, light and dark; `make pictures` has them written for README and docs."""
-    folder = Path(PICTURES or tmp_path)
-    async with chromium() as browser:
+async def test_pictures_of_every_page(tmp_path: Path) -> None:
+    """Taken of a demo that collects; `make pictures` has them written for README and docs, of a longer one."""
+    folder = Path(PICTURES or tmp_path / "pictures")
+    nodes, minutes = (12, 60) if PICTURES else (2, 2)
+    async with (
+        demonstrated(tmp_path / "demo", nodes, minutes) as address,
+        aiohttp.ClientSession(address) as client,
+        chromium() as browser,
+    ):
+        async with client.get("/nodes.json") as answer:
+            (node_id, *_) = [row["node_id"] for row in (await answer.json())["nodes"]["rows"]]
         for scheme in ("light", "dark"):
-            async with tab(browser, console.address, color_scheme=scheme) as opened:
-                for page, path in zip(PAGES, await console.paths(), strict=True):
-                    await opened.open(path)
+            async with tab(browser, address, color_scheme=scheme) as opened:
+                for page in PAGES:
+                    await opened.open(page.path.replace("{node_id}", node_id))
                     name = page.path.strip("/").split("/{")[0] + ("-one" if "{" in page.path else "") or "overview"
                     await opened.page.screenshot(path=folder / f"{name}-{scheme}.png")
                 assert not opened.troubles
