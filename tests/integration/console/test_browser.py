@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import os
 from pathlib import Path
@@ -171,13 +172,25 @@ async def test_pictures_of_every_page(tmp_path: Path) -> None:
     ):
         async with client.get("/nodes.json") as answer:
             (node_id, *_) = [row["node_id"] for row in (await answer.json())["nodes"]["rows"]]
+        if PICTURES:
+            await until_well(client)
         for scheme in ("light", "dark"):
             async with tab(browser, address, color_scheme=scheme) as opened:
                 for page in PAGES:
-                    await opened.open(page.path.replace("{node_id}", node_id))
+                    await opened.open(page.path.replace("{node_id}", node_id) + "?last=1h")
                     name = page.path.strip("/").split("/{")[0] + ("-one" if "{" in page.path else "") or "overview"
                     await opened.page.screenshot(path=folder / f"{name}-{scheme}.png")
                 assert not opened.troubles
+
+
+async def until_well(client: aiohttp.ClientSession) -> None:
+    """A demo comes out of fast motion with some sources behind, and catches up."""
+    async with asyncio.timeout(300):
+        while True:
+            async with client.get("/.json") as answer:
+                if (await answer.json())["told"]["is_well"]:
+                    return
+            await asyncio.sleep(1)
 
 
 async def test_names_full_of_markup_harm_no_page(owner: Owner) -> None:
