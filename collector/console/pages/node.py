@@ -27,6 +27,7 @@ SERIES_MAX: Final = 8
 """Of a chart: as many as there are colours."""
 CHARTS_MAX: Final = 8
 MARKS_MAX: Final = 300
+CHART_INCIDENTS_MAX: Final = 3
 ROWS_MAX: Final = 500
 """Incidents that are marked on the axis."""
 EVENTS_MAX: Final = 200
@@ -416,9 +417,14 @@ def _lanes(
 
 
 def _marks(lanes: Sequence[Lane], stretches: Sequence[Row]) -> list[Mark]:
-    """What is drawn in every chart: incidents, gaps, events that warn, diagnoses, and where jobs begin and end."""
+    """Return what every chart shows: the worst incidents, gaps, warnings, diagnoses, begins and ends of jobs."""
     incidents, events, diagnoses, jobs = (lane.marks for lane in lanes)
-    marks = [*incidents, *diagnoses, *(mark for mark in events if mark.severity.lower() != "normal")]
+    # The lane has all of them; as bands over a chart, dozens would hide it.
+    marks = [
+        *incidents[:CHART_INCIDENTS_MAX],
+        *diagnoses,
+        *(mark for mark in events if mark.severity.lower() != "normal"),
+    ]
     marks += [
         Mark(row["start"], f"log {row['what']}: {row['reason']}", "", row["end"])
         for row in stretches

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from importlib import import_module
 from typing import Any
 
 import pytest
@@ -36,6 +37,18 @@ async def test_all_charts_and_lanes_have_one_axis(fleet: Console) -> None:
     assert gpu["series"][0]["values"][-2] is None, "it was measured no more once its GPU was gone"
     marks = {mark["title"] for mark in gpu["marks"]}
     assert {"fatal: xid 79 0000:3b:00", "NodeCheck: Fault", f"name of {JOB} of 1201 ends"} <= marks
+
+
+async def test_charts_show_only_the_worst_of_many_incidents(fleet: Console, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Bands of all of them would hide what is measured; the lane has every one."""
+    # The package has a function of the module's name.
+    monkeypatch.setattr(import_module("collector.console.pages.node"), "CHART_INCIDENTS_MAX", 1)
+    told = await page(fleet, BAD)
+    shown = [
+        mark["title"] for mark in told["charts"][0]["marks"] if mark["title"].startswith(("fatal:", "application:"))
+    ]
+    assert shown == ["fatal: xid 79 0000:3b:00"]
+    assert len(told["lanes"][1]["marks"]) == 2
 
 
 async def test_incidents_have_meaning_action_and_whom_they_hit(fleet: Console) -> None:
