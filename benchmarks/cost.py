@@ -19,7 +19,7 @@ from typing import Any
 import aiohttp
 import msgspec
 
-from collector.api.products.eflo_controller import ListSyslogsAnswer
+from collector.catalogue.products.eflo_controller import ListSyslogsAnswer
 from collector.owner.instance import Owner
 from collector.settings import Settings
 from collector.simulator.process import simulator_process

@@ -1,1 +1,1 @@
-"""The services' side: catalogue, gateways, client."""
+"""The services' side: gateways, client, and what every call passes through."""

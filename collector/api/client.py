@@ -17,18 +17,18 @@ from typing import Any, Final, Self
 
 import structlog
 
-from collector.api.answers import Answer
 from collector.api.decode import count_records
 from collector.api.gate import Gate, GateShut, Passage
 from collector.api.gateways import Gateway, HttpRequest, Renew
 from collector.api.interpret import interpret
 from collector.api.metering import CODE_CONNECTION, CODE_UNKNOWN, Attempt, Meter, NullMeter
-from collector.api.operation import Operation
 from collector.api.reactions import StaleSignatureError, is_expired
 from collector.api.retry import GiveUp, RetryAfter, RetryPolicy, next_attempt
 from collector.api.slots import Slots
 from collector.api.throttle import TokenBucket
 from collector.api.transport import Exchange, Exchanging, Failure, Transport
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import Operation
 from collector.clock import Clock, Origin, ServerClock, read_date
 from collector.errors import AnswerTooLargeError, ApiError, CredentialsError, ThrottledError
 

@@ -24,7 +24,6 @@ from typing import Any, Final, NoReturn
 
 import msgspec
 
-from collector.api.answers import Answer, UnreadableRecord
 from collector.api.envelope import (
     CODE_RECORDS_MISSING,
     SPELLINGS,
@@ -37,8 +36,9 @@ from collector.api.envelope import (
     signs_of,
     total_of,
 )
-from collector.api.operation import Nesting, Numbers, Operation
 from collector.api.tolerant import DEPTH_MAX, UNREADABLE, decoded_text, loads, read_records, too_deep
+from collector.catalogue.answers import Answer, UnreadableRecord
+from collector.catalogue.operation import Nesting, Numbers, Operation
 from collector.errors import InvalidAnswerError
 
 

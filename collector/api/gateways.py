@@ -7,7 +7,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Protocol, runtime_checkable
 
-from collector.api.operation import Operation, Place, Product
+from collector.catalogue.operation import Operation, Place, Product
 from collector.errors import ApiError, ConfigError, CredentialsError
 
 KEY_VARIABLE = "DASHSCOPE_API_KEY"

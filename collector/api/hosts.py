@@ -9,7 +9,7 @@ from types import MappingProxyType
 from typing import Final
 from urllib.parse import urlsplit
 
-from collector.api.operation import Product
+from collector.catalogue.operation import Product
 from collector.errors import ConfigError
 
 NETWORKS: Final = ("public", "vpc")

@@ -5,14 +5,14 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Final
 
-from collector.api.answers import Answer
 from collector.api.decode import Reason, UndecodableAnswerError, decode_answer, decode_error
 from collector.api.envelope import ErrorBody
 from collector.api.metering import CODE_CONNECTION, CODE_TIMEOUT
-from collector.api.operation import Operation
 from collector.api.reactions import react
 from collector.api.retry import retry_after_seconds
 from collector.api.transport import Exchange, Failure
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import Operation
 from collector.errors import AnswerTooLargeError, ApiError, TransientError
 
 MESSAGE_CHARACTERS_MAX: Final = 500

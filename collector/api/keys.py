@@ -10,9 +10,7 @@ import structlog
 from collector.api.gateways import Key
 from collector.errors import ConfigError
 from collector.redaction import register_secret
-
-KEY_FILE_VARIABLE = "DASHSCOPE_API_KEY_FILE"
-"""The environment variable that names the file with the bearer key."""
+from collector.settings.credentials import KEY_FILE_VARIABLE
 
 FILE_BYTES_MAX = 4096
 """No key is this long, and whatever else was named is not read to its end."""

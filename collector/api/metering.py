@@ -6,7 +6,7 @@ import itertools
 from dataclasses import dataclass
 from typing import Protocol
 
-from collector.api.operation import Operation
+from collector.catalogue.operation import Operation
 
 CODE_TIMEOUT = "timeout"
 """Sent, and no complete answer came in time."""

@@ -14,10 +14,10 @@ from yarl import URL
 from collector.api.credentials import AccessKey, BearerToken, Credentials, CredentialsSource
 from collector.api.gateways import REDACTED, HttpRequest, Renew
 from collector.api.hosts import Hosts
-from collector.api.operation import Operation, Product, Style
 from collector.api.reactions import is_renewable
 from collector.api.signing import authorization, content_sha256
 from collector.api.spelling import Pairs, spell
+from collector.catalogue.operation import Operation, Product, Style
 from collector.errors import ApiError, CredentialsError
 
 SECRETS_MAX: Final = 1024

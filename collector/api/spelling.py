@@ -13,8 +13,8 @@ from dataclasses import dataclass
 from typing import Any
 from urllib.parse import urlencode
 
-from collector.api.operation import Operation, Parameter, Place, Spread, Style
 from collector.api.signing import percent_encode
+from collector.catalogue.operation import Operation, Parameter, Place, Spread, Style
 from collector.errors import BadRequestError
 
 Pairs = tuple[tuple[str, str], ...]

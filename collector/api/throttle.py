@@ -19,7 +19,7 @@ from typing import Final
 
 from asyncio_throttle.throttler import Throttler
 
-from collector.api.operation import Operation
+from collector.catalogue.operation import Operation
 from collector.clock import Clock
 
 PERIOD_SECONDS: Final = 1.0

@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.api.answers import UnreadableRecord
+from collector.catalogue.answers import UnreadableRecord
 
 DEPTH_MAX: Final = 100
 """Levels of lists and objects in a record. Deeper ones would exhaust the stack of what works on them."""

@@ -9,7 +9,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from collector.api.products.eflo_controller import DESCRIBE_DIAGNOSTIC_RESULT, LIST_DIAGNOSTIC_RESULTS
+from collector.catalogue.products.eflo_controller import DESCRIBE_DIAGNOSTIC_RESULT, LIST_DIAGNOSTIC_RESULTS
 from collector.cli.calling import Ask, text_of
 from collector.cli.waiting import Looked, look_until
 from collector.clock import Clock

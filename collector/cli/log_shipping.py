@@ -6,7 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Self
 
-from collector.api.products.eas import CREATE_RESOURCE_LOG, DELETE_RESOURCE_LOG, DESCRIBE_RESOURCE_LOG
+from collector.catalogue.products.eas import CREATE_RESOURCE_LOG, DELETE_RESOURCE_LOG, DESCRIBE_RESOURCE_LOG
 from collector.cli.calling import Ask, text_of
 from collector.cli.waiting import PAUSE_SECONDS_MAX, look_until
 from collector.clock import Clock

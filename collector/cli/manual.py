@@ -7,8 +7,8 @@ import shlex
 from collections.abc import Iterable, Sequence
 from typing import Any, Final
 
-from collector.api.operation import Form, Numbers, Operation, Parameter, Spread, Tokens, price_text, wire_name
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import Form, Numbers, Operation, Parameter, Spread, Tokens, price_text, wire_name
+from collector.catalogue.operations import CATALOGUE
 from collector.errors import UsageError
 
 _TYPES: Final = {str: "text", int: "whole number", bool: "true or false", list: "list", dict: "JSON object"}

@@ -56,8 +56,8 @@ def key_of(environ: Mapping[str, str] = os.environ) -> ApiKey:
     It stands in DASHSCOPE_API_KEY, or in the file that DASHSCOPE_API_KEY_FILE names, which is read again when the
     service refuses the key. Raises ConfigError.
     """
-    from collector.api.keys import KEY_FILE_VARIABLE, KeyFile
-    from collector.settings import API_KEY_VARIABLE, api_key
+    from collector.api.keys import KeyFile
+    from collector.settings import API_KEY_VARIABLE, KEY_FILE_VARIABLE, api_key
 
     if path := environ.get(KEY_FILE_VARIABLE, "").strip():
         if environ.get(API_KEY_VARIABLE, "").strip():

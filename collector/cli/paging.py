@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Final
 
 from collector.api.envelope import signs_of, total_of
-from collector.api.operation import Numbers, Operation, Tokens, wire_name
+from collector.catalogue.operation import Numbers, Operation, Tokens, wire_name
 from collector.errors import CursorLoopError, UsageError
 
 if TYPE_CHECKING:

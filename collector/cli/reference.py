@@ -13,8 +13,8 @@ from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Final
 
-from collector.api.operation import Form, Numbers, Operation, Parameter, Place, Spread, Style, Tokens
-from collector.api.operations import PRODUCTS
+from collector.catalogue.operation import Form, Numbers, Operation, Parameter, Place, Spread, Style, Tokens
+from collector.catalogue.operations import PRODUCTS
 
 COMMAND: Final = "python -m collector.cli.reference"
 DEFAULT: Final = Path(__file__).parents[2] / "docs" / "reference" / "operations.md"

@@ -17,11 +17,11 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.api.answers import Answer
 from collector.api.decode import NESTED
 from collector.api.envelope import SUCCESS_WORDS
-from collector.api.operation import Nesting, Operation
-from collector.api.operations import CATALOGUE
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import Nesting, Operation
+from collector.catalogue.operations import CATALOGUE
 from collector.settings import json_schema
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"

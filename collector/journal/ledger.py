@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from decimal import Decimal
 
 from collector.api.metering import CODE_UNKNOWN, Attempt
-from collector.api.operation import Price
+from collector.catalogue.operation import Price
 from collector.journal.money import BILLING_ZONE, billing_month, cny, micro_cny, month_start
 from collector.journal.spending import (
     Prices,

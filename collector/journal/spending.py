@@ -11,7 +11,7 @@ import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
 
-from collector.api.operation import Price
+from collector.catalogue.operation import Price
 from collector.journal.money import billing_month, micro_cny, month_start
 from collector.units import DAY_SECONDS
 

@@ -12,11 +12,11 @@ import structlog
 
 from collector.api.client import ApiClient, Reply, RetryPolicy
 from collector.api.gateways import ApiKey, Gateway
-from collector.api.operation import Operation
-from collector.api.operations import CATALOGUE
-from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN, GetXtraceTokenAnswer
 from collector.api.throttle import buckets_for
 from collector.api.transport import Exchange, Exchanging
+from collector.catalogue.operation import Operation
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.products.pai_llm_trace import GET_XTRACE_TOKEN, GetXtraceTokenAnswer
 from collector.clock import Clock, SystemClock
 from collector.errors import JournalUnavailable, Stopping
 from collector.journal.journal import Journal, refuse_foreign

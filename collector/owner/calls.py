@@ -8,9 +8,9 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from collector.api.decode import answer_json
-from collector.api.operation import Operation, Price, known_cny, price_text
-from collector.api.operations import CATALOGUE
-from collector.api.parameters import coerce_parameters
+from collector.catalogue.operation import Operation, Price, known_cny, price_text
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.parameters import coerce_parameters
 from collector.errors import ConfigError, OwnedElsewhere, UsageError
 from collector.journal.ledger import billing_month
 from collector.owner.caller import Caller

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
-from collector.api.answers import Answer
-from collector.api.operation import Operation, price_text
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import Operation, price_text
 from collector.clock import STEP_SECONDS_MAX, ServerClock
 from collector.errors import ApiError, CollectorError, CredentialsError
 from collector.model import StreamKey

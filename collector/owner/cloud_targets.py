@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Final
 
 import msgspec
 
-from collector.api.products.cms import DESCRIBE_METRIC_LIST
+from collector.catalogue.products.cms import DESCRIBE_METRIC_LIST
 from collector.journal.entries import KnownObject, StreamState
 from collector.model import StreamKey
 from collector.pipeline.windows import FIRST_LOOK

@@ -6,9 +6,9 @@ from collections.abc import Mapping
 from typing import Any
 
 from collector.api.client import Reply
-from collector.api.operation import Operation
-from collector.api.products.eas import DESCRIBE_RESOURCE_LOG
-from collector.api.products.eflo_controller import DESCRIBE_DIAGNOSTIC_RESULT
+from collector.catalogue.operation import Operation
+from collector.catalogue.products.eas import DESCRIBE_RESOURCE_LOG
+from collector.catalogue.products.eflo_controller import DESCRIBE_DIAGNOSTIC_RESULT
 from collector.model import StreamKey
 from collector.pipeline.adopt import adopt_states
 from collector.pipeline.collect_states import note_object

@@ -7,7 +7,7 @@ from dataclasses import replace
 from fractions import Fraction
 from typing import Any
 
-from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
+from collector.catalogue.products.pai_llm_trace import GET_XTRACE_TOKEN
 from collector.errors import UsageError
 from collector.owner.cloud_targets import is_pattern, watches_cloud_metrics
 from collector.owner.streams import KIND_OF

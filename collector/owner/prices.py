@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collector.api.operation import Operation, Price, known_cny
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import Operation, Price, known_cny
+from collector.catalogue.operations import CATALOGUE
 from collector.errors import ConfigError
 from collector.owner.streams import operations_of
 from collector.settings import Settings

@@ -6,9 +6,9 @@ from collections.abc import AsyncIterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import TYPE_CHECKING, Self
 
-from collector.api.operation import Price
-from collector.api.operations import CATALOGUE
 from collector.api.throttle import TokenBucket, buckets_for
+from collector.catalogue.operation import Price
+from collector.catalogue.operations import CATALOGUE
 from collector.clock import Clock, ServerClock, SystemClock
 from collector.journal.entries import KnownObject
 from collector.journal.journal import JournalReads

@@ -25,9 +25,9 @@ import msgspec
 import structlog
 
 from collector import PROGRAM, __version__
-from collector.api.operation import Operation
-from collector.api.operations import CATALOGUE
 from collector.api.transport import Exchange
+from collector.catalogue.operation import Operation
+from collector.catalogue.operations import CATALOGUE
 from collector.clock import Clock, SystemClock
 from collector.errors import UsageError
 from collector.recording import BODY_BYTES_MAX, HEADERS, VERSION, file_name, number_of

@@ -18,7 +18,7 @@ from typing import Final
 
 import structlog
 
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operations import CATALOGUE
 from collector.clock import Clock, ServerClock
 from collector.errors import ConfigError, StoreUnavailable, UsageError
 from collector.journal.journal import Journal

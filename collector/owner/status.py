@@ -8,8 +8,8 @@ from dataclasses import asdict
 from datetime import UTC, datetime
 from typing import Any
 
-from collector.api.operation import known_cny
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import known_cny
+from collector.catalogue.operations import CATALOGUE
 from collector.journal.entries import StreamState
 from collector.journal.ledger import billing_month
 from collector.model import ENDED, StreamKey

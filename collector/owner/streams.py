@@ -6,8 +6,8 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from collector.api.operation import Operation
-from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
+from collector.catalogue.operation import Operation
+from collector.catalogue.products.pai_llm_trace import GET_XTRACE_TOKEN
 from collector.journal.entries import KnownObject, StreamState
 from collector.journal.journal import JournalReads
 from collector.model import StreamKey, filtered_scope

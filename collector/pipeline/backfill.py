@@ -11,8 +11,8 @@ from typing import Any, Final, cast
 import structlog
 
 from collector.api.client import ApiClient, Reply
-from collector.api.operation import Operation
 from collector.api.throttle import TokenBucket
+from collector.catalogue.operation import Operation
 from collector.clock import Clock
 from collector.errors import ApiError, BadRequestError, BudgetReached, CredentialsError, CursorError
 from collector.journal.coverage import BACKFILL, Piece, begin_backfill, end_backfill, note_refusal, read_to

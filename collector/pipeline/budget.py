@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 from decimal import Decimal
 from typing import Literal, Protocol
 
-from collector.api.operation import Price
+from collector.catalogue.operation import Price
 from collector.errors import BudgetReached
 from collector.journal.coverage import BUDGET_REACHED_KEY
 from collector.journal.journal import JournalReads

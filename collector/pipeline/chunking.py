@@ -10,7 +10,7 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import UnreadableRecord
+from collector.catalogue.answers import UnreadableRecord
 from collector.journal.entries import Chunk
 from collector.model import ShipMode, StreamKey, Window
 from collector.pipeline.compare import Identity, digest_identity

@@ -13,8 +13,8 @@ from typing import Any
 import msgspec
 import structlog
 
-from collector.api.answers import Answer
 from collector.api.client import Reply
+from collector.catalogue.answers import Answer
 from collector.errors import AnswerTooLargeError, ApiError, CursorError, InvalidAnswerError, NotFoundError
 from collector.journal.entries import KnownObject, OpenWindow, PageCommit, Seal, StreamState
 from collector.model import ShipMode, Window

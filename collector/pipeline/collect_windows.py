@@ -10,7 +10,7 @@ from typing import Final, NoReturn
 import structlog
 
 from collector.api.client import Reply
-from collector.api.operation import Tokens
+from collector.catalogue.operation import Tokens
 from collector.clock import STEP_SECONDS_MAX
 from collector.errors import AnswerTooLargeError, ApiError, ClockError, CursorError, CursorLoopError
 from collector.journal.coverage import REASON_CHARACTERS_MAX

@@ -10,10 +10,10 @@ from typing import Final, TypeVar
 
 import msgspec
 
-from collector.api.answers import Answer
 from collector.api.client import ApiClient, Reply
 from collector.api.decode import UndecodableAnswerError, read_object
-from collector.api.operation import Numbers, Operation, Tokens
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import Numbers, Operation, Tokens
 from collector.clock import Clock, ServerClock
 from collector.journal.entries import Chunk, StreamState
 from collector.journal.journal import Journal

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from decimal import Decimal
 
-from collector.api.operation import Price
+from collector.catalogue.operation import Price
 from collector.pipeline.plan import Asking, Demand, price_lines
 from collector.pipeline.windows import SPAN_SECONDS_MAX
 from collector.units import DAY_SECONDS

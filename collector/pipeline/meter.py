@@ -8,7 +8,7 @@ from decimal import Decimal
 import structlog
 
 from collector.api.metering import Attempt
-from collector.api.operation import Operation
+from collector.catalogue.operation import Operation
 from collector.clock import ServerClock
 from collector.errors import BudgetReached
 from collector.journal.journal import Journal

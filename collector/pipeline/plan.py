@@ -15,7 +15,7 @@ from decimal import Decimal
 from fractions import Fraction
 from typing import Generic, TypeVar
 
-from collector.api.operation import Operation, Price, known_cny
+from collector.catalogue.operation import Operation, Price, known_cny
 from collector.pipeline.cadence import look_spread
 from collector.pipeline.windows import SPAN_SECONDS_MAX, gather_seconds
 from collector.units import DAY_SECONDS

@@ -8,7 +8,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.api.answers import Answer
+from collector.catalogue.answers import Answer
 from collector.errors import CursorLoopError
 from collector.sources.page import PageRows
 from collector.sources.source import WindowSource

@@ -11,7 +11,7 @@ from typing import TypeVar
 
 import structlog
 
-from collector.api.products.pai_studio import GET_USER_VIEW_METRICS
+from collector.catalogue.products.pai_studio import GET_USER_VIEW_METRICS
 from collector.clock import Clock, wait_for
 from collector.errors import JournalFull, JournalUnavailable, Stopping
 from collector.journal.journal import Journal, used_bytes

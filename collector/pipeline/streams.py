@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any, Protocol
 
-from collector.api.operation import Operation
+from collector.catalogue.operation import Operation
 from collector.errors import ForbiddenError, NotFoundError
 from collector.journal.coverage import BACKFILL, Piece
 from collector.journal.entries import StreamState

@@ -2,6 +2,7 @@
 
 from collector.settings.credentials import (
     API_KEY_VARIABLE,
+    KEY_FILE_VARIABLE,
     SECRETS,
     STORE_PASSWORD_VARIABLE,
     STORE_READER_PASSWORD_VARIABLE,
@@ -30,6 +31,7 @@ __all__ = [
     "API_KEY_VARIABLE",
     "DEFAULT_FILE",
     "FILE_VARIABLE",
+    "KEY_FILE_VARIABLE",
     "SECRETS",
     "SETTLE_AUTO_SECONDS",
     "STORE_PASSWORD_VARIABLE",

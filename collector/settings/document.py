@@ -11,7 +11,7 @@ from typing import Annotated, Any, get_args, get_origin
 
 from pydantic import BaseModel
 
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operations import CATALOGUE
 from collector.settings.kinds import Kind
 from collector.settings.model import Settings
 from collector.settings.reading import hidden, keys

@@ -15,7 +15,7 @@ from pydantic import BaseModel
 from pydantic.fields import FieldInfo
 from pydantic_settings import PydanticBaseSettingsSource
 
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operations import CATALOGUE
 from collector.settings.model import Settings
 from collector.settings.reading import KeyPath, Mistake, did_you_mean, key_text, keys, read_table
 

@@ -17,8 +17,8 @@ from typing import Annotated, Any, Literal, Self, get_args
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, WrapSerializer
 from pydantic_settings import BaseSettings, PydanticBaseSettingsSource, SettingsConfigDict
 
-from collector.api.products.cms import STATISTICS
-from collector.api.products.pai_dlc import METRIC_TYPES
+from collector.catalogue.products.cms import STATISTICS
+from collector.catalogue.products.pai_dlc import METRIC_TYPES
 from collector.settings import kinds
 from collector.shares import Share, parse_share
 

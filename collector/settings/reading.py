@@ -13,8 +13,8 @@ from typing import Annotated, Any, get_args, get_origin
 from annotated_types import MaxLen
 from pydantic import BaseModel
 
-from collector.api.operation import Product
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import Product
+from collector.catalogue.operations import CATALOGUE
 from collector.settings.kinds import Kind
 from collector.settings.model import Settings
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import msgspec
 
-from collector.api.operation import Numbers, Operation
+from collector.catalogue.operation import Numbers, Operation
 from collector.simulator.faults import FaultKind, Fired
 from collector.simulator.listing import Page
 from collector.simulator.paging import fields_of

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 
 import msgspec
 
-from collector.api.operation import Operation
+from collector.catalogue.operation import Operation
 from collector.simulator import refusals
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.nesting import nested

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from collector.api.operation import Form, Operation, Parameter
+from collector.catalogue.operation import Form, Operation, Parameter
 from collector.simulator.refusals import invalid_parameter, missing_parameter
 
 _EXPECTED: Final = {str: "a string", int: "a whole number", bool: "a boolean", list: "a list", dict: "an object"}

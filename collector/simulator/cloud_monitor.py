@@ -15,7 +15,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.api.products.pai_dlc import METRIC_TYPES
+from collector.catalogue.products.pai_dlc import METRIC_TYPES
 from collector.simulator.drift import drift_object, object_shape
 from collector.simulator.faults import NOTHING, FaultKind, Fired
 from collector.simulator.listing import Page

@@ -25,7 +25,7 @@ from typing import Any, Final, Literal
 
 import msgspec
 
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operations import CATALOGUE
 from collector.simulator.drift import PLACEABLE, Shape
 from collector.simulator.hashing import between, fraction, key_of
 from collector.simulator.oddities import READABLE, Oddity

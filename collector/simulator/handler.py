@@ -11,7 +11,7 @@ from functools import partial
 import msgspec
 from aiohttp import web
 
-from collector.api.operation import Nesting, Operation
+from collector.catalogue.operation import Nesting, Operation
 from collector.clock import Clock
 from collector.simulator import breaking, sending
 from collector.simulator.bending import bent_page, bent_parameters

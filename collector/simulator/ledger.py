@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from decimal import Decimal
 from typing import Any, NamedTuple
 
-from collector.api.operation import Operation, Price
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import Operation, Price
+from collector.catalogue.operations import CATALOGUE
 
 
 class Arrival(NamedTuple):

@@ -8,7 +8,7 @@ from typing import Any
 
 import msgspec
 
-from collector.api.operation import Nesting, Operation
+from collector.catalogue.operation import Nesting, Operation
 
 
 def nested(operation: Operation, answer: Mapping[str, Any]) -> dict[str, Any]:

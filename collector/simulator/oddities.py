@@ -30,7 +30,7 @@ from typing import Any
 
 import msgspec
 
-from collector.api.operation import Operation
+from collector.catalogue.operation import Operation
 from collector.simulator.hashing import fraction, key_of
 from collector.simulator.nesting import nested_bytes, records_of
 

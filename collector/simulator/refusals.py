@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 
-from collector.api.operation import Operation
+from collector.catalogue.operation import Operation
 
 
 class Refusal(Exception):

@@ -17,8 +17,8 @@ from email.utils import parsedate_to_datetime
 from pathlib import Path
 from typing import Any, Final, Self
 
-from collector.api.operation import Operation
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import Operation
+from collector.catalogue.operations import CATALOGUE
 from collector.recording import VERSION, number_of, request_key
 from collector.simulator.breaking import Answer
 from collector.simulator.faults import BENDS, Fault, FaultKind

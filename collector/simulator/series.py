@@ -15,7 +15,7 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from collector.api.products.pai_dlc import METRIC_TYPES
+from collector.catalogue.products.pai_dlc import METRIC_TYPES
 from collector.simulator.account import Account
 from collector.simulator.drift import drift_series, series_shape
 from collector.simulator.faults import NOTHING, FaultKind, Fired

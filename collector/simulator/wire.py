@@ -20,8 +20,8 @@ from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from collector.api.operation import Operation, Parameter, Place, Spread, Style
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import Operation, Parameter, Place, Spread, Style
+from collector.catalogue.operations import CATALOGUE
 from collector.simulator.refusals import Refusal, invalid_parameter
 from collector.simulator.signatures import Call
 

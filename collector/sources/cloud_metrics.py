@@ -12,9 +12,9 @@ from copy import copy
 from dataclasses import dataclass, field
 from typing import Any, Final
 
-from collector.api.answers import Answer
-from collector.api.products.cms import DESCRIBE_METRIC_LIST, POINTS_MAX, STATISTICS, DescribeMetricListAnswer
-from collector.api.products.pai_dlc import METRIC_TYPES
+from collector.catalogue.answers import Answer
+from collector.catalogue.products.cms import DESCRIBE_METRIC_LIST, POINTS_MAX, STATISTICS, DescribeMetricListAnswer
+from collector.catalogue.products.pai_dlc import METRIC_TYPES
 from collector.model import StreamKey, Window
 from collector.sources.fields import ordered_json, text_of
 from collector.sources.moments import read_moment

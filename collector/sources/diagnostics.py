@@ -10,8 +10,8 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer
-from collector.api.products.eflo_controller import (
+from collector.catalogue.answers import Answer
+from collector.catalogue.products.eflo_controller import (
     DESCRIBE_DIAGNOSTIC_RESULT,
     LIST_DIAGNOSTIC_RESULTS,
     DescribeDiagnosticResultAnswer,

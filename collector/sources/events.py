@@ -12,9 +12,9 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer
-from collector.api.products.eas import DESCRIBE_SERVICE_EVENT, DescribeServiceEventAnswer
-from collector.api.products.pai_dlc import EVENTS_MAX, GET_JOB_EVENTS, GetJobEventsAnswer
+from collector.catalogue.answers import Answer
+from collector.catalogue.products.eas import DESCRIBE_SERVICE_EVENT, DescribeServiceEventAnswer
+from collector.catalogue.products.pai_dlc import EVENTS_MAX, GET_JOB_EVENTS, GetJobEventsAnswer
 from collector.model import StreamKey, Window
 from collector.sources.fields import Fields
 from collector.sources.moments import civil_text, iso_text, read_moment

@@ -13,14 +13,14 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer, UnreadableRecord
-from collector.api.operation import Numbers, Operation, Tokens
-from collector.api.products.cms import DESCRIBE_METRIC_META_LIST, DESCRIBE_PROJECT_META
-from collector.api.products.eas import LIST_RESOURCES, LIST_SERVICES
-from collector.api.products.eflo_controller import LIST_CLUSTER_NODES, LIST_CLUSTERS
-from collector.api.products.pai_dlc import LIST_JOBS
-from collector.api.products.pai_dsw import LIST_INSTANCES
-from collector.api.products.pai_studio import LIST_RESOURCE_GROUPS
+from collector.catalogue.answers import Answer, UnreadableRecord
+from collector.catalogue.operation import Numbers, Operation, Tokens
+from collector.catalogue.products.cms import DESCRIBE_METRIC_META_LIST, DESCRIBE_PROJECT_META
+from collector.catalogue.products.eas import LIST_RESOURCES, LIST_SERVICES
+from collector.catalogue.products.eflo_controller import LIST_CLUSTER_NODES, LIST_CLUSTERS
+from collector.catalogue.products.pai_dlc import LIST_JOBS
+from collector.catalogue.products.pai_dsw import LIST_INSTANCES
+from collector.catalogue.products.pai_studio import LIST_RESOURCE_GROUPS
 from collector.model import StreamKey
 from collector.sources.attributes import attributes, without_secrets
 from collector.sources.fields import text_of

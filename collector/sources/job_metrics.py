@@ -5,8 +5,8 @@ The same shape from two products: the first counts time in milliseconds, the sec
 
 from __future__ import annotations
 
-from collector.api.products.pai_dlc import GET_JOB_METRICS
-from collector.api.products.pai_dsw import GET_INSTANCE_METRICS
+from collector.catalogue.products.pai_dlc import GET_JOB_METRICS
+from collector.catalogue.products.pai_dsw import GET_INSTANCE_METRICS
 from collector.sources.series import SeriesSource
 
 

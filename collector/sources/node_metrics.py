@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.api.products.pai_studio import GET_NODE_METRICS
+from collector.catalogue.products.pai_studio import GET_NODE_METRICS
 from collector.sources.series import SeriesSource
 
 

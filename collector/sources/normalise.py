@@ -16,7 +16,7 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import UnreadableRecord
+from collector.catalogue.answers import UnreadableRecord
 from collector.sources.tables import Row
 
 TIME_MAX = 2**32 - 1

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import Any
 
-from collector.api.answers import Answer
-from collector.api.products.eas import DESCRIBE_RESOURCE_LOG, DescribeResourceLogAnswer
+from collector.catalogue.answers import Answer
+from collector.catalogue.products.eas import DESCRIBE_RESOURCE_LOG, DescribeResourceLogAnswer
 from collector.model import StreamKey
 from collector.sources.normalise import EXTRA_NONE
 from collector.sources.source import Observed, Seen

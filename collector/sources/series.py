@@ -13,10 +13,10 @@ from typing import Any, ClassVar
 
 import msgspec
 
-from collector.api.answers import Answer, UnreadableRecord
-from collector.api.operation import Operation
-from collector.api.products.pai_dlc import PodMetricPoint
-from collector.api.products.pai_studio import NodeMetricPoint
+from collector.catalogue.answers import Answer, UnreadableRecord
+from collector.catalogue.operation import Operation
+from collector.catalogue.products.pai_dlc import PodMetricPoint
+from collector.catalogue.products.pai_studio import NodeMetricPoint
 from collector.errors import CursorError
 from collector.model import StreamKey, Window
 from collector.sources.fields import text_of

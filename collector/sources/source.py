@@ -7,8 +7,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
-from collector.api.answers import Answer
-from collector.api.operation import Operation
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import Operation
 from collector.model import StreamKey, Window
 from collector.sources.normalise import as_json
 from collector.sources.page import PageRows

@@ -7,8 +7,8 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer
-from collector.api.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
+from collector.catalogue.answers import Answer
+from collector.catalogue.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
 from collector.model import StreamKey, Window
 from collector.sources.normalise import EXTRA_NONE, Field, Kind, time_seconds, unusable, values
 from collector.sources.page import MARGIN_SECONDS, PageRows

@@ -6,12 +6,12 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from types import MappingProxyType
 
-from collector.api.products.cms import DESCRIBE_METRIC_LIST
-from collector.api.products.eas import DESCRIBE_RESOURCE_LOG, DESCRIBE_SERVICE_EVENT
-from collector.api.products.eflo_controller import LIST_DIAGNOSTIC_RESULTS, LIST_SYSLOGS
-from collector.api.products.pai_dlc import GET_JOB_EVENTS, GET_JOB_METRICS
-from collector.api.products.pai_dsw import GET_INSTANCE_METRICS
-from collector.api.products.pai_studio import GET_NODE_METRICS, GET_USER_VIEW_METRICS
+from collector.catalogue.products.cms import DESCRIBE_METRIC_LIST
+from collector.catalogue.products.eas import DESCRIBE_RESOURCE_LOG, DESCRIBE_SERVICE_EVENT
+from collector.catalogue.products.eflo_controller import LIST_DIAGNOSTIC_RESULTS, LIST_SYSLOGS
+from collector.catalogue.products.pai_dlc import GET_JOB_EVENTS, GET_JOB_METRICS
+from collector.catalogue.products.pai_dsw import GET_INSTANCE_METRICS
+from collector.catalogue.products.pai_studio import GET_NODE_METRICS, GET_USER_VIEW_METRICS
 from collector.model import StreamKey
 
 Row = tuple[object, ...]

@@ -13,8 +13,8 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer
-from collector.api.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer, UserViewMetric
+from collector.catalogue.answers import Answer
+from collector.catalogue.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer, UserViewMetric
 from collector.model import StreamKey, Window
 from collector.sources.normalise import Field, Kind, as_json, unusable, values
 from collector.sources.numbered import NumberedCursor

@@ -18,8 +18,8 @@ from typing import TYPE_CHECKING, Final, Literal, Protocol, Self
 
 import structlog
 
-from collector.api.products.pai_llm_trace import GetXtraceTokenAnswer
 from collector.backoff import backoff_seconds
+from collector.catalogue.products.pai_llm_trace import GetXtraceTokenAnswer
 from collector.clock import Clock
 from collector.errors import ConfigError
 

@@ -15,7 +15,7 @@ import aiohttp
 import structlog
 
 from collector import __version__
-from collector.api.products.pai_llm_trace import GetXtraceTokenAnswer
+from collector.catalogue.products.pai_llm_trace import GetXtraceTokenAnswer
 from collector.clock import Clock
 from collector.errors import CollectorError, ConfigError
 from collector.proxies import proxy_for

@@ -20,9 +20,9 @@ from typing import Any, ClassVar
 
 import pytest
 
-from collector.api.answers import Answer
 from collector.api.decode import UndecodableAnswerError, decode_answer
-from collector.api.parameters import coerce_parameters
+from collector.catalogue.answers import Answer
+from collector.catalogue.parameters import coerce_parameters
 from collector.model import StreamKey, Window
 from collector.pipeline.chunking import decode_lines
 from collector.sources.normalise import lines

@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from collector.api.products.eas import DESCRIBE_RESOURCE_LOG
+from collector.catalogue.products.eas import DESCRIBE_RESOURCE_LOG
 from collector.errors import StoreRefused
 from collector.journal.journal import Journal
 from collector.model import StreamKey, Window

@@ -16,9 +16,9 @@ import pytest
 
 from collector.api.client import ApiClient, RetryPolicy
 from collector.api.gateways import BearerGateway
-from collector.api.operation import Price
-from collector.api.operations import CATALOGUE
 from collector.api.throttle import buckets_for
+from collector.catalogue.operation import Price
+from collector.catalogue.operations import CATALOGUE
 from collector.clock import ServerClock, SystemClock
 from collector.errors import BudgetReached
 from collector.journal.journal import Journal

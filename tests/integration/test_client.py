@@ -24,11 +24,16 @@ from collector.api.credentials import AccessKey, Credentials, CredentialsSource,
 from collector.api.decode import Reason, UndecodableAnswerError
 from collector.api.gateways import BearerGateway, Gateway
 from collector.api.openapi import OpenApiGateway
-from collector.api.operation import Operation
-from collector.api.products.eflo_controller import CREATE_DIAGNOSTIC_TASK, LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
-from collector.api.products.pai_studio import GET_USER_VIEW_METRICS
 from collector.api.signing import authorization, content_sha256
 from collector.api.throttle import TokenBucket
+from collector.catalogue.operation import Operation
+from collector.catalogue.products.eflo_controller import (
+    CREATE_DIAGNOSTIC_TASK,
+    LIST_SYSLOGS,
+    ListSyslogsAnswer,
+    SyslogRecord,
+)
+from collector.catalogue.products.pai_studio import GET_USER_VIEW_METRICS
 from collector.clock import ServerClock, SystemClock
 from collector.errors import (
     AnswerTooLargeError,

@@ -9,17 +9,17 @@ from typing import Any
 
 import pytest
 
-from collector.api.answers import Answer
-from collector.api.operations import CATALOGUE
-from collector.api.products.eas import DescribeServiceEventAnswer, ServiceEvent
-from collector.api.products.eflo_controller import (
+from collector.catalogue.answers import Answer
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.products.eas import DescribeServiceEventAnswer, ServiceEvent
+from collector.catalogue.products.eflo_controller import (
     ClusterRecord,
     ListClustersAnswer,
     ListSyslogsAnswer,
     SyslogRecord,
 )
-from collector.api.products.pai_dlc import JobRecord, ListJobsAnswer
-from collector.api.products.pai_studio import GetUserViewMetricsAnswer, UserViewMetric
+from collector.catalogue.products.pai_dlc import JobRecord, ListJobsAnswer
+from collector.catalogue.products.pai_studio import GetUserViewMetricsAnswer, UserViewMetric
 from collector.errors import CursorLoopError
 from collector.owner.instance import Owner
 from collector.pipeline.collecting import READINGS_MAX

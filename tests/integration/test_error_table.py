@@ -20,9 +20,9 @@ from aiohttp import web
 
 from collector.api.client import ApiClient, NullMeter, RetryPolicy
 from collector.api.gateways import BearerGateway
-from collector.api.operation import Operation
-from collector.api.operations import CATALOGUE
 from collector.api.throttle import buckets_for
+from collector.catalogue.operation import Operation
+from collector.catalogue.operations import CATALOGUE
 from collector.cli.app import main
 from collector.cli.exits import ExitStatus
 from collector.clock import ServerClock

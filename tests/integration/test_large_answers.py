@@ -9,10 +9,15 @@ from typing import Any
 
 import pytest
 
-from collector.api.answers import Answer
-from collector.api.products.eflo_controller import ClusterRecord, ListClustersAnswer, ListSyslogsAnswer, SyslogRecord
-from collector.api.products.pai_dlc import JobRecord, ListJobsAnswer
-from collector.api.products.pai_studio import GetUserViewMetricsAnswer, UserViewMetric
+from collector.catalogue.answers import Answer
+from collector.catalogue.products.eflo_controller import (
+    ClusterRecord,
+    ListClustersAnswer,
+    ListSyslogsAnswer,
+    SyslogRecord,
+)
+from collector.catalogue.products.pai_dlc import JobRecord, ListJobsAnswer
+from collector.catalogue.products.pai_studio import GetUserViewMetricsAnswer, UserViewMetric
 from collector.clock import ServerClock
 from collector.errors import AnswerTooLargeError
 from collector.owner.instance import Owner

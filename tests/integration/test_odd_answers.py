@@ -8,9 +8,9 @@ from typing import Any
 
 import pytest
 
-from collector.api.answers import Answer
-from collector.api.products.eflo_controller import ListSyslogsAnswer, SyslogRecord
-from collector.api.products.pai_studio import GetUserViewMetricsAnswer, UserViewMetric
+from collector.catalogue.answers import Answer
+from collector.catalogue.products.eflo_controller import ListSyslogsAnswer, SyslogRecord
+from collector.catalogue.products.pai_studio import GetUserViewMetricsAnswer, UserViewMetric
 from collector.clock import SystemClock
 from collector.owner.instance import Owner
 from collector.pipeline import collect_windows

@@ -13,8 +13,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from collector.api.operations import CATALOGUE
 from collector.api.transport import Exchange, Failure
+from collector.catalogue.operations import CATALOGUE
 from collector.cli.app import main
 from collector.cli.exits import ExitStatus
 from collector.errors import UsageError

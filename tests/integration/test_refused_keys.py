@@ -8,8 +8,8 @@ import pytest
 from aiohttp import web
 
 from collector.api.credentials import AccessKey, StaticCredentials
-from collector.api.products.eflo_controller import CreateDiagnosticTaskAnswer
 from collector.api.reactions import StaleSignatureError
+from collector.catalogue.products.eflo_controller import CreateDiagnosticTaskAnswer
 from collector.errors import CredentialsError, ForbiddenError
 from tests.integration.test_client import CREATE_DIAGNOSTIC_TASK, PAGE, calling, error_reply, scripted, serve
 

@@ -17,10 +17,10 @@ from aiohttp import web
 
 from collector.api.credentials import AccessKey, BearerToken, Credentials, StaticCredentials
 from collector.api.openapi import OpenApiGateway
-from collector.api.operation import Operation, Place, Product
-from collector.api.operations import CATALOGUE
 from collector.api.signing import authorization
 from collector.api.transport import Transport
+from collector.catalogue.operation import Operation, Place, Product
+from collector.catalogue.operations import CATALOGUE
 
 KEY_ID = "LTAI5tExampleKeyId"
 SECRET = "ExampleKeySecret0123456789"

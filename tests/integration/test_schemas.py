@@ -8,8 +8,8 @@ from typing import Any
 import aiohttp
 import pytest
 
-from collector.api.operation import Place
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import Place
+from collector.catalogue.operations import CATALOGUE
 from collector.simulator.nesting import records_of
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World

@@ -13,8 +13,8 @@ from alibabacloud_tea_openapi.exceptions import ClientException, ServerException
 from darabonba.model import DaraModel
 from Tea.model import TeaModel
 
-from collector.api.operation import Nesting, Numbers, Operation, Place, Tokens
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import Nesting, Numbers, Operation, Place, Tokens
+from collector.catalogue.operations import CATALOGUE
 from collector.clock import SystemClock
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SIMULATOR_KEY

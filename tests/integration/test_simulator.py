@@ -20,8 +20,8 @@ import aiohttp
 import msgspec
 import pytest
 
-from collector.api.operations import CATALOGUE
-from collector.api.products.eflo_controller import LIST_SYSLOGS
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.products.eflo_controller import LIST_SYSLOGS
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.drift import PLACEABLE, UNPLACEABLE, Shape, drift_syslog, drift_user
 from collector.simulator.faults import Fault, FaultKind, FaultPlan

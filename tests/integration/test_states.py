@@ -7,8 +7,8 @@ from typing import Any
 
 import pytest
 
-from collector.api.answers import Answer
-from collector.api.products.eflo_controller import (
+from collector.catalogue.answers import Answer
+from collector.catalogue.products.eflo_controller import (
     ClusterRecord,
     DescribeDiagnosticResultAnswer,
     DiagnosticRecord,

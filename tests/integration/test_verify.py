@@ -10,8 +10,8 @@ from typing import Any
 
 import pytest
 
-from collector.api.answers import Answer
-from collector.api.products.eflo_controller import ListSyslogsAnswer, SyslogRecord
+from collector.catalogue.answers import Answer
+from collector.catalogue.products.eflo_controller import ListSyslogsAnswer, SyslogRecord
 from collector.errors import UsageError
 from collector.model import StreamKey, Window
 from collector.owner.instance import Owner

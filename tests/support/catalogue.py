@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collector.api.operation import Operation, wire_name
+from collector.catalogue.operation import Operation, wire_name
 
 
 def records_key(operation: Operation) -> str | None:

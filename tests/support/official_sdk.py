@@ -9,8 +9,8 @@ from importlib import import_module
 from types import ModuleType
 from typing import Any
 
-from collector.api.operation import Operation, Place, Product
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import Operation, Place, Product
+from collector.catalogue.operations import CATALOGUE
 
 _PACKAGES: Mapping[Product, str] = {
     Product.EFLO_CONTROLLER: "alibabacloud_eflo_controller20221215",

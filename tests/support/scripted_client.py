@@ -5,11 +5,11 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Any
 
-from collector.api.answers import Answer
 from collector.api.client import Reply
 from collector.api.gate import Gate
 from collector.api.metering import Attempt
-from collector.api.operation import Operation
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import Operation
 from collector.clock import ServerClock
 from collector.owner.instance import Owner
 from collector.pipeline.collecting import Collecting

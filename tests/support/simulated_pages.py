@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.api.operations import operation
+from collector.catalogue.operations import operation
 from collector.simulator.faults import Fault, FaultKind, Fired
 from collector.simulator.listing import Listing, Page
 from collector.simulator.refusals import Refusal

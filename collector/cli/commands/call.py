@@ -9,9 +9,9 @@ from typing import Annotated, Any
 
 import typer
 
-from collector.api.operation import Operation
-from collector.api.operations import CATALOGUE
-from collector.api.parameters import read_parameters
+from collector.catalogue.operation import Operation
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.parameters import read_parameters
 from collector.cli.calling import Ask, asking
 from collector.cli.exits import ExitStatus
 from collector.cli.manual import LISTED, listing, listing_json, manual, operation_of

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collector.api.products.eflo_controller import CREATE_DIAGNOSTIC_TASK, DESCRIBE_DIAGNOSTIC_RESULT
+from collector.catalogue.products.eflo_controller import CREATE_DIAGNOSTIC_TASK, DESCRIBE_DIAGNOSTIC_RESULT
 from collector.cli.calling import Ask, asking, calling, duration_of, text_of
 from collector.cli.diagnosing import has_ended, minute_of, read_logs, tasks, watch
 from collector.cli.exits import ExitStatus

@@ -8,7 +8,7 @@ from typing import Annotated, Any
 
 import typer
 
-from collector.api.products.eas import CREATE_RESOURCE_LOG, DESCRIBE_RESOURCE_LOG
+from collector.catalogue.products.eas import CREATE_RESOURCE_LOG, DESCRIBE_RESOURCE_LOG
 from collector.cli.calling import asking, duration_of
 from collector.cli.exits import ExitStatus
 from collector.cli.groups import command_group

@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
+from collector.catalogue.products.pai_llm_trace import GET_XTRACE_TOKEN
 from collector.cli.calling import asking, text_of
 from collector.cli.groups import command_group
 from collector.cli.masking import hide, masked

@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from collector import __version__
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operations import CATALOGUE
 from collector.console.page import PageRequest
 from collector.console.period import iso
 from collector.console.store import Answer, failure_of

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from collector.api.operations import CATALOGUE
 from collector.api.reactions import StaleSignatureError, is_expired, is_renewable, react
+from collector.catalogue.operations import CATALOGUE
 from collector.errors import CredentialsError, TransientError
 
 KEYS = (

@@ -19,10 +19,10 @@ from collector.api.decode import (
     decode_error,
 )
 from collector.api.envelope import ErrorBody
-from collector.api.operation import Operation
-from collector.api.products.cms import DESCRIBE_METRIC_LIST, DescribeMetricListAnswer
-from collector.api.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
-from collector.api.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer, UserViewMetric
+from collector.catalogue.operation import Operation
+from collector.catalogue.products.cms import DESCRIBE_METRIC_LIST, DescribeMetricListAnswer
+from collector.catalogue.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
+from collector.catalogue.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer, UserViewMetric
 
 LINE = {"Time": "1760000101", "NodeId": "e01-cn-demo0001", "Msg": "bond0: link up für eth1", "Severity": "warning"}
 USER = {"UserId": "1200000000000001", "TotalCPU": 192, "CPUUsageRate": "41.7", "GpuJobNames": ["dlc1abc"]}

@@ -8,16 +8,16 @@ import msgspec
 import pytest
 from multidict import CIMultiDict
 
-from collector.api.answers import Answer
 from collector.api.decode import decode_answer, decode_error
 from collector.api.envelope import ErrorBody
 from collector.api.interpret import interpret
-from collector.api.operation import Numbers, Operation
-from collector.api.operations import CATALOGUE
-from collector.api.products.eflo_controller import LIST_SYSLOGS
-from collector.api.products.pai_dsw import GET_INSTANCE_METRICS
-from collector.api.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer
 from collector.api.transport import Exchange
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import Numbers, Operation
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.products.eflo_controller import LIST_SYSLOGS
+from collector.catalogue.products.pai_dsw import GET_INSTANCE_METRICS
+from collector.catalogue.products.pai_studio import GET_USER_VIEW_METRICS, GetUserViewMetricsAnswer
 from collector.errors import (
     ApiError,
     BadRequestError,

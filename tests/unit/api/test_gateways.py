@@ -15,9 +15,9 @@ import pytest
 from collector.api.credentials import AccessKey, BearerToken, Credentials, StaticCredentials
 from collector.api.gateways import BearerGateway, HttpRequest, Key
 from collector.api.openapi import OpenApiGateway
-from collector.api.operations import CATALOGUE
-from collector.api.products.eflo_controller import CREATE_DIAGNOSTIC_TASK, LIST_SYSLOGS
-from collector.api.products.pai_studio import GET_USER_VIEW_METRICS
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.products.eflo_controller import CREATE_DIAGNOSTIC_TASK, LIST_SYSLOGS
+from collector.catalogue.products.pai_studio import GET_USER_VIEW_METRICS
 from collector.errors import BadRequestError, ConfigError
 
 CANARY = "sk-canary-5f2d8c"

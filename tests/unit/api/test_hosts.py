@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from collector.api.hosts import Hosts
-from collector.api.operation import Product
+from collector.catalogue.operation import Product
 from collector.errors import ConfigError
 
 

@@ -12,9 +12,6 @@ from asyncio_throttle.throttler import Throttler
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.api.operations import CATALOGUE
-from collector.api.products.eflo_controller import LIST_SYSLOGS
-from collector.api.products.pai_studio import GET_USER_VIEW_METRICS
 from collector.api.throttle import (
     CATCH_UP_SECONDS,
     JITTER_HALF_LIFE_SECONDS,
@@ -23,6 +20,9 @@ from collector.api.throttle import (
     TokenBucket,
     buckets_for,
 )
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.products.eflo_controller import LIST_SYSLOGS
+from collector.catalogue.products.pai_studio import GET_USER_VIEW_METRICS
 from tests.support.virtual_clock import ManualClock
 
 WINDOW_SECONDS = 1.0 + JITTER_SECONDS_MIN

@@ -12,14 +12,14 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.api.answers import UnreadableRecord
 from collector.api.decode import Reason, UndecodableAnswerError, decode_answer, parse_json
-from collector.api.operation import Operation
-from collector.api.operations import CATALOGUE
-from collector.api.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
-from collector.api.products.pai_dlc import GET_JOB_EVENTS
-from collector.api.products.pai_studio import GET_NODE_METRICS, GET_USER_VIEW_METRICS
 from collector.api.tolerant import DEPTH_MAX, loads, too_deep
+from collector.catalogue.answers import UnreadableRecord
+from collector.catalogue.operation import Operation
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
+from collector.catalogue.products.pai_dlc import GET_JOB_EVENTS
+from collector.catalogue.products.pai_studio import GET_NODE_METRICS, GET_USER_VIEW_METRICS
 from collector.simulator.oddities import READABLE, UNREADABLE, Oddity, odd_answer
 
 LISTS = [operation for operation in CATALOGUE.values() if operation.wire_records_field]

@@ -594,7 +594,7 @@ def test_the_version_needs_no_parser() -> None:
         ("gaps --help", {"structlog"}),
         ("status --help", {"structlog"}),
         # Its named queries are checked before a configuration is read.
-        ("query --help", {"structlog", "msgspec", "api", "sources", "store"}),
+        ("query --help", {"structlog", "msgspec", "catalogue", "sources", "store"}),
     ],
 )
 def test_help_imports_nothing_that_only_work_needs(words: str, more: set[str]) -> None:

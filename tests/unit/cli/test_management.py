@@ -13,11 +13,11 @@ import pytest
 
 from collector import errors
 from collector.api.decode import Reason, UndecodableAnswerError
-from collector.api.operation import Operation, Price
-from collector.api.operations import CATALOGUE
-from collector.api.parameters import read_parameters
-from collector.api.products.eas import LIST_SERVICES
-from collector.api.products.pai_llm_trace import GET_XTRACE_TOKEN
+from collector.catalogue.operation import Operation, Price
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.parameters import read_parameters
+from collector.catalogue.products.eas import LIST_SERVICES
+from collector.catalogue.products.pai_llm_trace import GET_XTRACE_TOKEN
 from collector.cli.calling import duration_of, text_of
 from collector.cli.commands.diagnostics import begin, task_parameters
 from collector.cli.diagnosing import has_ended, minute_of, tasks, watch

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from collector.api.operations import CATALOGUE
-from collector.api.parameters import coerce_parameters
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.parameters import coerce_parameters
 from collector.cli.paging import Pages
 from collector.errors import CursorLoopError, TransientError, UsageError
 from collector.owner.calls import CallResult

@@ -15,7 +15,7 @@ import pytest
 
 from collector.api.decode import decode_answer
 from collector.api.envelope import ErrorBody
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operations import CATALOGUE
 from collector.cli.masking import masked
 from collector.cli.schemas import ANSWERS, COMMAND, CONFIGURATION, answer_schema, documents, main, text_of
 from collector.settings import example

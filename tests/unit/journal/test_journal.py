@@ -14,7 +14,7 @@ from pathlib import Path
 import pytest
 
 from collector.api.metering import Attempt
-from collector.api.operation import Price
+from collector.catalogue.operation import Price
 from collector.errors import JournalCorrupt, JournalTooNew, UsageError
 from collector.journal.entries import Chunk, Compared, PageCommit, Seal, Segment, StreamState
 from collector.journal.inspect import contents, rows_waiting, verify

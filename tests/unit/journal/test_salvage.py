@@ -11,7 +11,7 @@ from random import Random
 
 import pytest
 
-from collector.api.operation import Price
+from collector.catalogue.operation import Price
 from collector.errors import CollectorError, JournalCorrupt
 from collector.journal.entries import Chunk, PageCommit, Seal
 from collector.journal.inspect import contents, verify

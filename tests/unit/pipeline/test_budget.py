@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from structlog.testing import capture_logs
 
 from collector.api.metering import Attempt
-from collector.api.operation import Price
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import Price
+from collector.catalogue.operations import CATALOGUE
 from collector.clock import ServerClock
 from collector.errors import BudgetReached
 from collector.journal.journal import Journal

@@ -9,11 +9,11 @@ import msgspec
 from collector.api.client import Reply
 from collector.api.decode import decode_answer
 from collector.api.metering import Attempt
-from collector.api.operation import Operation
-from collector.api.products.eas import DESCRIBE_SERVICE_EVENT
-from collector.api.products.eflo_controller import LIST_DIAGNOSTIC_RESULTS, LIST_SYSLOGS
-from collector.api.products.pai_dlc import LIST_JOBS
-from collector.api.products.pai_studio import GET_NODE_METRICS
+from collector.catalogue.operation import Operation
+from collector.catalogue.products.eas import DESCRIBE_SERVICE_EVENT
+from collector.catalogue.products.eflo_controller import LIST_DIAGNOSTIC_RESULTS, LIST_SYSLOGS
+from collector.catalogue.products.pai_dlc import LIST_JOBS
+from collector.catalogue.products.pai_studio import GET_NODE_METRICS
 from collector.model import StreamKey, Window
 from collector.pipeline.chunking import decode_lines
 from collector.pipeline.collecting import dead_letters

@@ -12,8 +12,8 @@ from typing import Any, cast
 import pytest
 
 from collector.api.client import ApiClient
-from collector.api.products.eflo_controller import LIST_SYSLOGS
 from collector.api.throttle import TokenBucket
+from collector.catalogue.products.eflo_controller import LIST_SYSLOGS
 from collector.cli.ranges import moment_of
 from collector.errors import UsageError
 from collector.journal.coverage import (

@@ -12,8 +12,8 @@ from hypothesis import given
 from hypothesis import settings as hypothesis_settings
 from hypothesis import strategies as st
 
-from collector.api.operation import Price
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operation import Price
+from collector.catalogue.operations import CATALOGUE
 from collector.cli.commands.plan import amount, assumptions
 from collector.cli.planned import as_data, cny_text, settings_of, show
 from collector.errors import ConfigError, UsageError

@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from pydantic import BaseModel
 
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operations import CATALOGUE
 from collector.clock import ServerClock
 from collector.errors import ConfigError
 from collector.journal.reading import JournalFile

@@ -8,7 +8,7 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operations import CATALOGUE
 from collector.simulator.account import CANARY, REPAIR_PERIOD_SECONDS, Account
 from collector.simulator.drift import Shape
 from collector.simulator.faults import FaultKind

@@ -8,7 +8,7 @@ from urllib.parse import urlencode
 
 import pytest
 
-from collector.api.operations import CATALOGUE
+from collector.catalogue.operations import CATALOGUE
 from collector.simulator.checks import check_parameters
 from collector.simulator.refusals import Refusal
 from collector.simulator.signatures import Call

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from collector.api.products.eflo_controller import SyslogRecord
-from collector.api.products.pai_studio import UserViewMetric
+from collector.catalogue.products.eflo_controller import SyslogRecord
+from collector.catalogue.products.pai_studio import UserViewMetric
 from collector.simulator.hashing import fraction, poisson_table
 from collector.simulator.messages import LINES, TABLE
 from collector.simulator.nodes import Profile

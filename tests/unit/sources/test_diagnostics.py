@@ -7,10 +7,10 @@ from typing import Any
 
 import pytest
 
-from collector.api.answers import Answer
 from collector.api.decode import decode_answer
-from collector.api.operation import Operation
-from collector.api.parameters import coerce_parameters
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import Operation
+from collector.catalogue.parameters import coerce_parameters
 from collector.model import StreamKey
 from collector.sources.diagnostics import DiagnosticsSource, ended
 from collector.sources.resource_logs import ResourceLogSource

@@ -8,11 +8,11 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.api.answers import Answer
 from collector.api.decode import decode_answer
-from collector.api.operation import Operation
-from collector.api.parameters import coerce_parameters
-from collector.api.products.pai_dlc import EVENTS_MAX
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import Operation
+from collector.catalogue.parameters import coerce_parameters
+from collector.catalogue.products.pai_dlc import EVENTS_MAX
 from collector.model import StreamKey, Window
 from collector.sources.events import JobEventSource, ServiceEventSource
 from collector.sources.page import PageRows

@@ -8,10 +8,10 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.api.answers import Answer
 from collector.api.decode import decode_answer
-from collector.api.operation import Numbers
-from collector.api.parameters import coerce_parameters
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import Numbers
+from collector.catalogue.parameters import coerce_parameters
 from collector.model import StreamKey
 from collector.sources.attributes import FLEETING_FIELDS, attributes
 from collector.sources.inventory import KINDS, LISTINGS, InventorySource

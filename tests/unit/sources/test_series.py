@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from collector.api.answers import Answer
 from collector.api.decode import decode_answer
-from collector.api.parameters import coerce_parameters
+from collector.catalogue.answers import Answer
+from collector.catalogue.parameters import coerce_parameters
 from collector.errors import CursorError
 from collector.model import StreamKey, Window
 from collector.sources.job_metrics import InstanceMetricsSource, JobMetricsSource

@@ -9,8 +9,8 @@ from typing import Any
 import msgspec
 import pytest
 
-from collector.api.answers import Answer
 from collector.api.decode import decode_answer
+from collector.catalogue.answers import Answer
 from collector.model import StreamKey, Window
 from collector.sources.normalise import EXTRA_NONE
 from collector.sources.page import PageRows

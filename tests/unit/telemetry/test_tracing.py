@@ -20,7 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 
 from collector import __version__
-from collector.api.products.pai_llm_trace import GetXtraceTokenAnswer
+from collector.catalogue.products.pai_llm_trace import GetXtraceTokenAnswer
 from collector.errors import ThrottledError
 from collector.redaction import forget_secrets, register_secret
 from collector.telemetry import log, tracing

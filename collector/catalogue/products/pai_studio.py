@@ -8,9 +8,9 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer
-from collector.api.operation import MIB, Form, Numbers, Operation, Parameter, Place, Price, Product, Quota, Style
-from collector.api.products.points import POINT_IDENTITY
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import MIB, Form, Numbers, Operation, Parameter, Place, Price, Product, Quota, Style
+from collector.catalogue.products.points import POINT_IDENTITY
 
 
 class UserViewMetric(msgspec.Struct, forbid_unknown_fields=True):

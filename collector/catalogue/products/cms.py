@@ -6,8 +6,8 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer
-from collector.api.operation import (
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import (
     Form,
     Nesting,
     Numbers,
@@ -20,7 +20,7 @@ from collector.api.operation import (
     Style,
     Tokens,
 )
-from collector.api.products.points import POINT_IDENTITY
+from collector.catalogue.products.points import POINT_IDENTITY
 
 POINTS_MAX = 1440
 """Points of one answer at most."""

@@ -10,9 +10,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from collector.api.operation import Form, Operation, Parameter, Place, Spread
-from collector.api.operations import CATALOGUE
-from collector.api.parameters import SECONDS_MAX, WHOLE_MAX, coerce_parameters, read_parameters
+from collector.catalogue.operation import Form, Operation, Parameter, Place, Spread
+from collector.catalogue.operations import CATALOGUE
+from collector.catalogue.parameters import SECONDS_MAX, WHOLE_MAX, coerce_parameters, read_parameters
 
 # What each operation needs, and nothing else.
 LEAST: dict[str, dict[str, Any]] = {

@@ -9,7 +9,7 @@ from decimal import Decimal
 from types import MappingProxyType
 from typing import Any, Final
 
-from collector.api.answers import Answer
+from collector.catalogue.answers import Answer
 
 
 class Product(enum.StrEnum):

@@ -10,7 +10,7 @@ from typing import get_args, get_origin, get_type_hints
 
 import pytest
 
-from collector.api.operation import (
+from collector.catalogue.operation import (
     Form,
     Numbers,
     Operation,
@@ -24,8 +24,8 @@ from collector.api.operation import (
     price_text,
     wire_name,
 )
-from collector.api.operations import CATALOGUE, PRODUCTS, operation
-from collector.api.parameters import SECONDS_MAX, coerce_parameters
+from collector.catalogue.operations import CATALOGUE, PRODUCTS, operation
+from collector.catalogue.parameters import SECONDS_MAX, coerce_parameters
 from collector.cli import reference
 from collector.sources.tables import TABLES
 from tests.support.catalogue import records_key

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collector.api.answers import Answer
-from collector.api.operation import FREE, Operation, Product, Style
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import FREE, Operation, Product, Style
 
 
 class GetXtraceTokenAnswer(Answer, rename="pascal"):

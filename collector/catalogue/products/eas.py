@@ -8,8 +8,8 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer
-from collector.api.operation import (
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import (
     MIB,
     Form,
     Numbers,

@@ -1,4 +1,4 @@
-"""What the types of all answers have in common; each product's own stand in `collector.api.products`.
+"""What the types of all answers have in common; each product's own stand in `collector.catalogue.products`.
 
 A record type refuses unknown fields on purpose: a record that is not exactly of its type takes
 the tolerant path (`collector.sources.normalise`), where an unknown field is kept in `extra` and a

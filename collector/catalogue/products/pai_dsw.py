@@ -6,10 +6,21 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer
-from collector.api.operation import MIB, Form, Nesting, Numbers, Operation, Parameter, Place, Product, Style, Tokens
-from collector.api.products.pai_dlc import METRIC_TYPES, PodSeries
-from collector.api.products.points import POINT_IDENTITY
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import (
+    MIB,
+    Form,
+    Nesting,
+    Numbers,
+    Operation,
+    Parameter,
+    Place,
+    Product,
+    Style,
+    Tokens,
+)
+from collector.catalogue.products.pai_dlc import METRIC_TYPES, PodSeries
+from collector.catalogue.products.points import POINT_IDENTITY
 
 
 class Envelope(Answer, rename="pascal"):

@@ -11,7 +11,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any, Final
 
-from collector.api.operation import Form, Operation, Parameter, Place, Spread
+from collector.catalogue.operation import Form, Operation, Parameter, Place, Spread
 
 SECONDS_MAX: Final = 2**32 - 1
 WHOLE_MAX: Final = 999_999_999

@@ -8,8 +8,19 @@ from typing import Any
 
 import msgspec
 
-from collector.api.answers import Answer
-from collector.api.operation import Form, Operation, Parameter, Place, Price, Product, Quota, Spread, Style, Tokens
+from collector.catalogue.answers import Answer
+from collector.catalogue.operation import (
+    Form,
+    Operation,
+    Parameter,
+    Place,
+    Price,
+    Product,
+    Quota,
+    Spread,
+    Style,
+    Tokens,
+)
 
 
 class SyslogRecord(msgspec.Struct, rename="pascal", forbid_unknown_fields=True, gc=False):

@@ -3,7 +3,7 @@
 Client, throttle, meter, simulator, commands and docs read these rows. Facts about quotas, prices
 and limits come from the service's description; where it gives none, the row says so
 (`Quota.documented`, `price=None`), and nothing downstream turns that into a silent zero. The rows
-stand with their answers' types, one file per product, in `collector.api.products`.
+stand with their answers' types, one file per product, in `collector.catalogue.products`.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ from __future__ import annotations
 from collections.abc import Mapping
 from types import MappingProxyType
 
-from collector.api.operation import Operation
-from collector.api.products import cms, eas, eflo_controller, pai_dlc, pai_dsw, pai_llm_trace, pai_studio
+from collector.catalogue.operation import Operation
+from collector.catalogue.products import cms, eas, eflo_controller, pai_dlc, pai_dsw, pai_llm_trace, pai_studio
 
 PRODUCTS = (eflo_controller, pai_studio, pai_dlc, pai_dsw, eas, pai_llm_trace, cms)
 
