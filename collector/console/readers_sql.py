@@ -11,13 +11,13 @@ from typing import Any, Final
 
 import msgspec
 
+from collector.admission import LIMITS, REQUEST_SECONDS_MAX, Admission
 from collector.clock import Clock
 from collector.console.table import Row
 from collector.errors import CollectorError, QueryError
+from collector.queries import Column, EngineQueryError, QueryAnswer, QueryLimits
 from collector.redaction import redact
-from collector.store.admission import LIMITS, REQUEST_SECONDS_MAX, Admission
-from collector.store.base import Column, QueryAnswer, QueryLimits, Store
-from collector.store.failures import EngineQueryError
+from collector.store.base import Store
 
 ROWS_MAX: Final = 10_000
 """Maximum rows of a result that is shown."""

@@ -9,7 +9,7 @@ from typing import Any, Final
 from zoneinfo import ZoneInfo
 
 from collector.console.table import Chart, Kind, Row, Series
-from collector.store.base import Column
+from collector.queries import Column
 
 SERIES_MAX: Final = 8
 _OUTER: Final = re.compile(r"(?:Nullable|LowCardinality)\((.*)\)")

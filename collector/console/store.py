@@ -14,8 +14,9 @@ import msgspec
 from collector.clock import Clock
 from collector.console.table import Row
 from collector.errors import CollectorError, QueryError
+from collector.queries import Column, QueryLimits
 from collector.store.assets import sql_files, sql_folder
-from collector.store.base import Column, QueryLimits, Store
+from collector.store.base import Store
 from collector.store.named import NamedQuery, named_queries, parsed
 
 LIMITS: Final = QueryLimits(

@@ -10,6 +10,7 @@ from typing import Self
 
 import structlog
 
+from collector.admission import Admission
 from collector.api.gateways import ApiKey
 from collector.api.transport import Exchanging
 from collector.clock import Clock, SystemClock
@@ -33,7 +34,6 @@ from collector.pipeline.ship import Haste, Shipper, Shipping
 from collector.pipeline.streams import Streams
 from collector.pipeline.without_store import KnownStreams, NoShipping
 from collector.settings import Settings
-from collector.store.admission import Admission
 from collector.store.base import Store
 from collector.store.migrate import is_new, migrate
 from collector.store.opening import is_exclusive, open_store

@@ -26,7 +26,7 @@ from collector.owner.waiting import ends_soon, wait_for_journal
 from collector.pipeline.service import Service
 from collector.redaction import register_secret
 from collector.service.http import TOKEN_VARIABLE, check_listener, journal_lives, serving_http
-from collector.service.sql.serving import KEY, serving_sql
+from collector.service.sql import KEY, serving_sql
 from collector.service.systemd import Notifier
 from collector.settings import Settings
 from collector.store.address import parse_address

@@ -6,66 +6,16 @@ own SQL goes through `query`, which can change nothing.
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping, Sequence
-from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Protocol, Self
+from collections.abc import Mapping, Sequence
+from typing import Any, Protocol
+
+from collector.queries import QueryAnswer, QueryLimits
 
 DATABASE = "pai"
 """The database that holds every table and view of the project."""
 
 WRITES_NOTHING = f"INSERT INTO {DATABASE}.migrations SELECT * FROM {DATABASE}.migrations WHERE 0"
 """Needs every right that writing needs, and writes nothing."""
-
-_MIB = 1 << 20
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class QueryLimits:
-    """What one reader's query may cost. Beyond any of them it ends with a QueryError."""
-
-    seconds_max: float = 30.0
-    rows_max: int = 10_000_000
-    """Rows of the result."""
-    bytes_max: int = 512 * _MIB
-    """Bytes of the result, uncompressed, as the engine counts them."""
-    memory_bytes_max: int = 512 * _MIB
-    threads_max: int = 2
-
-
-@dataclass(frozen=True, slots=True)
-class Column:
-    """A column of a result: its name and its ClickHouse type."""
-
-    name: str
-    type: str
-
-
-class QueryAnswer(Protocol):
-    """The result of a reader's query: an asynchronous context manager to be left when done.
-
-    Iterating gives the bytes in order, each chunk at most 1 MiB, and raises QueryError when the query
-    fails on the way: what was given until then is not the whole result.
-    """
-
-    @property
-    def format(self) -> str:
-        """ClickHouse's name of the format that the bytes are in."""
-
-    @property
-    def columns(self) -> tuple[Column, ...]:
-        """Names and types, when they were asked for; else empty."""
-
-    def __aiter__(self) -> AsyncIterator[bytes]: ...
-
-    async def __aenter__(self) -> Self: ...
-
-    async def __aexit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None: ...
-
-    async def close(self) -> None:
-        """Stop the query and give back what it holds. May be called twice."""
 
 
 class Store(Protocol):

@@ -13,8 +13,9 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
+from collector.queries import literal, quoted_name
 from collector.store.base import DATABASE
-from collector.store.inserts import first_words, literal, quoted_name
+from collector.store.inserts import first_words
 
 LOCAL_SUFFIX: Final = "_local"
 

@@ -20,13 +20,14 @@ from typing import TYPE_CHECKING, Any, Generic, Protocol, Self, TypeVar
 import msgspec
 
 from collector.errors import CollectorError, StoreRefused, StoreUnavailable, UsageError
-from collector.store.base import DATABASE, WRITES_NOTHING, QueryAnswer, QueryLimits
+from collector.queries import QueryAnswer, QueryLimits, literal, quoted_name
+from collector.store.base import DATABASE, WRITES_NOTHING
 from collector.store.embedded_reader import Question, Reader
 from collector.store.engine import CONFIG_FILE, connect, connection_string
 from collector.store.engine_config import EngineLimits
 from collector.store.failures import write_failure
 from collector.store.holder import check_free
-from collector.store.inserts import INSERT_SETTINGS, count_rows, first_words, literal, quoted_name
+from collector.store.inserts import INSERT_SETTINGS, count_rows, first_words
 from collector.store.priority import stand_back
 
 if TYPE_CHECKING:

@@ -12,8 +12,8 @@ from types import TracebackType
 from typing import Any, Self, TypeVar
 
 from collector.errors import QueryError
-from collector.store.base import Column
-from collector.store.failures import EngineQueryError, hint_of, query_failure
+from collector.queries import Column, EngineQueryError, hint_of
+from collector.store.failures import query_failure
 from collector.store.gate import Refused
 
 T = TypeVar("T")

@@ -13,11 +13,11 @@ from typing import Any
 import msgspec
 
 from collector.errors import QueryError
-from collector.store.base import DATABASE, Column, QueryAnswer, QueryLimits
+from collector.queries import Column, QueryAnswer, QueryLimits, literal, quoted_name
+from collector.store.base import DATABASE
 from collector.store.embedded_answer import DEFAULT_FORMAT, EmbeddedAnswer
 from collector.store.engine import connect
 from collector.store.gate import Refused, Vocabulary, check_kind, check_tree
-from collector.store.inserts import literal, quoted_name
 from collector.store.priority import stand_back
 
 QUERIES_MAX = 4

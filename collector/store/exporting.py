@@ -14,7 +14,8 @@ from collector.errors import UsageError
 from collector.journal.packing import packed
 from collector.memory import bounds_of, memory_limit
 from collector.model import BLOCK_ROWS_MAX
-from collector.store.base import DATABASE, QueryLimits, Store
+from collector.queries import QueryLimits, quoted_name
+from collector.store.base import DATABASE, Store
 from collector.store.cluster import LOCAL_SUFFIX
 from collector.store.history import (
     FILE_BYTES_MAX,
@@ -28,7 +29,6 @@ from collector.store.history import (
     encode_manifest,
     file_name,
 )
-from collector.store.inserts import quoted_name
 from collector.store.migrate import TABLE as MIGRATIONS
 from collector.store.shape import MEANINGS
 from collector.units import DAY_SECONDS

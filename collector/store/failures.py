@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-from collector.errors import QueryError, StoreRefused, StoreTooLarge, StoreUnavailable
+from collector.errors import StoreRefused, StoreTooLarge, StoreUnavailable
+from collector.queries import EngineQueryError, hint_of
 
 REFUSED_CODES = frozenset(
     {
@@ -69,16 +70,6 @@ SIZE_CODES = frozenset(
 )
 """Codes of work that exceeds a fixed limit of the store."""
 
-_HINTS = {
-    159: "ask for a shorter range of time, or aggregate",
-    160: "ask for a shorter range of time, or aggregate",
-    241: "ask for a shorter range of time or fewer columns",
-    307: "ask for a shorter range of time, or aggregate",
-    396: "add a LIMIT, or aggregate",
-    60: "SHOW TABLES lists what there is",
-    47: "DESCRIBE TABLE shows a table's columns",
-    164: "queries are read-only and take no SETTINGS",
-}
 _TEXT_CHARACTERS_MAX = 400
 _SYNTAX_ERROR = 62
 
@@ -92,15 +83,6 @@ _TAIL = re.compile(
     r"|\s:\s*Row \d+:|: Buffer has gone|: In scope SELECT formatQuery).*$",
     re.DOTALL | re.IGNORECASE,
 )
-
-
-class EngineQueryError(QueryError):
-    """A reader's query that the engine refused or stopped; `code` and `name` are ClickHouse's own."""
-
-    def __init__(self, message: str, *, code: int = 0, name: str = "", hint: str = "") -> None:
-        super().__init__(message, hint=hint)
-        self.code = code
-        self.name = name
 
 
 def error_code(text: str) -> int:
@@ -136,11 +118,6 @@ def told_failure(what: str, text: str, code: int, name: str, *, hint: str = "") 
         return StoreTooLarge(message, hint=hint, is_certain=code in SIZE_CODES)
     kind = StoreRefused if code in REFUSED_CODES else StoreUnavailable
     return kind(message, hint=hint)
-
-
-def hint_of(code: int) -> str:
-    """What a reader can do about an error, '' where nothing general can be said."""
-    return _HINTS.get(code, "")
 
 
 def query_failure(error: BaseException) -> EngineQueryError:

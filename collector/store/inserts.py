@@ -51,13 +51,3 @@ def first_words(statement: str) -> str:
     """What a statement is about, for messages."""
     code = "\n".join(line for line in statement.splitlines() if not line.lstrip().startswith("--"))
     return " ".join(code.split()[:5])
-
-
-def quoted_name(identifier: str) -> str:
-    """An identifier as SQL takes it, whatever it holds."""
-    return "`" + identifier.replace("\\", "\\\\").replace("`", "\\`") + "`"
-
-
-def literal(text: str) -> str:
-    """A string as SQL takes it, whatever it holds."""
-    return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

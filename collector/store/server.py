@@ -17,8 +17,9 @@ import msgspec
 from collector.errors import QueryError, StoreUnavailable, UsageError
 from collector.journal.packing import packed
 from collector.proxies import exempt_host, proxy_for
+from collector.queries import QueryAnswer, QueryLimits
 from collector.store.address import Credentials, ServerAddress, url_host
-from collector.store.base import DATABASE, WRITES_NOTHING, QueryAnswer, QueryLimits
+from collector.store.base import DATABASE, WRITES_NOTHING
 from collector.store.cluster import clustered, on_cluster
 from collector.store.inserts import INSERT_SETTINGS, count_rows, first_words
 from collector.store.server_failures import server_failure

@@ -11,9 +11,8 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import msgspec
 
 from collector.errors import QueryError
+from collector.queries import Column, EngineQueryError, QueryAnswer, QueryLimits, hint_of
 from collector.store.address import ServerAddress
-from collector.store.base import Column, QueryAnswer, QueryLimits
-from collector.store.failures import EngineQueryError, hint_of
 from collector.store.gate import Refused, Vocabulary, check_tree
 from collector.store.server_failures import FRAME_BYTES_MAX, failure_in, server_query_failure
 

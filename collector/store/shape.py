@@ -15,11 +15,11 @@ from typing import Final
 
 import msgspec
 
+from collector.queries import literal
 from collector.settings.model import StoreSettings
 from collector.store.base import DATABASE, Store
 from collector.store.fault_rules import check_rules, fault_rules
 from collector.store.faults import COLUMNS, SEVERITY, FaultMeaning, FaultRules, severity_type
-from collector.store.inserts import literal
 
 PROJECTION: Final = "hourly"
 MEANINGS: Final = "fault_code_states"

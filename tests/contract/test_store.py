@@ -13,11 +13,12 @@ import pytest
 
 from collector.errors import QueryError, StoreRefused, StoreTooLarge, StoreUnavailable
 from collector.model import BLOCK_ROWS_MAX
-from collector.store.base import Column, QueryLimits, Store
+from collector.queries import Column, EngineQueryError, QueryLimits
+from collector.store.base import Store
 from collector.store.embedded import EmbeddedStore
 from collector.store.embedded_answer import CHUNK_BYTES_MAX
 from collector.store.embedded_reader import QUERIES_MAX
-from collector.store.failures import EngineQueryError, query_failure, write_failure
+from collector.store.failures import query_failure, write_failure
 from collector.store.values import bound
 from tests.support.server_process import open_server
 from tests.support.sql_server import sql_server

@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from collector.queries import QueryLimits
 from collector.settings.model import StoreSettings
 from collector.simulator.world import LateRows, World
 from collector.sources.tables import SYSLOGS
-from collector.store.base import QueryLimits
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import fault_rules
 from collector.store.migrate import load_migrations, migrate

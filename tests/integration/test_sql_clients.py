@@ -18,7 +18,7 @@ import pytest
 import sqlalchemy
 from clickhouse_connect.driver.exceptions import DatabaseError, StreamFailureError
 
-from collector.service.sql.serving import serving_sql
+from collector.service.sql import serving_sql
 from collector.simulator.world import World
 from tests.support import SYSLOG_COLUMNS, differences, true_syslogs
 from tests.support.running_service import Running, running

@@ -22,15 +22,15 @@ import pytest
 from aiohttp.test_utils import unused_port
 from backports import zstd
 
+from collector.admission import Admission
+from collector.chdb_http.compressed_blocks import BlockCompressor, decompress_blocks
+from collector.chdb_http.native import BLOCK_INFO
+from collector.chdb_http.settings import ACCEPTED
 from collector.errors import ConfigError, QueryError, UsageError
+from collector.queries import QueryLimits
 from collector.service.http import check_listener
-from collector.service.sql.compressed_blocks import BlockCompressor, decompress_blocks
-from collector.service.sql.native import BLOCK_INFO
-from collector.service.sql.serving import KEY, serving_sql
-from collector.service.sql.settings import ACCEPTED
+from collector.service.sql import KEY, serving_sql
 from collector.simulator.world import World
-from collector.store.admission import Admission
-from collector.store.base import QueryLimits
 from tests.support.running_service import running
 from tests.support.sql_server import SqlServer, sql_server
 

@@ -17,7 +17,7 @@ from urllib.parse import quote, urlencode
 
 import pytest
 
-from collector.service.sql.compressed_blocks import BlockCompressor, decompress_blocks
+from collector.chdb_http.compressed_blocks import BlockCompressor, decompress_blocks
 
 ROOT = Path(__file__).parents[2]
 BYTES_MAX = 1 << 26

@@ -12,12 +12,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from collector.service.sql.accounts import Account, Accounts
-from collector.service.sql.protocol import SqlRequest
-from collector.service.sql.reading import ReadingExecutor
-from collector.service.sql.server import SqlEndpoint, endpoint
-from collector.store.admission import LIMITS
-from collector.store.base import Column, QueryAnswer, QueryLimits
+from collector.admission import LIMITS
+from collector.chdb_http.accounts import Account, Accounts
+from collector.chdb_http.protocol import SqlRequest
+from collector.chdb_http.server import SqlEndpoint, endpoint
+from collector.queries import Column, QueryAnswer, QueryLimits
+from collector.service.sql import SERVER_NAME, ReadingExecutor
 from collector.store.embedded import EmbeddedStore
 from collector.store.engine import connect
 from collector.store.failures import query_failure
@@ -74,7 +74,9 @@ async def sql_server(
             Account(reading, plain.reader_password if is_guarded else ""),
             {plain.writer: Account(WritingExecutor(store), plain.writer_password)},
         )
-        answering = SqlEndpoint(accounts, version=version, timezone=timezone, is_guarded=is_guarded, **options)
+        answering = SqlEndpoint(
+            accounts, name=SERVER_NAME, version=version, timezone=timezone, is_guarded=is_guarded, **options
+        )
         url = await stack.enter_async_context(endpoint(answering, "127.0.0.1", port))
         yield SqlServer(url, store)
 

@@ -26,7 +26,7 @@ from collector.owner.socket import listening
 from collector.owner.status import status
 from collector.pipeline.run import RunReport
 from collector.service.http import serving_http
-from collector.service.sql.serving import serving_sql
+from collector.service.sql import serving_sql
 from collector.settings import load
 from collector.simulator.process import SimulatorProcess, simulator_process
 from collector.simulator.server import SIMULATOR_KEY

@@ -12,6 +12,7 @@ from urllib.parse import urlencode
 import structlog
 from aiohttp import web
 
+from collector.admission import LIMITS
 from collector.console.access import COOKIE, is_followed_link
 from collector.console.elsewhere import Endpoint, Value, snippets
 from collector.console.page import HEADERS, Download, PageRequest
@@ -21,7 +22,6 @@ from collector.console.table import Choice, Column, Kind, Row, Table, View
 from collector.errors import CollectorError, QueryError, UsageError
 from collector.owner.instance import Owner
 from collector.store.address import parse_address, url_host
-from collector.store.admission import LIMITS
 from collector.store.named import NamedQuery, QueryParameter, bind_own, named_queries, named_query
 from collector.store.statements import placeholders
 from collector.units import format_size, rough_size

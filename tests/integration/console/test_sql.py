@@ -16,12 +16,12 @@ from axe_playwright_python.async_playwright import Axe
 from justhtml import JustHTML
 from playwright.async_api import Page as BrowserPage
 
+from collector.admission import Admission
 from collector.console.pages.sql import ADDRESS_CHARACTERS_MAX, TABLE_ROWS_MAX
 from collector.console.readers_sql import ROWS_MAX
 from collector.owner.instance import Owner
 from collector.service.http import serving_http
-from collector.service.sql.serving import serving_sql
-from collector.store.admission import Admission
+from collector.service.sql import serving_sql
 from collector.store.named import named_queries
 from tests.support.browser import chromium, tab, with_chromium
 

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import pytest
 
+from collector.admission import Admission
 from collector.clock import SystemClock
 from collector.console.readers_sql import Spot, distinct, explained, run, spot_of
 from collector.errors import StoreUnavailable
-from collector.store.admission import Admission
-from collector.store.base import QueryLimits
+from collector.queries import EngineQueryError, QueryLimits
 from collector.store.embedded import EmbeddedStore
-from collector.store.failures import EngineQueryError
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from collector.console.result_chart import SERIES_MAX, chart_of, kind_of
 from collector.console.table import Chart, Kind, Row
-from collector.store.base import Column
+from collector.queries import Column
 
 
 def drawn(columns: dict[str, str], rows: list[list[object]], zone: str = "UTC") -> tuple[Chart | None, str]:

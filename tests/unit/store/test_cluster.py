@@ -9,9 +9,10 @@ from typing import Any
 
 import pytest
 
+from collector.queries import literal
 from collector.store.cluster import clustered, sharding_column
 from collector.store.engine import connect
-from collector.store.inserts import INSERT_SETTINGS, literal
+from collector.store.inserts import INSERT_SETTINGS
 from collector.store.migrate import _CREATE_TABLE, load_migrations
 
 STATEMENTS = [_CREATE_TABLE.strip(), *(one for migration in load_migrations() for one in migration.statements)]

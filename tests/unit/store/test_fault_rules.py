@@ -11,6 +11,7 @@ import pytest
 from collector.cli import fault_reference
 from collector.errors import ConfigError
 from collector.owner.instance import Owner
+from collector.queries import literal
 from collector.settings.model import StoreSettings
 from collector.simulator.hashing import mix
 from collector.simulator.messages import LINES as LINES_OF_NODES
@@ -18,7 +19,6 @@ from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import check_rules, classify, fault_rules, read_rules
 from collector.store.faults import COLUMNS, DEVICE, SEVERITIES, FaultCode, FaultRule, FaultRules
-from collector.store.inserts import literal
 from collector.store.migrate import load_migrations, migrate
 from collector.store.reclassify import DayClassified, reclassify
 from collector.store.shape import apply_shape

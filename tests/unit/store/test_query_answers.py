@@ -12,11 +12,11 @@ import pytest
 
 from collector.cli.commands.query import ENGINE_FORMATS
 from collector.pipeline.ship import GAP_COLUMNS, WATERMARK_COLUMNS
+from collector.queries import QueryLimits
 from collector.sources.normalise import lines
 from collector.sources.source import Observed
 from collector.sources.tables import TABLES
 from collector.store.assets import sql_files, sql_folder
-from collector.store.base import QueryLimits
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import fault_rules
 from collector.store.named import NamedQuery, named_queries, named_query, parsed

@@ -7,8 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Final
 
-from collector.store.base import QueryLimits
-from collector.store.failures import EngineQueryError
+from collector.queries import EngineQueryError, QueryLimits
 
 LIMITS: Final = QueryLimits(memory_bytes_max=256 << 20)
 """As many as run at once leave the engine a third of its memory, for inserts and merges."""

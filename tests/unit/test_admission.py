@@ -6,9 +6,9 @@ import asyncio
 
 import pytest
 
+from collector.admission import Admission
+from collector.chdb_http.exceptions import code_of
 from collector.errors import QueryError
-from collector.service.sql.exceptions import code_of
-from collector.store.admission import Admission
 
 
 async def hold(admission: Admission, order: list[int], number: int, end: asyncio.Event) -> None:

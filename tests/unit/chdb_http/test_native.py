@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 import pytest_asyncio
 
-from collector.service.sql.native import BLOCK_INFO, NativeBlocks, UnknownType
+from collector.chdb_http.native import BLOCK_INFO, NativeBlocks, UnknownType
 from collector.store.embedded import EmbeddedStore
 
 GO = 54460

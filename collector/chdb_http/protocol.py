@@ -8,8 +8,8 @@ from base64 import b64decode
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 
-from collector.service.sql.compressed_blocks import decompress_blocks
-from collector.service.sql.exceptions import BAD_ARGUMENTS, NOT_IMPLEMENTED, failure
+from collector.chdb_http.compressed_blocks import decompress_blocks
+from collector.chdb_http.exceptions import BAD_ARGUMENTS, NOT_IMPLEMENTED, failure
 
 SQL_BYTES_MAX = 256 << 10
 """Of a reader's SQL, as a server's default."""

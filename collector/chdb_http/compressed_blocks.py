@@ -14,7 +14,7 @@ from typing import Any, Final
 import lz4.block
 from clickhouse_cityhash.cityhash import CityHash128
 
-from collector.service.sql.exceptions import (
+from collector.chdb_http.exceptions import (
     BAD_ARGUMENTS,
     CANNOT_DECOMPRESS,
     CHECKSUM_DOESNT_MATCH,

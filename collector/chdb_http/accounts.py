@@ -7,9 +7,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from collector.service.sql.exceptions import AUTHENTICATION_FAILED, failure
-from collector.service.sql.protocol import Credentials, SqlRequest
-from collector.store.base import QueryAnswer
+from collector.chdb_http.exceptions import AUTHENTICATION_FAILED, failure
+from collector.chdb_http.protocol import Credentials, SqlRequest
+from collector.queries import QueryAnswer
 
 
 class Executor(Protocol):

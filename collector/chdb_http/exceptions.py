@@ -5,8 +5,8 @@ from __future__ import annotations
 from http import HTTPStatus
 
 from collector.errors import QueryError
+from collector.queries import EngineQueryError, hint_of
 from collector.redaction import redact
-from collector.store.failures import EngineQueryError, hint_of
 
 TEXT_CHARACTERS_MAX = 4_000
 

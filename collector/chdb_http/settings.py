@@ -6,8 +6,8 @@ from collections.abc import Container, Iterable, Mapping
 from dataclasses import replace
 from typing import Any
 
-from collector.service.sql.exceptions import BAD_ARGUMENTS, READONLY, UNKNOWN_SETTING, failure
-from collector.store.base import QueryLimits
+from collector.chdb_http.exceptions import BAD_ARGUMENTS, READONLY, UNKNOWN_SETTING, failure
+from collector.queries import QueryLimits
 
 WITHOUT_EFFECT = frozenset(
     {

@@ -8,7 +8,7 @@ from typing import Any, Protocol
 
 import lz4.frame as lz4
 
-from collector.service.sql.exceptions import CANNOT_DECOMPRESS, NOT_IMPLEMENTED, QUERY_IS_TOO_LARGE, failure
+from collector.chdb_http.exceptions import CANNOT_DECOMPRESS, NOT_IMPLEMENTED, QUERY_IS_TOO_LARGE, failure
 
 if sys.version_info >= (3, 14):
     from compression import zstd

@@ -12,14 +12,14 @@ from backports import zstd
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.chdb_http.accounts import Account, Accounts
+from collector.chdb_http.compression import PREFERRED, chosen, compressor, decompress
+from collector.chdb_http.exceptions import READONLY, UNKNOWN_SETTING, failure, frame, status_of, text_of
+from collector.chdb_http.protocol import ARGUMENTS_MAX, Credentials, credentials, is_true, killed_query, parse
+from collector.chdb_http.settings import ACCEPTED, PASSED, apply_settings, check_names
 from collector.errors import QueryError
+from collector.queries import QueryLimits
 from collector.redaction import forget_secrets, register_secret
-from collector.service.sql.accounts import Account, Accounts
-from collector.service.sql.compression import PREFERRED, chosen, compressor, decompress
-from collector.service.sql.exceptions import READONLY, UNKNOWN_SETTING, failure, frame, status_of, text_of
-from collector.service.sql.protocol import ARGUMENTS_MAX, Credentials, credentials, is_true, killed_query, parse
-from collector.service.sql.settings import ACCEPTED, PASSED, apply_settings, check_names
-from collector.store.base import QueryLimits
 from collector.store.gate import Refused, Vocabulary, check_tree
 
 BYTES_MAX = 1 << 16

@@ -8,11 +8,11 @@ from collections.abc import AsyncIterator
 import aiohttp
 import pytest
 
-from collector.service.sql.accounts import Account, Accounts
-from collector.service.sql.native import NativeBlocks
-from collector.service.sql.protocol import SqlRequest
-from collector.service.sql.server import SqlEndpoint, endpoint
-from collector.store.base import QueryAnswer
+from collector.chdb_http.accounts import Account, Accounts
+from collector.chdb_http.native import NativeBlocks
+from collector.chdb_http.protocol import SqlRequest
+from collector.chdb_http.server import SqlEndpoint, endpoint
+from collector.queries import QueryAnswer
 from tests.support.sql_server import Made
 
 # One column "n" of UInt32 with two rows, in the format Native of revision 0.
@@ -37,7 +37,7 @@ class Engine:
 async def test_a_native_result_that_is_cut_short_is_an_error(cut: int, is_whole: bool) -> None:
     """At the border of a block it is whole; anywhere else the client gets an error, not a result with fewer rows."""
     engine = Engine(BLOCK + BLOCK[:cut])
-    answering = SqlEndpoint(Accounts(Account(engine)), version="1", timezone="UTC", is_guarded=False)
+    answering = SqlEndpoint(Accounts(Account(engine)), name="here", version="1", timezone="UTC", is_guarded=False)
     arguments = {"client_protocol_version": "54405", "wait_end_of_query": str(int(is_whole))}
     async with (
         endpoint(answering, "127.0.0.1", 0) as url,
@@ -58,7 +58,7 @@ async def test_a_native_result_that_is_cut_short_is_an_error(cut: int, is_whole:
 async def test_a_form_is_read_however_the_network_cuts_it() -> None:
     """A field longer than one read, of which three bytes come alone, arrives as it was sent."""
     engine = Engine(BLOCK)
-    answering = SqlEndpoint(Accounts(Account(engine)), version="1", timezone="UTC", is_guarded=False)
+    answering = SqlEndpoint(Accounts(Account(engine)), name="here", version="1", timezone="UTC", is_guarded=False)
     sql = "SELECT n FROM t -- ".ljust(20_000, "x")
 
     async def pieces() -> AsyncIterator[bytes]:

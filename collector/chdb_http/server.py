@@ -19,12 +19,11 @@ from typing import Final
 import aiohttp
 from aiohttp import web
 
-from collector.errors import QueryError, StoreError
-from collector.proxies import is_loopback
-from collector.service.sql.accounts import Accounts, Executor
-from collector.service.sql.compressed_blocks import BlockCompressor
-from collector.service.sql.compression import Compressor, chosen, compressor, decompress
-from collector.service.sql.exceptions import (
+from collector.admission import REQUEST_SECONDS_MAX, Admission
+from collector.chdb_http.accounts import Accounts, Executor
+from collector.chdb_http.compressed_blocks import BlockCompressor
+from collector.chdb_http.compression import Compressor, chosen, compressor, decompress
+from collector.chdb_http.exceptions import (
     ACCESS_DENIED,
     BAD_ARGUMENTS,
     CANNOT_READ_ALL_DATA,
@@ -39,11 +38,11 @@ from collector.service.sql.exceptions import (
     status_of,
     text_of,
 )
-from collector.service.sql.native import NativeBlocks, UnknownType
-from collector.service.sql.protocol import SqlRequest, credentials, killed_query, parse
-from collector.store.admission import REQUEST_SECONDS_MAX, Admission
-from collector.store.base import QueryAnswer
-from collector.store.inserts import literal
+from collector.chdb_http.native import NativeBlocks, UnknownType
+from collector.chdb_http.protocol import SqlRequest, credentials, killed_query, parse
+from collector.errors import QueryError, StoreError
+from collector.proxies import is_loopback
+from collector.queries import QueryAnswer, literal
 
 SHUTDOWN_SECONDS: Final = 1.0
 """At the end, short answers are waited for this long; then every query is stopped."""
@@ -52,7 +51,6 @@ HEAD_BYTES_MAX: Final = 1 << 20
 HEADERS_MAX: Final = 1_000
 WHOLE_BYTES_MAX: Final = 16 << 20
 """An answer that is to be whole before it is sent is kept until it is larger than this."""
-SERVER_NAME: Final = "pai-collector"
 RETRY_AFTER_SECONDS: Final = 5
 """What a client that is refused for want of room is told to wait."""
 
@@ -92,12 +90,13 @@ class _Running:
 
 
 class SqlEndpoint:
-    """Answers requests. `version` and `timezone` are the engine's."""
+    """Answers requests. `name` is what it calls itself to clients, `version` and `timezone` are the engine's."""
 
     def __init__(
         self,
         accounts: Accounts,
         *,
+        name: str,
         version: str,
         timezone: str,
         is_guarded: bool,
@@ -105,6 +104,7 @@ class SqlEndpoint:
         seconds_max: float = REQUEST_SECONDS_MAX,
     ) -> None:
         self._accounts = accounts
+        self._name = name
         self._version = version
         self._timezone = timezone
         self._is_guarded = is_guarded
@@ -202,7 +202,7 @@ class SqlEndpoint:
     def _headers(self, query_id: str) -> dict[str, str]:
         return {
             "X-ClickHouse-Query-Id": query_id,
-            "X-ClickHouse-Server-Display-Name": SERVER_NAME,
+            "X-ClickHouse-Server-Display-Name": self._name,
             "X-ClickHouse-Timezone": self._timezone,
             "X-Content-Type-Options": "nosniff",
             "Content-Security-Policy": "default-src 'none'; sandbox",
@@ -216,7 +216,7 @@ class SqlEndpoint:
         if code_of(error) == TOO_MANY_SIMULTANEOUS_QUERIES[0]:
             headers["Retry-After"] = str(RETRY_AFTER_SECONDS)
         if status == HTTPStatus.UNAUTHORIZED:
-            headers["WWW-Authenticate"] = 'Basic realm="pai-collector"'
+            headers["WWW-Authenticate"] = f'Basic realm="{self._name}"'
         response = web.Response(status=status, text=text_of(error, self._version) + "\n", headers=headers)
         if not request.content.is_eof():
             # What has not been read of the request must not be read as the next one.

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from collector.chdb_http.compressed_blocks import BLOCK_BYTES_MAX, BlockCompressor, decompress_blocks
+from collector.chdb_http.exceptions import code_of
 from collector.errors import QueryError
-from collector.service.sql.compressed_blocks import BLOCK_BYTES_MAX, BlockCompressor, decompress_blocks
-from collector.service.sql.exceptions import code_of
 from collector.store.embedded import EmbeddedStore
 
 METHODS = ["lz4", "zstd", "none"]

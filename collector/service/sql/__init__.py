@@ -1,1 +1,0 @@
-"""ClickHouse's HTTP interface in front of the embedded store."""
