@@ -10,7 +10,7 @@ export PYTHONDONTWRITEBYTECODE :=
 BIN := .venv/bin
 READY := .venv/.ready
 PYTEST := $(BIN)/python -m pytest --numprocesses $(JOBS) --dist worksteal
-CODE := collector tests .ci $(wildcard benchmarks contrib)
+CODE := collector tests tools .ci $(wildcard benchmarks contrib)
 
 .DEFAULT_GOAL := help
 
@@ -57,7 +57,7 @@ format: $(READY) ## Put the code into its format
 .PHONY: clean
 clean: ## Remove what the other targets have made
 	rm -rf .venv build dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
-	find collector tests -name __pycache__ -type d -prune -exec rm -rf {} +
+	find collector tests tools -name __pycache__ -type d -prune -exec rm -rf {} +
 
 ##@ Tests
 
@@ -105,16 +105,16 @@ soak: $(READY) ## Run the service at full quota for 20 minutes and look at its m
 
 .PHONY: schemas
 schemas: $(READY) ## Renew schemas/ from the types; look for differences only with ARGS=--check
-	$(BIN)/python -m collector.cli.schemas $(ARGS)
+	$(BIN)/python -m tools.schemas $(ARGS)
 
 .PHONY: reference
 reference: $(READY) ## Renew docs/reference from the catalogues and the tables
-	$(BIN)/python -m collector.cli.reference
-	$(BIN)/python -m collector.cli.tables
-	$(BIN)/python -c "from collector.telemetry import events; print(events.reference(), end='')" > docs/reference/events.md
-	$(BIN)/python -c "from collector.telemetry import metrics; print(metrics.reference(), end='')" > docs/reference/metrics.md
-	$(BIN)/python -c "from collector.cli import fault_reference; print(fault_reference.reference(), end='')" > docs/reference/faults.md
-	$(BIN)/python -c "from collector.cli import query_reference; print(query_reference.reference(), end='')" > docs/reference/queries.md
+	$(BIN)/python -m tools.operations
+	$(BIN)/python -m tools.tables
+	$(BIN)/python -m tools.events > docs/reference/events.md
+	$(BIN)/python -m tools.metrics > docs/reference/metrics.md
+	$(BIN)/python -m tools.faults > docs/reference/faults.md
+	$(BIN)/python -m tools.queries > docs/reference/queries.md
 
 .PHONY: dashboards
 dashboards: $(READY) ## Renew contrib/grafana/dashboards from the boards; look for differences only with ARGS=--check

@@ -267,23 +267,3 @@ EVENTS: Final[Mapping[str, tuple[str, tuple[str, ...]]]] = {
     "request_of_a_command_failed": ("A command beside this process could not be answered.", ("path", "exc_info")),
 }  # fmt: skip
 """Name -> what it says, and its fields."""
-
-
-def reference() -> str:
-    """The page of the documentation."""
-    lines = [
-        "# Events",
-        "",
-        "What is logged, on stderr: `--log-format json` makes each line an object with `timestamp`, `level`, `event`",
-        "and the fields below. Made from `collector/telemetry/events.py`.",
-        "",
-        "| event | what has happened | fields |",
-        "|---|---|---|",
-    ]
-    lines += [
-        f"| `{name}` | {text} | {', '.join(f'`{field}`' for field in fields) or '-'} |"
-        for name, (text, fields) in sorted(EVENTS.items())
-    ]
-    lines += ["", "| field | what it says |", "|---|---|"]
-    lines += [f"| `{name}` | {text} |" for name, text in sorted(FIELDS.items())]
-    return "\n".join(lines) + "\n"

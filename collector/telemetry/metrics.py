@@ -150,27 +150,3 @@ def _family(
         family.add_metric([value.labels[label] for label in labels], value.value)
     if found:
         yield family
-
-
-def reference() -> str:
-    """The page of the documentation."""
-    rows = [(f"{PREFIX}{name}", "gauge", *rest) for name, rest in GAUGES.items()]
-    rows += [(f"{PREFIX}{name}_total", "counter", *rest) for name, rest in COUNTERS.items()]
-    rows += [
-        (f"{PREFIX}{REQUESTS[0]}_total", "counter", *REQUESTS[1:]),
-        (PREFIX + REQUEST_SECONDS[0], "histogram", *REQUEST_SECONDS[1:]),
-    ]
-    lines = [
-        "# Metrics",
-        "",
-        "What `/metrics` tells, as Prometheus text or OpenMetrics. Labels hold names of the catalogue, the",
-        "configuration and the program only, never of nodes or jobs. Made from `collector/telemetry/metrics.py`.",
-        "",
-        "| metric | kind | labels | what it says |",
-        "|---|---|---|---|",
-    ]
-    lines += [
-        f"| `{name}` | {kind} | {', '.join(f'`{label}`' for label in labels) or '-'} | {text} |"
-        for name, kind, text, labels in sorted(rows)
-    ]
-    return "\n".join(lines) + "\n"

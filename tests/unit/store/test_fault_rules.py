@@ -8,7 +8,6 @@ from pathlib import Path
 
 import pytest
 
-from collector.cli import fault_reference
 from collector.errors import ConfigError
 from collector.owner.instance import Owner
 from collector.queries import literal
@@ -23,6 +22,7 @@ from collector.store.migrate import load_migrations, migrate
 from collector.store.reclassify import DayClassified, reclassify
 from collector.store.shape import apply_shape
 from tests.support import settings
+from tools import faults as fault_reference
 
 START = 1_760_000_000
 CLASSES = (

@@ -12,13 +12,13 @@ import pytest
 
 from collector.cli.app import main
 from collector.cli.exits import ExitStatus
-from collector.cli.query_reference import reference
 from collector.errors import QueryError, UsageError
 from collector.store.embedded import EmbeddedStore
 from collector.store.named import bind_own, named_queries, named_query, parsed
 from collector.store.parts import part
 from collector.store.statements import placeholders
 from collector.store.values import bound, literal, read_value
+from tools.queries import reference
 
 Capture = pytest.CaptureFixture[str]
 ROOT = Path(__file__).parents[3]

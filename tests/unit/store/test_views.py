@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from collector.cli import tables
 from collector.store.embedded import EmbeddedStore
+from tools import tables
 
 ROOT = Path(__file__).parents[3]
 MARKS = ("operation", "region", "scope_id", "collected_from", "watermark", "updated_at")

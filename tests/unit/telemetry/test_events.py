@@ -8,8 +8,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-from collector.telemetry.events import EVENTS, FIELDS, reference
-from collector.telemetry.metrics import reference as metrics_reference
+from collector.telemetry.events import EVENTS, FIELDS
+from tools.events import reference
+from tools.metrics import reference as metrics_reference
 
 ROOT = Path(__file__).parents[3]
 METHODS = {"debug", "info", "warning", "error", "exception"}

@@ -1,6 +1,6 @@
 """The reference of the operations, made from the catalogue.
 
-    python -m collector.cli.reference [--check] [FILE]
+    python -m tools.operations [--check] [FILE]
 
 `--check` writes nothing and ends with 1 where the file differs from the catalogue.
 """
@@ -16,8 +16,8 @@ from typing import Final
 from collector.catalogue.operation import Form, Numbers, Operation, Parameter, Place, Spread, Style, Tokens
 from collector.catalogue.operations import PRODUCTS
 
-COMMAND: Final = "python -m collector.cli.reference"
-DEFAULT: Final = Path(__file__).parents[2] / "docs" / "reference" / "operations.md"
+COMMAND: Final = "python -m tools.operations"
+DEFAULT: Final = Path(__file__).parents[1] / "docs" / "reference" / "operations.md"
 
 _TYPES: Final = {str: "text", int: "whole number", bool: "boolean", list: "list", dict: "object"}
 _FORMS: Final = {

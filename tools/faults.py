@@ -1,4 +1,4 @@
-"""The reference of faults, made from the program's rules."""
+"""The reference of faults, made from the program's rules: `python -m tools.faults`."""
 
 from __future__ import annotations
 
@@ -65,3 +65,7 @@ def _cell(text: str) -> str:
 
 def _code(text: str) -> str:
     return f"`{text}`"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

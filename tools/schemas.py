@@ -1,6 +1,6 @@
 """The JSON Schemas that travel with the program, made from its types: of each operation's answer, of the configuration.
 
-    python -m collector.cli.schemas [--check] [DIR]
+    python -m tools.schemas [--check] [DIR]
 
 They are for users, so an answer's schema takes fields that it does not know: the services add some
 without notice. `--check` writes nothing and ends with 1 where the files differ from the types.
@@ -25,7 +25,8 @@ from collector.catalogue.operations import CATALOGUE
 from collector.settings import json_schema
 
 DIALECT: Final = "https://json-schema.org/draft/2020-12/schema"
-COMMAND: Final = "python -m collector.cli.schemas"
+DEFAULT: Final = Path(__file__).parents[1] / "schemas"
+COMMAND: Final = "python -m tools.schemas"
 CONFIGURATION: Final = "config.json"
 ANSWERS: Final = "answers"
 SECRET: Final = "A secret: printed masked, as text, unless `--reveal` asks for it."
@@ -118,10 +119,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """The command. Returns its exit status."""
     parser = argparse.ArgumentParser(prog=COMMAND, description="Write the JSON Schemas of answers and configuration.")
     parser.add_argument("--check", action="store_true", help="write nothing; end with 1 where a file is out of date")
-    parser.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=_checkout(), help="default: schemas/")
+    parser.add_argument("folder", metavar="DIR", nargs="?", type=Path, default=DEFAULT, help="default: schemas/")
     given = parser.parse_args(arguments)
-    if given.folder is None:
-        parser.error("this installation has no schemas/ of its own to renew; name a folder")
     if given.check:
         lines = differences(given.folder)
         for line in lines:
@@ -192,12 +191,6 @@ def _difference(path: Path, wanted: str) -> str:
 def _strays(folder: Path, wanted: Mapping[str, Schema]) -> Iterator[Path]:
     """Schemas of answers that are in the catalogue no more."""
     return (path for path in sorted((folder / ANSWERS).glob("*.json")) if f"{ANSWERS}/{path.name}" not in wanted)
-
-
-def _checkout() -> Path | None:
-    """`schemas/` of the checkout that this file stands in."""
-    folder = Path(__file__).resolve().parents[2] / "schemas"
-    return folder if folder.is_dir() else None
 
 
 if __name__ == "__main__":

@@ -55,3 +55,7 @@ def _default(known: QueryParameter) -> str:
     if known.default is None:
         return "must be given"
     return f"`{known.default}`" if known.default else "empty"
+
+
+if __name__ == "__main__":
+    print(reference(), end="")

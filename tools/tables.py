@@ -1,6 +1,6 @@
 """The reference of tables and columns, made from the comments in a store.
 
-    python -m collector.cli.tables [--check] [FILE]
+    python -m tools.tables [--check] [FILE]
 
 `--check` writes nothing and ends with 1 where the file differs from what migrations make.
 """
@@ -21,8 +21,8 @@ from collector.store.embedded import EmbeddedStore
 from collector.store.migrate import migrate
 from collector.store.shape import apply_shape
 
-COMMAND: Final = "python -m collector.cli.tables"
-DEFAULT: Final = Path(__file__).parents[2] / "docs" / "reference" / "tables.md"
+COMMAND: Final = "python -m tools.tables"
+DEFAULT: Final = Path(__file__).parents[1] / "docs" / "reference" / "tables.md"
 
 _HEAD: Final = f"""\
 # Tables and views

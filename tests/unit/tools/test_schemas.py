@@ -17,9 +17,9 @@ from collector.api.decode import decode_answer
 from collector.api.envelope import ErrorBody
 from collector.catalogue.operations import CATALOGUE
 from collector.cli.masking import masked
-from collector.cli.schemas import ANSWERS, COMMAND, CONFIGURATION, answer_schema, documents, main, text_of
 from collector.settings import example
 from tests.support.schema_files import SCHEMAS, stored, strict, validator
+from tools.schemas import ANSWERS, COMMAND, CONFIGURATION, answer_schema, documents, main, text_of
 
 CONFIG = Path(__file__).parents[2] / "testdata" / "config"
 
