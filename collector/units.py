@@ -7,6 +7,7 @@ rough forms are for tables only: they drop what a person does not look for.
 from __future__ import annotations
 
 import re
+from datetime import UTC, datetime
 
 DAY_SECONDS = 86_400
 
@@ -84,3 +85,8 @@ def rough_size(size_bytes: int) -> str:
     """`size_bytes` (not negative) in the largest unit that fits, such as `1.5 GiB`."""
     unit = next((unit for unit in reversed(SIZE_UNITS) if size_bytes >= SIZE_UNITS[unit]), "B")
     return f"{size_bytes} B" if unit == "B" else f"{size_bytes / SIZE_UNITS[unit]:.1f} {unit}"
+
+
+def iso(time: int) -> str:
+    """Return seconds since the epoch as ISO 8601 in UTC."""
+    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")

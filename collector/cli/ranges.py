@@ -4,26 +4,26 @@ from __future__ import annotations
 
 import re
 import sys
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractAsyncContextManager, aclosing
+from collections.abc import Callable, Sequence
+from contextlib import aclosing
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
+import msgspec
 import typer
 
-from collector.cli.calling import calling
 from collector.cli.output import print_table
 from collector.cli.report import Reporter
 from collector.cli.running import showing
 from collector.errors import UsageError
+from collector.rpc import Method, Request, Session
 from collector.units import parse_duration, rough_duration
 
 if TYPE_CHECKING:
     from rich.progress import Progress as Bars
     from rich.progress import TaskID
 
-    from collector.owner.access import Access
-    from collector.settings import Settings
+Q = TypeVar("Q", bound=Request)
 
 LEFT_OUT_SHOWN_MAX = 5
 
@@ -48,26 +48,52 @@ def moment_of(option: str, text: str) -> int:
     return int(seconds)
 
 
-def range_of(source: str, start: str, end: str, scopes: Sequence[str] | None) -> dict[str, Any]:
-    """A range as an owner takes it (`owner.ranges.Range`)."""
-    return {
-        "source": source, "start": moment_of("--from", start), "end": moment_of("--to", end),
-        "scopes": list(dict.fromkeys(scopes or ())),
-    }  # fmt: skip
+class RangeRequest(Request, frozen=True):
+    """A range as a handler takes it (`owner.ranges.Range`)."""
+
+    source: str
+    start: int
+    end: int
+    scopes: tuple[str, ...] = ()
 
 
-def print_price(told: Mapping[str, Any], what: str) -> None:
-    """What will be asked for, and what it costs at least."""
-    calls = ", ".join(f"{count:,} {name}" for name, count in told["calls_at_least"].items()) or "none"
-    money = f"at least {told['cny_at_least']} CNY after this month's free calls"
-    if told["unpriced"]:
-        money += f"; {', '.join(told['unpriced'])}: no price is known"
+def scopes_of(words: Sequence[str] | None) -> tuple[str, ...]:
+    """Return the scopes of a command line, each once."""
+    return tuple(dict.fromkeys(words or ()))
+
+
+class RangePrice(msgspec.Struct, frozen=True):
+    """What a work on a range would do, in absolute times, and what it takes at least; see `owner.ranges.Price`."""
+
+    start: int
+    end: int
+    from_text: str = msgspec.field(name="from")
+    to_text: str = msgspec.field(name="to")
+    streams: int
+    calls_at_least: dict[str, int]
+    cny_at_least: str
+    unpriced: list[str]
+
+
+class Progress(msgspec.Struct, frozen=True, tag=True):
+    """How far a work is, in a unit of its own."""
+
+    total: int
+    done: int
+
+
+def print_price(price: RangePrice, what: str) -> None:
+    """Print what will be asked for, and what it costs at least."""
+    calls = ", ".join(f"{count:,} {name}" for name, count in price.calls_at_least.items()) or "none"
+    money = f"at least {price.cny_at_least} CNY after this month's free calls"
+    if price.unpriced:
+        money += f"; {', '.join(price.unpriced)}: no price is known"
     print_table(
         "",
         [what, ""],
         [
-            ("range", f"{told['from']} to {told['to']}"),
-            ("streams", told["streams"]),
+            ("range", f"{price.from_text} to {price.to_text}"),
+            ("streams", price.streams),
             ("calls", f"at least {calls}; busy ranges take more"),
             ("cost", money),
         ],
@@ -94,39 +120,28 @@ def consented(question: str, *, yes: bool, reporter: Reporter) -> bool:
     return False
 
 
-async def answered(settings: Settings, name: str, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What the owner answers (`owner.requests.ANSWERED`), reached for this alone: consent may take its time."""
-    async with calling(settings) as owner:
-        return await owner.answer(name, asked)
-
-
 async def followed(
-    reached: AbstractAsyncContextManager[Access],
-    name: str,
-    asked: Mapping[str, Any],
+    session: Session,
+    method: Method[Any, Q, Any],
+    request: Q,
     what: str,
-    unit: str = "seconds",
-    told: Callable[[int], str] = rough_duration,
-) -> list[dict[str, Any]]:
-    """All words of a work (`owner.requests.FOLLOWED`) but those on how far it is, which a bar shows.
-
-    Such a word has the whole under the name of its unit and the part that is done beside it; `told` puts a number
-    into words.
-    """
-    kept: list[dict[str, Any]] = []
-    total = done = 0
+    shown: Callable[[int], str] = rough_duration,
+) -> list[Any]:
+    """Return all events of a work but those on its progress, which a bar shows; `shown` puts its numbers into words."""
+    kept: list[Any] = []
+    progress = Progress(0, 0)
     tasks: list[TaskID] = []
 
     def refresh(bars: Bars) -> None:
         if not tasks:
             tasks.append(bars.add_task(""))
-        text = f"{what}: {told(done)} of {told(total)}"
-        bars.update(tasks[0], description=text, total=max(1, total), completed=done)
+        text = f"{what}: {shown(progress.done)} of {shown(progress.total)}"
+        bars.update(tasks[0], description=text, total=max(1, progress.total), completed=progress.done)
 
-    async with reached as owner, showing(refresh), aclosing(owner.follow(name, asked)) as words:
-        async for word in words:
-            if unit in word:
-                total, done = word[unit], word[f"{unit}_read"]
+    async with showing(refresh), aclosing(session.stream(method, request)) as events:
+        async for event in events:
+            if isinstance(event, Progress):
+                progress = event
             else:
-                kept.append(word)
+                kept.append(event)
     return kept

@@ -67,6 +67,9 @@ class Caller(Reader):
     journal. Without a key there is no client.
     """
 
+    is_collector = False
+    """Whether this process writes the store."""
+
     journal: Journal
     meter: JournalMeter
     room: Room

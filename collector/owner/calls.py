@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 from collector.api.decode import answer_json
 from collector.catalogue.operation import Operation, Price, known_cny, price_text
@@ -13,9 +13,11 @@ from collector.catalogue.operations import CATALOGUE
 from collector.catalogue.parameters import coerce_parameters
 from collector.errors import ConfigError, OwnedElsewhere, UsageError
 from collector.journal.ledger import billing_month
-from collector.owner.caller import Caller
 from collector.owner.lock import Holder, command_line
 from collector.redaction import register_secret
+
+if TYPE_CHECKING:
+    from collector.owner.caller import Caller
 
 
 @dataclass(frozen=True, slots=True)

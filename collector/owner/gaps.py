@@ -2,29 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any
 
 from collector.errors import UsageError
 from collector.journal.coverage import Gap, open_gaps
 from collector.model import StreamKey, Window
-from collector.owner.ranges import iso
+from collector.owner.answers import Gaps, MissingRange
 from collector.owner.reader import Reader
 from collector.owner.watched import expected
 from collector.pipeline.coverage import Coverage, missing
 from collector.sources.inventory import KINDS, InventorySource
 from collector.sources.registry import SPECS
 from collector.store.missing import MissingStore
+from collector.units import iso
 
 
-async def gaps(owner: Reader, asked: Mapping[str, Any]) -> dict[str, Any]:
-    """What is missing of the streams of a source (None: of all), of a range or of all that was begun."""
+async def gaps(
+    owner: Reader, source: str | None = None, start: int | None = None, end: int | None = None,
+    scopes: Sequence[str] = (),
+) -> Gaps:  # fmt: skip
+    """Return what is missing of the streams of a source (None: of all), of a range or of all that was begun.
+
+    Times are seconds since the epoch; 0 or below counts back from now. Raises UsageError.
+    """
     now = owner.server_clock.now()
-    start, end = (None if t is None else (int(t) if t > 0 else now + int(t)) for t in (asked["start"], asked["end"]))
+    start, end = (None if t is None else (t if t > 0 else now + t) for t in (start, end))
     if start is not None and end is not None and start >= end:
         raise UsageError(f"--from {iso(start)} is not before --to {iso(end)}")
-    source, scopes = asked["source"], set(asked["scopes"])
     names = list(type(owner.settings.sources).model_fields)
     if source is not None and source not in names:
         raise UsageError(f"got source {source!r}; expected one of {', '.join(names)}")
@@ -35,7 +40,7 @@ async def gaps(owner: Reader, asked: Mapping[str, Any]) -> dict[str, Any]:
         if owner.settings.share.owns(key):
             streams.setdefault(key, Coverage(key, None, None))
     streams = {key: replace(each, has_ended=key not in lasting) for key, each in streams.items()}
-    if strange := sorted(scope for scope in scopes if not any(key.is_about(scope) for key in streams)):
+    if strange := sorted(scope for scope in set(scopes) if not any(key.is_about(scope) for key in streams)):
         raise UsageError(f"--scope: no stream is about {strange[0]}", hint="pai-collector status lists the streams")
     earliest: dict[str, int] = {}
     for each in streams.values():
@@ -51,23 +56,23 @@ async def gaps(owner: Reader, asked: Mapping[str, Any]) -> dict[str, Any]:
         and (not each.has_ended or each.gaps)
     ]
     found = [one for each in chosen for one in missing(each, start, end, earliest.get(each.key.operation))]
-    return {
-        "streams": len(chosen),
-        "notes": owner.notes,
-        "has_history": not isinstance(owner.store, MissingStore),
-        "gaps": [
-            {
-                "source": source_of.get(one.key.operation, ""),
-                "operation": one.key.operation,
-                "scope_id": one.key.scope_id,
-                "from": None if one.window is None else iso(one.window.start),
-                "to": None if one.window is None else iso(one.window.end),
-                "seconds": None if one.window is None else one.window.seconds,
-                "reason": one.reason,
-            }
+    return Gaps(
+        streams=len(chosen),
+        notes=owner.notes,
+        has_history=not isinstance(owner.store, MissingStore),
+        gaps=[
+            MissingRange(
+                source=source_of.get(one.key.operation, ""),
+                operation=one.key.operation,
+                scope_id=one.key.scope_id,
+                start=None if one.window is None else iso(one.window.start),
+                end=None if one.window is None else iso(one.window.end),
+                seconds=None if one.window is None else one.window.seconds,
+                reason=one.reason,
+            )
             for one in found
         ],
-    }
+    )
 
 
 async def _coverages(owner: Reader) -> dict[StreamKey, Coverage]:

@@ -49,6 +49,8 @@ class Owner(Caller):
     journal. Without a key there is no client.
     """
 
+    is_collector = True
+
     outgoing: Outgoing
     membership: JournalMembership
 

@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from datetime import UTC, datetime
+from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any
+from typing import Any, Protocol
+
+import msgspec
 
 from collector.errors import ClockError, OwnedElsewhere, UsageError
 from collector.journal.ledger import billing_month
@@ -18,22 +18,37 @@ from collector.pipeline.backfill import Asked, calls_at_least
 from collector.pipeline.clock_watch import HINT
 from collector.pipeline.plan import cost, is_priced
 from collector.pipeline.streams import WindowStreams
+from collector.units import iso
 
 
-@dataclass(frozen=True, slots=True)
-class Range:
-    """What a command line names. Crosses the owner's socket as plain data."""
+class Range(Protocol):
+    """What a command line names."""
 
-    source: str
-    start: int
-    """Seconds since the epoch; what is below 0 counts back from the service's time."""
-    end: int
-    scopes: tuple[str, ...] = ()
-    """Empty for all of the source."""
+    @property
+    def source(self) -> str:
+        """Source of the configuration."""
 
-    @classmethod
-    def of(cls, asked: Mapping[str, Any]) -> Range:
-        return cls(str(asked["source"]), int(asked["start"]), int(asked["end"]), tuple(map(str, asked["scopes"])))
+    @property
+    def start(self) -> int:
+        """Seconds since the epoch; 0 or below counts back from the service's time."""
+
+    @property
+    def end(self) -> int:
+        """First second after the range, as `start`."""
+
+    @property
+    def scopes(self) -> Sequence[str]:
+        """Empty for all of the source."""
+
+
+class Price(msgspec.Struct, frozen=True):
+    """What the calls of a range cost at least."""
+
+    calls_at_least: dict[str, int]
+    """Operation -> calls."""
+    cny_at_least: str
+    unpriced: list[str]
+    """Operations of which no price is known."""
 
 
 async def resolved(owner: Caller, asked: Range) -> Window:
@@ -121,8 +136,8 @@ async def claimed(owner: Owner, asked: Sequence[Asked]) -> None:
         )
 
 
-async def price(owner: Caller, asked: Sequence[Asked]) -> dict[str, Any]:
-    """What asking for these ranges takes at least, for people and programs."""
+async def price(owner: Caller, asked: Sequence[Asked]) -> Price:
+    """Return what asking for these ranges takes at least."""
     calls: dict[str, int] = {}
     for each in asked:
         name = each.streams.operation.name
@@ -137,9 +152,4 @@ async def price(owner: Caller, asked: Sequence[Asked]) -> dict[str, Any]:
             unpriced.append(name)
         else:
             total += cost(terms, spent.get(name, 0) + count) - cost(terms, spent.get(name, 0))
-    return {"calls_at_least": calls, "cny_at_least": f"{total:f}", "unpriced": unpriced}
-
-
-def iso(time: int) -> str:
-    """A time as people and JSON have it."""
-    return datetime.fromtimestamp(time, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+    return Price(calls, f"{total:f}", unpriced)

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import AsyncIterator, Mapping
-from contextlib import AsyncExitStack, asynccontextmanager
+from collections.abc import Mapping
+from contextlib import AsyncExitStack
 from typing import TYPE_CHECKING, Self
 
 from collector.api.throttle import TokenBucket, buckets_for
@@ -30,7 +30,7 @@ from collector.sources.inventory import InventorySource
 from collector.store.away import AwayStore
 from collector.store.base import Store
 from collector.store.migrate import describe_difference
-from collector.store.opening import is_exclusive, reading_store
+from collector.store.opening import reading_store
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -164,16 +164,3 @@ class Reader:
         """This process's part of what the shards divide, None where it is alone."""
         share = self.settings.share
         return None if share.is_alone else share
-
-
-@asynccontextmanager
-async def stored(settings: Settings) -> AsyncIterator[Store]:
-    """Open the store alone for reading: a server's without a lock. Raises as `Reader` does."""
-    lock = ReaderLock(settings.journal.path)
-    if is_exclusive(settings):
-        lock.acquire()
-    try:
-        async with reading_store(settings) as store:
-            yield store
-    finally:
-        lock.release()

@@ -66,10 +66,6 @@ class Verified:
     """Event time that was judged."""
     kinds: Counter[str] = field(default_factory=Counter)
 
-    @property
-    def is_clean(self) -> bool:
-        return not self.kinds
-
 
 def sampled(windows: Sequence[tuple[StreamKey, Window]], count: int, random: Random) -> list[tuple[StreamKey, Window]]:
     """`count` random windows of `SAMPLE_SECONDS` at most, each second as likely as any other; overlaps are left out."""

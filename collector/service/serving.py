@@ -21,10 +21,10 @@ from collector.owner.instance import Owner
 from collector.owner.lock import JournalOwned
 from collector.owner.recorder import Recorder
 from collector.owner.reloading import changes
-from collector.owner.socket import listening
 from collector.owner.waiting import ends_soon, wait_for_journal
 from collector.pipeline.service import Service
 from collector.redaction import register_secret
+from collector.rpc import Find, listening
 from collector.service.http import TOKEN_VARIABLE, check_listener, journal_lives, serving_http
 from collector.service.sql import KEY, serving_sql
 from collector.service.systemd import Notifier
@@ -57,6 +57,7 @@ async def serve(
     key: ApiKey,
     *,
     reload: Reload,
+    find: Find,
     only: Sequence[str] = (),
     environ: Mapping[str, str] = os.environ,
     clock: Clock | None = None,
@@ -72,7 +73,7 @@ async def serve(
     check_listener(settings.service.listen, token)
     check_listener(settings.service.sql_listen, token, KEY)
     clock = clock or SystemClock()
-    process = _Process(key, token, reload, only, clock, Notifier(environ, clock), recorder=recorder)
+    process = _Process(key, token, reload, find, only, clock, Notifier(environ, clock), recorder=recorder)
     with _signals(process, settings.service.grace_seconds):
         while not process.stop.is_set():
             try:
@@ -100,6 +101,8 @@ class _Process:
     key: ApiKey
     token: str
     reload: Reload
+    find: Find
+    """Finds what commands may request."""
     only: Sequence[str]
     clock: Clock
     notifier: Notifier
@@ -115,7 +118,7 @@ class _Process:
         async with AsyncExitStack() as stack:
             try:
                 owner = await stack.enter_async_context(await self._owner(settings))
-                await stack.enter_async_context(listening(owner))
+                await stack.enter_async_context(listening(owner, self.find))
                 service = owner.service(self.only)
                 if not await _unless_stopped(service.start(), self.stop):
                     return settings
@@ -146,7 +149,7 @@ class _Process:
         store = AwayStore(str(parse_address(settings.store.url)), error)
         async with (
             await self._owner(settings, store) as owner,
-            listening(owner),
+            listening(owner, self.find),
         ):
             service = await owner.service_without_store(error, self.only)
             await service.start()

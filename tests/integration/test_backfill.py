@@ -10,21 +10,21 @@ from pathlib import Path
 
 import pytest
 
+from collector.cli.commands.backfill import BackfillRequest, handle
+from collector.cli.ranges import Progress
 from collector.errors import UsageError
 from collector.journal.inspect import contents
 from collector.model import Window
-from collector.owner.access import access
-from collector.owner.backfilling import backfill
 from collector.owner.instance import Owner
-from collector.owner.ranges import Range, asked_streams, iso
-from collector.owner.requests import ANSWERED
-from collector.owner.socket import listening
+from collector.owner.ranges import asked_streams
 from collector.pipeline.backfill import Asked, Backfill
+from collector.rpc import Access
 from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import LateRows, World
+from collector.units import iso
 from tests.support import (
     LOOKBACK,
     NOW,
@@ -38,8 +38,9 @@ from tests.support import (
     stored_syslogs,
     true_syslogs,
 )
-from tests.support.range_commands import asked, gaps, report, work
+from tests.support.range_commands import answer, asked, gaps, report, work
 from tests.support.running_service import PATIENCE_SECONDS, running
+from tests.support.sessions import listening, session
 
 HOUR = 3600
 BEGIN = NOW - LOOKBACK
@@ -153,7 +154,7 @@ async def test_what_was_paid_for_is_not_bought_again(tmp_path: Path) -> None:
         for at in range(needed // 5, needed, needed // 5):
             async with (
                 await Owner.open(configuration, key=SIMULATOR_KEY) as owner,
-                aclosing(backfill(owner, asked("syslogs", start + at % 3, BEGIN))) as words,
+                aclosing(handle(owner, BackfillRequest("syslogs", start + at % 3, BEGIN))) as words,
             ):
                 async for _ in words:
                     if calls(api, "ListSyslogs") - before >= at:
@@ -262,7 +263,7 @@ async def test_what_cannot_be_asked_again_is_refused(
         before = calls(api, "ListSyslogs")
         async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
             with pytest.raises(UsageError, match=text):
-                await ANSWERED["backfill_price"](owner, asked(source, start, 0, *scopes))
+                await answer(owner, "backfill.price", asked(source, start, 0, *scopes))
         assert calls(api, "ListSyslogs") == before
 
 
@@ -275,7 +276,7 @@ async def test_the_price_is_a_lower_bound_and_costs_nothing(tmp_path: Path) -> N
         await run_once(configuration)
         before = calls(api, "ListSyslogs")
         async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
-            told = await ANSWERED["backfill_price"](owner, asked("syslogs", BEGIN - 7 * HOUR, BEGIN))
+            told = await answer(owner, "backfill.price", asked("syslogs", BEGIN - 7 * HOUR, BEGIN))
             assert told["calls_at_least"] == {"ListSyslogs": 4}
             assert told["streams"] == 2
             assert calls(api, "ListSyslogs") == before
@@ -316,9 +317,9 @@ async def test_an_interrupted_backfill_leaves_nothing_running(tmp_path: Path) ->
         configuration = configured(tmp_path, api, world)
         await run_once(configuration)
         async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
-            words = backfill(owner, asked("syslogs", BEGIN - 48 * HOUR, BEGIN))
+            words = handle(owner, BackfillRequest("syslogs", BEGIN - 48 * HOUR, BEGIN))
             async for word in words:
-                if word.get("seconds"):
+                if isinstance(word, Progress) and word.total:
                     break
             with pytest.raises(UsageError, match=r"a backfill of .* is under way"):
                 await work(owner, "backfill", asked("syslogs", BEGIN - HOUR, BEGIN))
@@ -336,15 +337,15 @@ async def test_a_service_does_the_work_of_a_command_beside_its_own(tmp_path: Pat
         await run.until(lambda: run.source("ListSyslogs").states.get("collected") == 2)
         marks = {key: state.watermark for key, state in (await run.owner.journal.streams()).items()}
         start = min(state.collected_from or 0 for state in (await run.owner.journal.streams()).values()) - 7 * HOUR
-        async with access(run.owner.settings) as owner:
-            price = await owner.answer("backfill_price", asked("syslogs", start, 0))
+        async with session(run.owner.settings, Access.COLLECTOR) as owner:
+            price = await answer(owner, "backfill.price", asked("syslogs", start, 0))
             assert price["calls_at_least"] == {"ListSyslogs": 4}
-            words = [word async for word in owner.follow("backfill", asked("syslogs", start, 0))]
+            words = await work(owner, "backfill", asked("syslogs", start, 0))
             async with asyncio.timeout(PATIENCE_SECONDS):
                 # The service may still be shipping what was read.
-                while (await owner.answer("gaps", asked("syslogs", start, None)))["gaps"]:
+                while (await answer(owner, "gaps", asked("syslogs", start, None)))["gaps"]:
                     await asyncio.sleep(0.05)
-            clean = [word async for word in owner.follow("verify", asked("syslogs", start, -300))][-1]["report"]
+            clean = (await work(owner, "verify", asked("syslogs", start, -300)))[-1]["report"]
         assert words[-1]["report"]["failures"] == []
         assert (clean["missing"], clean["extra"], clean["different"]) == (0, 0, 0)
         assert clean["records"] > 0
@@ -379,7 +380,7 @@ async def test_a_backfill_that_ends_in_the_middle_of_a_window_stores_what_it_rea
         else:
             async with (
                 await Owner.open(rich, key=SIMULATOR_KEY) as owner,
-                aclosing(backfill(owner, asked("syslogs", start, BEGIN))) as words,
+                aclosing(handle(owner, BackfillRequest("syslogs", start, BEGIN))) as words,
             ):
                 async for _ in words:
                     if calls(api, "ListSyslogs") >= before + 3:
@@ -416,5 +417,5 @@ async def test_what_a_killed_backfill_read_is_stored_by_one_of_another_range(tmp
 
 
 async def streams_of(owner: Owner, start: int, end: int) -> list[Asked]:
-    streams, _ = await asked_streams(owner, Range("syslogs", start, end), Window(start, end))
+    streams, _ = await asked_streams(owner, BackfillRequest("syslogs", start, end), Window(start, end))
     return streams

@@ -14,7 +14,6 @@ import pytest
 
 from collector.errors import FreeCallsUsedUp, UsageError
 from collector.model import Window
-from collector.owner.access import access
 from collector.owner.planning import demands_of
 from collector.owner.prices import prices_of
 from collector.pipeline.plan import plan
@@ -27,8 +26,9 @@ from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from tests.support import NOW, calls, fetch, run_once, settings, simulator
 from tests.support.default_chain import use_access_key
-from tests.support.range_commands import asked, report
+from tests.support.range_commands import answer, asked, report
 from tests.support.running_service import running
+from tests.support.sessions import session
 from tests.support.warm_commands import run_command
 
 SETTLE, LOOKBACK = 300, 3600
@@ -465,14 +465,14 @@ async def test_a_page_is_shown_once_the_metrics_are_listed(tmp_path: Path) -> No
     async with simulator(a_world()) as api:
         config = cloud(tmp_path, api)
         what = {"source": "cloud_metrics", "scope": "", "seconds": 3600}
-        async with access(config, key=SIMULATOR_KEY) as owner:
+        async with session(config, key=SIMULATOR_KEY) as owner:
             with pytest.raises(UsageError, match="cloud_metrics watches nothing") as refused:
-                await owner.answer("preview", what)
+                await answer(owner, "preview", what)
         assert "run --once" in refused.value.hint
         await run_once(config)
         before = calls(api, "DescribeMetricList")
-        async with access(config, key=SIMULATOR_KEY) as owner:
-            told = await owner.answer("preview", what)
+        async with session(config, key=SIMULATOR_KEY) as owner:
+            told = await answer(owner, "preview", what)
         assert calls(api, "DescribeMetricList") == before + 1
         (table,) = told["tables"]
         assert table["table"] == "metric_points"

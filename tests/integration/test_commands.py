@@ -26,12 +26,12 @@ import pytest
 from collector.errors import JournalError, UsageError
 from collector.journal.inspect import contents
 from collector.owner.instance import Owner
-from collector.owner.socket import listening
 from collector.settings import load
 from collector.simulator.process import SimulatorProcess, simulator_process
 from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
 from tests.support import LOOKBACK, NOW, SETTLE, differences, stored_syslogs, true_syslogs
+from tests.support.sessions import listening
 from tests.support.warm_commands import run_command
 
 SEED = 11

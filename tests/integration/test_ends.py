@@ -6,6 +6,7 @@ from collections import Counter
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 
 from collector.owner.gaps import gaps
@@ -41,8 +42,7 @@ def configuration(folder: Path, api: Simulator, **targets: Any) -> Settings:
 
 async def told_gaps(config: Settings) -> list[dict[str, Any]]:
     async with await Reader.open(config) as reader:
-        asked: dict[str, Any] = {"source": None, "scopes": [], "start": None, "end": None}
-        return list((await gaps(reader, asked))["gaps"])
+        return list(msgspec.to_builtins((await gaps(reader)).gaps))
 
 
 async def told_state(config: Settings, operation: str, scope_id: str) -> tuple[str, int | None]:

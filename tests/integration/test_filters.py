@@ -10,12 +10,12 @@ import pytest
 
 from collector.model import filtered_scope
 from collector.owner.instance import Owner
-from collector.owner.ranges import iso
 from collector.settings import Settings
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.usage import workspace_of, workspaces
 from collector.simulator.world import LateRows, World
+from collector.units import iso
 from tests.support import (
     LOOKBACK,
     NOW,

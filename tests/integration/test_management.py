@@ -14,14 +14,19 @@ from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import pytest
 from aiohttp import web
 
+from collector.cli.calling import CallRequest, call_in
+from collector.cli.commands.check import CHECK, CheckRequest
+from collector.cli.commands.gaps import GAPS, GapsRequest
+from collector.cli.commands.status import STATUS, StatusRequest
+from collector.cli.commands.verify import VERIFY, VerifyRequest
 from collector.errors import BadRequestError, ConfigError, ForbiddenError, NotFoundError, OwnedElsewhere, TransientError
-from collector.owner.access import access
 from collector.owner.instance import Owner
 from collector.owner.lock import OwnerLock
-from collector.owner.socket import listening, reachable, socket_path
+from collector.rpc import reachable, socket_path
 from collector.settings import Settings, load
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.credentials import SIMULATOR_KEY
@@ -30,6 +35,7 @@ from collector.simulator.world import World
 from tests.integration.test_commands import Ended, command, ended, environment, started
 from tests.support import ship, simulator
 from tests.support.default_chain import use_access_key
+from tests.support.sessions import listening, session
 
 KEY = "sk-canary-71fe03c9aa5540"
 TOKEN = "canary-token-a91c55d07b3e42"
@@ -550,9 +556,9 @@ async def test_another_process_makes_the_call_with_its_own_key(
 @pytest.mark.slow("many commands")
 async def test_errors_cross_the_socket_as_what_they_are(service: Service, settings: Settings) -> None:
     """Each kind with its facts and its hint."""
-    async with owner_listening(settings), access(settings) as through:
+    async with owner_listening(settings), session(settings) as through:
         with pytest.raises(ConfigError) as mistakes:
-            await through.call("ListSyslogs", {"NodeId": 5})
+            await call_in(through, "ListSyslogs", {"NodeId": 5})
         assert len(mistakes.value.mistakes) == 3
         for http_status, code, kind in (
             (404, "ResourceNotFound", NotFoundError), (400, "InvalidParameter", BadRequestError),
@@ -560,7 +566,7 @@ async def test_errors_cross_the_socket_as_what_they_are(service: Service, settin
         ):  # fmt: skip
             service.refuse["ListClusters"] = (http_status, code)
             with pytest.raises(kind) as raised:
-                await through.call("ListClusters", {})
+                await call_in(through, "ListClusters", {})
             assert (raised.value.http_status, raised.value.code, raised.value.request_id) == (http_status, code, "R-1")
             assert raised.value.hint
     assert service.calls_total == 3
@@ -569,11 +575,11 @@ async def test_errors_cross_the_socket_as_what_they_are(service: Service, settin
 @pytest.mark.slow("many commands")
 async def test_an_owner_that_only_reads_makes_no_call(service: Service, settings: Settings) -> None:
     """It says so, unless it ends soon: then the command becomes the owner itself."""
-    async with owner_listening(settings, key=None), access(settings, key=KEY, clock=LeapingClock()) as through:
+    async with owner_listening(settings, key=None), session(settings, key=KEY, clock=LeapingClock()) as through:
         with pytest.raises(OwnedElsewhere, match="only reads and has no key"):
-            await through.call("ListClusters", {})
+            await call_in(through, "ListClusters", {})
         with pytest.raises(OwnedElsewhere, match="only reads and has no key"):
-            await through.check()
+            await through.ask(CHECK, CheckRequest())
     assert service.calls_total == 0
     ends = asyncio.Event()
 
@@ -584,8 +590,8 @@ async def test_an_owner_that_only_reads_makes_no_call(service: Service, settings
 
     reading = asyncio.create_task(reader())
     await ends.wait()
-    async with access(settings, key=KEY) as through:
-        assert (await through.call("DescribeDiagnosticResult", {"DiagnosticId": "diag-1"})).http_status == 200
+    async with session(settings, key=KEY) as through:
+        assert (await call_in(through, "DescribeDiagnosticResult", {"DiagnosticId": "diag-1"})).http_status == 200
     await reading
 
 
@@ -593,15 +599,17 @@ async def test_an_owner_that_only_reads_makes_no_call(service: Service, settings
 async def test_an_owner_that_never_answers_is_told_in_words(settings: Settings) -> None:
     """Who it is, and that it has to be looked at: not the error of a socket."""
 
-    async def hang_up(request: web.Request) -> web.StreamResponse:
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
+    async def hang_up(request: bytes) -> None:
+        pass
 
     lock = OwnerLock(settings.journal.path).acquire()
     try:
-        async with false_owner(settings, hang_up), access(settings, key=KEY, clock=LeapingClock()) as through:
-            for asking in (through.status(), through.answer("gaps", {}), _all(through.follow("verify", {}))):
+        async with false_owner(settings, hang_up), session(settings, key=KEY, clock=LeapingClock()) as through:
+            for asking in (
+                through.ask(STATUS, StatusRequest()),
+                through.ask(GAPS, GapsRequest()),
+                through.ask(VERIFY, VerifyRequest("syslogs", -60, 0)),
+            ):
                 with pytest.raises(OwnedElsewhere, match=f"is owned by process {os.getpid()} .*does not answer"):
                     await asking
     finally:
@@ -609,31 +617,31 @@ async def test_an_owner_that_never_answers_is_told_in_words(settings: Settings) 
 
 
 @asynccontextmanager
-async def false_owner(
-    settings: Settings, handler: Callable[[web.Request], Awaitable[web.StreamResponse]]
-) -> AsyncIterator[None]:
-    """What answers at the owner's socket as if it were one, and does `handler` with all that is asked."""
+async def false_owner(settings: Settings, handler: Callable[[bytes], Awaitable[None]]) -> AsyncIterator[None]:
+    """What greets at the owner's socket as if it were one, gives each request to `handler`, and hangs up."""
     path = socket_path(settings.journal.path)
     path.parent.mkdir(parents=True, exist_ok=True)
 
-    async def pong(request: web.Request) -> web.StreamResponse:
-        return web.Response()
+    async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        writer.write(await frame(reader))
+        await handler((await frame(reader))[FRAME_HEAD:])
+        writer.transport.abort()
 
-    application = web.Application()
-    application.router.add_get("/ping", pong)
-    application.router.add_route("*", "/{path:.*}", handler)
-    runner = web.AppRunner(application, access_log=None, shutdown_timeout=0.1)
-    await runner.setup()
+    async with reachable(path) as address:
+        server = await asyncio.start_unix_server(serve, address)
     try:
-        async with reachable(path) as address:
-            await web.UnixSite(runner, address).start()
         yield
     finally:
-        await runner.cleanup()
+        server.close()
 
 
-async def _all(words: AsyncIterator[dict[str, Any]]) -> list[dict[str, Any]]:
-    return [word async for word in words]
+FRAME_HEAD = 5
+
+
+async def frame(reader: asyncio.StreamReader) -> bytes:
+    """One frame as it came: the greeting of a command is that of an owner too."""
+    head = await reader.readexactly(FRAME_HEAD)
+    return head + await reader.readexactly(int.from_bytes(head[1:]))
 
 
 @pytest.mark.slow("many commands")
@@ -642,8 +650,8 @@ async def test_what_another_command_asked_for_is_finished_and_metered_when_the_o
 ) -> None:
     """The answer still comes, and the call is in the store."""
     service.hold = asyncio.Event()
-    async with access(settings, key=KEY) as first:
-        await first.status()
+    async with session(settings, key=KEY) as first:
+        await first.ask(STATUS, StatusRequest())
         process = await started(
             "call", "DescribeDiagnosticResult", "--param", "DiagnosticId=diag-1", "--config", config, key=None
         )
@@ -663,20 +671,16 @@ async def test_a_call_under_which_the_owner_dies_is_repeated_only_where_that_doe
     """One that may have begun something is an error that says so."""
     path = socket_path(settings.journal.path)
 
-    async def die(request: web.Request) -> web.StreamResponse:
-        assert request.path == "/call"
-        await request.read()
+    async def die(request: bytes) -> None:
+        assert msgspec.msgpack.decode(request, type=CallRequest).operation == operation
         path.unlink()
-        assert request.transport is not None
-        request.transport.abort()
-        return web.Response()
 
-    async with false_owner(settings, die), access(settings, key=KEY) as through:
+    async with false_owner(settings, die), session(settings, key=KEY) as through:
         if operation == "CreateDiagnosticTask":
             with pytest.raises(TransientError, match="the call may have been made"):
-                await through.call(operation, {"ClusterId": "i1"})
+                await call_in(through, operation, {"ClusterId": "i1"})
         else:
-            assert (await through.call(operation, {"DiagnosticId": "diag-1"})).http_status == 200
+            assert (await call_in(through, operation, {"DiagnosticId": "diag-1"})).http_status == 200
     assert service.calls_total == (0 if operation == "CreateDiagnosticTask" else 1)
 
 

@@ -10,11 +10,12 @@ import pytest
 
 from collector.cli.exits import ExitStatus
 from collector.journal.reading import reading
-from collector.owner.access import access
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from collector.sources.tables import SYSLOGS, TABLES
 from tests.support import NOW, SETTLE, calls, configuration, simulator
+from tests.support.range_commands import answer
+from tests.support.sessions import session
 from tests.support.warm_commands import Ran, run_command
 
 WAIT_SECONDS_MAX = 180.0
@@ -53,11 +54,11 @@ async def test_every_source_shows_the_rows_of_a_page(tmp_path: Path) -> None:
                 "eas_resources": account.eas_resource_ids, "discover": ["jobs"],
             },
         )  # fmt: skip
-        async with access(config, key=SIMULATOR_KEY) as owner:
+        async with session(config, key=SIMULATOR_KEY) as owner:
             # What CloudMonitor has is known once it has been listed: tests/integration/test_cloud_metrics.py.
             for name in type(config.sources).model_fields.keys() - {"cloud_metrics"}:
                 before = sum(stats.calls for stats in api.stats.values())
-                told = await owner.answer("preview", {"source": name, "scope": "", "seconds": 3600})
+                told = await answer(owner, "preview", {"source": name, "scope": "", "seconds": 3600})
                 assert sum(stats.calls for stats in api.stats.values()) == before + 1
                 assert told["tables"], name
                 for table in told["tables"]:
@@ -65,7 +66,7 @@ async def test_every_source_shows_the_rows_of_a_page(tmp_path: Path) -> None:
                     assert table["rows"] or name in ("job_metrics", "events"), name
                     assert all(len(row) == len(table["columns"]) for row in table["rows"])
             job = account.job_ids(NOW)[1]
-            told = await owner.answer("preview", {"source": "events", "scope": job, "seconds": 3600})
+            told = await answer(owner, "preview", {"source": "events", "scope": job, "seconds": 3600})
             assert (told["scope_id"], told["operation"]) == (job, "GetJobEvents")
 
 
@@ -74,8 +75,8 @@ async def test_the_rows_are_those_that_would_be_stored_and_none_is(tmp_path: Pat
     async with simulator(WORLD) as api:
         config = configuration(tmp_path, api.base_url, targets={"nodes": WORLD.node_ids})
         node = WORLD.node_ids[1]
-        async with access(config, key=SIMULATOR_KEY) as owner:
-            told = await owner.answer("preview", {"source": "syslogs", "scope": node, "seconds": 60})
+        async with session(config, key=SIMULATOR_KEY) as owner:
+            told = await answer(owner, "preview", {"source": "syslogs", "scope": node, "seconds": 60})
         assert calls(api, "ListSyslogs") == 1
     (table,) = told["tables"]
     truth = WORLD.truth(node, NOW - SETTLE - 60, NOW - SETTLE)[: len(table["rows"])]

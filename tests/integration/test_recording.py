@@ -16,9 +16,9 @@ import pytest
 from collector.api.transport import Exchange, Failure
 from collector.catalogue.operations import CATALOGUE
 from collector.cli.app import main
+from collector.cli.calling import call_in
 from collector.cli.exits import ExitStatus
 from collector.errors import UsageError
-from collector.owner.access import access
 from collector.owner.instance import Owner
 from collector.owner.recorder import Recorder, recording
 from collector.recording import number_of
@@ -31,6 +31,7 @@ from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from tests.support import NOW, calls, fetch, run_once, settings, simulator, stored_syslogs
 from tests.support.recordings import recorded_calls
+from tests.support.sessions import session
 from tests.support.warm_commands import run_command
 
 WORLD = World(5, 2, 1, lines_per_second=0.5, bursts=False)
@@ -128,8 +129,8 @@ async def test_no_secret_is_recorded(tmp_path: Path) -> None:
             await Owner.open(config, key=SIMULATOR_KEY, recorder=recorder) as owner,
         ):
             assert not (await owner.once(["inventory"]).run()).failures
-        async with access(config, key=SIMULATOR_KEY) as caller:
-            token = (await caller.call("GetXtraceToken", {})).answer
+        async with session(config, key=SIMULATOR_KEY) as caller:
+            token = (await call_in(caller, "GetXtraceToken", {})).answer
         async with (
             recording(folder) as recorder,
             await Owner.open(config, key=SIMULATOR_KEY, recorder=recorder) as owner,

@@ -100,7 +100,7 @@ async def test_what_a_damaged_journal_still_holds_comes_back(
         lost = spoil_a_chunk(configuration.journal.path, "syslogs")
         clock.advance(2 * TICK)
 
-        told = await report(configuration, "journal_repair", {})
+        told = await report(configuration, "journal.repair", {})
         assert told["rows_damaged"] == lost
         assert told["rows_added"] == told["rows"] > 0
         assert told["left_out"] == []
@@ -134,7 +134,7 @@ async def test_a_snapshot_that_came_back_is_no_gap(tmp_path: Path) -> None:
             if goes_on_first:
                 await run_once(configuration)
                 assert [gap[3] for gap in await gaps(configuration)] == ["missed"]
-            told = await report(configuration, "journal_replay", {"path": str(other)})
+            told = await report(configuration, "journal.replay", {"path": str(other)})
             assert told["rows_damaged"] == told["places_lost"] == 0
             await run_once(configuration)
             assert await gaps(configuration) == []
@@ -152,9 +152,9 @@ async def test_a_second_replay_adds_nothing(tmp_path: Path) -> None:
         configuration = configured(tmp_path, api)
         await collect_unshipped(configuration)
         configuration.journal.path.rename(other := tmp_path / "other.db")
-        first = await report(configuration, "journal_replay", {"path": str(other)})
+        first = await report(configuration, "journal.replay", {"path": str(other)})
         assert not other.exists()
-        again = await report(configuration, "journal_replay", {"path": first["moved_to"]})
+        again = await report(configuration, "journal.replay", {"path": first["moved_to"]})
         assert (again["rows"], again["rows_added"], again["calls"]) == (first["rows"], 0, 0)
         assert again["calls_left"] == "they were entered before"
         assert again["moved_to"] != first["moved_to"]
@@ -173,7 +173,7 @@ async def test_what_a_journal_holds_comes_back_without_a_key(tmp_path: Path) -> 
         await collect_unshipped(configuration)
         configuration.journal.path.rename(other := tmp_path / "other.db")
         asked = api.stats["ListSyslogs"].calls
-    told = await report(configuration, "journal_replay", {"path": str(other)}, key=None)
+    told = await report(configuration, "journal.replay", {"path": str(other)}, key=None)
     assert (told["rows_added"], told["calls"]) == (told["rows"], sum(stats.calls for stats in api.stats.values()))
     assert api.stats["ListSyslogs"].calls == asked
     truth = true_syslogs(world, world.node_ids, NOW - LOOKBACK, NOW - SETTLE)
@@ -190,7 +190,7 @@ async def test_what_is_waited_for_is_shipped_without_the_interval(tmp_path: Path
         await collect_unshipped(configuration)
         configuration.journal.path.rename(other := tmp_path / "other.db")
         async with await Owner.open(configuration, clock=WithoutLongSleeps()) as owner:
-            told = (await work(owner, "journal_replay", {"path": str(other)}))[-1]["report"]
+            told = (await work(owner, "journal.replay", {"path": str(other)}))[-1]["report"]
         assert told["rows_added"] == told["rows"] > 0
         await run_once(configuration)
         older = asked("syslogs", NOW - 2 * LOOKBACK, NOW - LOOKBACK)
@@ -220,7 +220,7 @@ async def test_a_segment_whose_answer_was_lost_is_counted_once(tmp_path: Path) -
                 await owner.shipper().ship_one("api_call_parts", draining=True)
         assert await fetch(configuration, "SELECT sum(calls) > 0 FROM api_calls") == [[1]]
         configuration.journal.path.rename(other := tmp_path / "other.db")
-        await report(configuration, "journal_replay", {"path": str(other)})
+        await report(configuration, "journal.replay", {"path": str(other)})
         await run_once(configuration)
         await assert_metered(configuration, api)
 
@@ -247,6 +247,6 @@ async def test_what_is_no_journal_is_told(tmp_path: Path) -> None:
             (in_use, OwnedElsewhere, "is owned by"),
         ):
             with pytest.raises(error, match=words):
-                await report(configuration, "journal_replay", {"path": str(path)})
+                await report(configuration, "journal.replay", {"path": str(path)})
             assert path.exists() == (path.name != "nothing.db")
         lock.release()

@@ -19,16 +19,17 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from collector.cli.commands.query import QUERY, Notes, Piece, QueryRequest
 from collector.clock import ServerClock
 from collector.errors import StoreUnavailable, UsageError
 from collector.model import BLOCK_ROWS_MAX, StreamKey
-from collector.owner.access import Querying, querying
 from collector.owner.caller import Caller
 from collector.owner.check import check_all, check_store
 from collector.owner.instance import Owner, bring_up_to_date
 from collector.owner.journals import JournalState, KnownJournal, write_journals
 from collector.owner.lock import OwnerLock
 from collector.pipeline.lateness import ROWS_MIN, SETTLE_MARGIN_SECONDS, Lateness
+from collector.rpc import Access
 from collector.shares import Share
 from collector.simulator.server import SIMULATOR_KEY
 from collector.simulator.world import World
@@ -50,6 +51,7 @@ from tests.support import (
     true_syslogs,
 )
 from tests.support.server_process import PASSWORD, WRITER, ServerProcess, address, lossy, open_at, open_server, url
+from tests.support.sessions import session
 from tests.support.sql_server import sql_server
 from tests.support.virtual_clock import ManualClock
 from tests.support.warm_commands import run_command
@@ -158,22 +160,21 @@ async def test_a_query_of_a_server_needs_no_journal_and_no_lock(
         wanted = configuration(tmp_path / "here", "", store={"url": url(server.port)})
         lock = OwnerLock(wanted.journal.path).acquire()
         before = sorted((tmp_path / "here").rglob("*"))
-        async with querying(wanted) as history:
+        async with session(wanted, Access.STORE) as history:
+            events = history.stream(QUERY, QueryRequest("SELECT count() AS n FROM syslogs", "JSONEachRow", {}))
+            assert await anext(events) == Notes(["no history here yet: pai-collector run"])
             with pytest.raises(UsageError, match="no history here yet"):
-                await _result(history, "SELECT count() AS n FROM syslogs")
-            assert history.notes == ["no history here yet: pai-collector run"]
+                await anext(events)
         store = await open_server(server)
         await bring_up_to_date(store, wanted)
         await store.close()
-        async with querying(wanted) as history:
-            assert await _result(history, "SELECT count() AS n FROM syslogs") == b'{"n":0}\n'
-            assert history.notes == []
+        async with session(wanted, Access.STORE) as history:
+            request = QueryRequest("SELECT count() AS n FROM syslogs", "JSONEachRow", {})
+            notes, *pieces = [event async for event in history.stream(QUERY, request)]
+        assert notes == Notes([])
+        assert b"".join(piece.data for piece in pieces if isinstance(piece, Piece)) == b'{"n":0}\n'
         assert sorted((tmp_path / "here").rglob("*")) == before
         lock.release()
-
-
-async def _result(history: Querying, sql: str) -> bytes:
-    return b"".join([piece async for piece in history.query(sql, "JSONEachRow")])
 
 
 async def test_a_wrong_password_names_the_variable(tmp_path: Path) -> None:

@@ -421,7 +421,7 @@ async def test_a_journal_of_all_streams_is_replayed_by_each_shard(machines: Mach
     told = []
     for disk, shard in (("a", "0/2"), ("b", "1/2")):
         async with machines.process(disk, shard) as owner:
-            told.append((await work(owner, "journal_replay", {"path": str(file)}))[-1]["report"])
+            told.append((await work(owner, "journal.replay", {"path": str(file)}))[-1]["report"])
         assert file.exists()
     assert {one["reason"] for report in told for one in report["left_out"]} == {"another shard collects it"}
     assert all(report["rows_added"] == report["rows"] > 0 for report in told)

@@ -15,7 +15,6 @@ from collector.catalogue.products.eflo_controller import ListSyslogsAnswer, Sysl
 from collector.errors import UsageError
 from collector.model import StreamKey, Window
 from collector.owner.instance import Owner
-from collector.owner.requests import ANSWERED
 from collector.pipeline.ship import WATERMARK_COLUMNS
 from collector.pipeline.verify import SAMPLE_SECONDS, differences, sampled
 from collector.settings import Settings
@@ -25,7 +24,7 @@ from collector.simulator.world import LateRows, World
 from collector.sources.normalise import lines
 from collector.sources.tables import METRIC_POINTS, SYSLOGS
 from tests.support import LOOKBACK, NOW, SETTLE, calls, run_once, settings, simulator
-from tests.support.range_commands import asked, report, work
+from tests.support.range_commands import answer, asked, report, work
 from tests.support.scripted_client import ScriptedClient
 
 REGION = "cn-hangzhou"
@@ -144,7 +143,7 @@ async def test_what_is_not_covered_is_not_judged(tmp_path: Path) -> None:
         before = calls(api, "ListSyslogs")
         async with await Owner.open(configuration, key=SIMULATOR_KEY) as owner:
             with pytest.raises(UsageError, match="nothing of the range is covered"):
-                await ANSWERED["verify_price"](owner, asked("syslogs", BEGIN - 900, BEGIN))
+                await answer(owner, "verify.price", asked("syslogs", BEGIN - 900, BEGIN))
         assert calls(api, "ListSyslogs") == before
 
 

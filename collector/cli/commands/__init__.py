@@ -1,6 +1,7 @@
-"""The commands, one file each. Every file has `register(app)`, which adds its command.
+"""The commands, one file each: a command's requests, their handlers, what is printed, and the command line.
 
-Commands that only read import `owner.access` where they open it: it loads the whole collector, unneeded for help.
+Every file has `register(app)`, which adds its command. One whose work needs journal or store has `METHODS` too. Its
+handlers import the collector's parts where they run: help, and a command that asks a service, need none of them.
 """
 
 from __future__ import annotations

@@ -12,7 +12,7 @@ import typer
 from collector.catalogue.operation import Operation
 from collector.catalogue.operations import CATALOGUE
 from collector.catalogue.parameters import read_parameters
-from collector.cli.calling import Ask, asking
+from collector.cli.calling import CALL, Ask, asking
 from collector.cli.exits import ExitStatus
 from collector.cli.manual import LISTED, listing, listing_json, manual, operation_of
 from collector.cli.masking import hide, masked
@@ -22,6 +22,8 @@ from collector.cli.paging import PAGES_MAX, Pages
 from collector.cli.running import run_to_end
 from collector.errors import ConfigError, UsageError
 from collector.owner.calls import CallResult, checked
+
+METHODS = (CALL,)
 
 
 def register(app: typer.Typer) -> None:

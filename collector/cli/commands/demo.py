@@ -16,15 +16,16 @@ import msgspec
 import typer
 from rich.progress import Progress as Bars
 
+from collector.cli.methods import find_method
 from collector.cli.options import options_of
 from collector.cli.output import print_line, print_table, started_as
 from collector.cli.running import run_to_end, showing
 from collector.clock import SystemClock
 from collector.errors import UsageError
 from collector.owner.instance import Owner
-from collector.owner.socket import listening
 from collector.owner.status import status
 from collector.pipeline.run import RunReport
+from collector.rpc import listening
 from collector.service.http import serving_http
 from collector.service.sql import serving_sql
 from collector.settings import load
@@ -147,7 +148,7 @@ async def _demo(folder: Path, node_count: int, minutes: int, *, stays: bool) -> 
         settings = load(path, {})
         clock.move_to(start)
         owner = await Owner.open(settings, key=SIMULATOR_KEY, clock=clock)
-        async with owner, listening(owner), _served(owner) as address:
+        async with owner, listening(owner, find_method), _served(owner) as address:
             totals = Totals()
             async with showing(_bar(totals, minutes)):
                 await _live(owner, api, clock, world.node_ids[0], start, minutes, totals)

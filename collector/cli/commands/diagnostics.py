@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any
 
 import typer
 
 from collector.catalogue.products.eflo_controller import CREATE_DIAGNOSTIC_TASK, DESCRIBE_DIAGNOSTIC_RESULT
-from collector.cli.calling import Ask, asking, calling, duration_of, text_of
+from collector.cli.calling import Ask, asking, call_in, duration_of, session, text_of
 from collector.cli.diagnosing import has_ended, minute_of, read_logs, tasks, watch
 from collector.cli.exits import ExitStatus
 from collector.cli.groups import command_group
@@ -20,6 +21,7 @@ from collector.cli.waiting import Looked, spinner
 from collector.clock import Clock, SystemClock
 from collector.errors import CollectorError, ConfigError, ThrottledError, TransientError
 from collector.owner.calls import checked
+from collector.rpc import Access
 from collector.settings import Settings
 
 TIMEOUT = "30m"
@@ -173,8 +175,8 @@ async def _watch(ask: Ask, diagnostic_id: str, clock: Clock, timeout_seconds: fl
 
 
 async def _list(settings: Settings, type_name: str, limit: int) -> list[Any]:
-    async with calling(settings) as owner:
-        return await tasks(owner.call, type_name=type_name, limit=limit)
+    async with session(settings, Access.CALLER) as reached:
+        return await tasks(partial(call_in, reached), type_name=type_name, limit=limit)
 
 
 def _show(answer: Any, *, as_json: bool) -> None:

@@ -12,7 +12,7 @@ from collector.cli.output import print_line, print_table, progress
 from collector.cli.report import Reporter
 from collector.cli.running import run_to_end
 from collector.journal.inspect import rows_waiting
-from collector.owner.reader import stored
+from collector.owner.stored import stored
 from collector.settings import Settings
 from collector.store.exporting import export_history, prepare, stored_tables
 from collector.store.history import Manifest
@@ -40,7 +40,8 @@ def register(app: typer.Typer) -> None:
 
 
 async def _export(settings: Settings, folder: Path, reporter: Reporter) -> Manifest:
-    async with stored(settings) as store:
+    async with stored(settings) as history:
+        store = history.store
         if isinstance(store, MissingStore):
             raise no_history()
         if rows := rows_waiting(settings.journal.path):

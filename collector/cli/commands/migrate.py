@@ -10,12 +10,12 @@ from collector.cli.options import options_of
 from collector.cli.output import print_line, print_table
 from collector.cli.running import run_to_end
 from collector.clock import SystemClock
-from collector.owner.reader import stored
+from collector.owner.stored import stored
 from collector.owner.waiting import taken
 from collector.settings import Settings
 from collector.store.base import Store
 from collector.store.fault_rules import fault_rules
-from collector.store.migrate import describe_difference, is_new, migrate, plan
+from collector.store.migrate import is_new, migrate, plan
 from collector.store.opening import writing_store
 from collector.store.reclassify import DayClassified, reclassify
 from collector.store.shape import apply_shape, plan_shape
@@ -57,11 +57,12 @@ def register(app: typer.Typer) -> None:
 
 async def _plan(settings: Settings, *, anew: bool) -> _Done:
     """Return what `_migrate` would do. Changes nothing."""
-    async with stored(settings) as store:
+    async with stored(settings) as history:
+        store = history.store
         done = [str(migration) for migration in await plan(store)]
         if done:
             # Which settings the tables lack is known once there are tables.
-            return done, [], [await describe_difference(store)]
+            return done, [], history.notes
         return await plan_shape(store, settings.store), await _classified(store, settings, anew, dry_run=True), []
 
 

@@ -5,22 +5,26 @@ from __future__ import annotations
 import enum
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import aclosing
 from dataclasses import asdict
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Protocol
 
 import msgspec
 import typer
 
+from collector.cli.calling import session
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_table
 from collector.cli.report import Reporter
 from collector.cli.running import run_to_end
-from collector.errors import QueryError, UsageError
+from collector.errors import CollectorError, QueryError, UsageError
+from collector.rpc import Access, Method, Request
 from collector.store.named import bind_own, named_queries, named_query
 
 if TYPE_CHECKING:
     from collector.settings import Settings
+    from collector.store.base import Store
 
 ROWS_SHOWN_MAX = 10_000
 """Rows that a table for people shows at most; the other formats give all."""
@@ -41,6 +45,52 @@ ENGINE_FORMATS = {
     Format.JSON: "JSONEachRow",
     Format.PARQUET: "Parquet",
 }
+
+
+class QueryRequest(Request, frozen=True, tag="query"):
+    """One statement; `parameters` as `Store.query` takes them."""
+
+    sql: str
+    format: str
+    parameters: dict[str, str]
+
+
+class Notes(msgspec.Struct, frozen=True, tag=True):
+    """What a reader should know of the store, a line each."""
+
+    lines: list[str]
+
+
+class Piece(msgspec.Struct, frozen=True, tag=True):
+    """Bytes of the result in ClickHouse's format."""
+
+    data: bytes
+
+
+class History(Protocol):
+    """What a query needs of a process."""
+
+    @property
+    def store(self) -> Store: ...
+    @property
+    def notes(self) -> list[str]: ...
+
+
+async def handle(history: History, request: QueryRequest) -> AsyncGenerator[Notes | Piece, None]:
+    """Run the statement. Raises QueryError, and UsageError if there is no history."""
+    yield Notes(list(history.notes))
+    query = history.store.query(request.sql, format=request.format, parameters=request.parameters)
+    async with await query as answer:
+        async for data in answer:
+            yield Piece(data)
+
+
+def _lost(request: QueryRequest, events: int) -> CollectorError | None:
+    return QueryError("the owner ended before the result was complete") if events > 1 else None
+
+
+QUERY = Method(QueryRequest, Notes | Piece, handle, Access.STORE, _lost)
+METHODS = (QUERY,)
 
 
 def register(app: typer.Typer) -> None:
@@ -84,7 +134,8 @@ def register(app: typer.Typer) -> None:
             query = named_query(str(name))
             statement, values = query.sql, query.bind(given)
         options = options_of(context)
-        run_to_end(_print(options.settings(), statement, values, output, options.reporter))
+        request = QueryRequest(statement, ENGINE_FORMATS[output], values)
+        run_to_end(_print(options.settings(), request, output, options.reporter))
 
 
 def _list(output: Format) -> None:
@@ -111,27 +162,34 @@ def _values(words: Sequence[str]) -> dict[str, str]:
     return values
 
 
-async def _print(settings: Settings, sql: str, values: Mapping[str, str], output: Format, reporter: Reporter) -> None:
-    from collector.owner.access import querying
+async def _print(settings: Settings, request: QueryRequest, output: Format, reporter: Reporter) -> None:
+    notes: list[str] = []
 
-    async with querying(settings) as history:
-        pieces = history.query(sql, ENGINE_FORMATS[output], values)
+    async def pieces() -> AsyncGenerator[bytes, None]:
+        async with aclosing(reached.stream(QUERY, request)) as events:
+            async for event in events:
+                if isinstance(event, Notes):
+                    notes[:] = event.lines
+                else:
+                    yield event.data
+
+    async with session(settings, Access.STORE) as reached, aclosing(pieces()) as result:
         try:
             match output:
                 case Format.TABLE:
-                    if await _table(pieces):
+                    if await _table(result):
                         hint = f"these are the first {ROWS_SHOWN_MAX:,} rows; --format csv gives all"
                         reporter.line(hint, word="hint")
                 case Format.JSON:
-                    await _json_array(pieces)
+                    await _json_array(result)
                 case _:
-                    async for piece in pieces:
+                    async for piece in result:
                         sys.stdout.buffer.write(piece)
         except QueryError:
             # The tables of another version may be why.
-            reporter.notes(history.notes)
+            reporter.notes(notes)
             raise
-        reporter.notes(history.notes)
+        reporter.notes(notes)
     sys.stdout.buffer.flush()
 
 

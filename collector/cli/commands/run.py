@@ -13,6 +13,7 @@ import typer
 from collector.api.gateways import ApiKey
 from collector.cli.calling import key_for
 from collector.cli.exits import ExitStatus
+from collector.cli.methods import find_method, import_methods
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_table
 from collector.cli.report import Reporter
@@ -21,11 +22,11 @@ from collector.clock import SystemClock
 from collector.errors import UsageError
 from collector.owner.instance import Owner
 from collector.owner.recorder import recording
-from collector.owner.socket import listening
 from collector.owner.streams import lacks
 from collector.owner.waiting import wait_for_journal
 from collector.pipeline.clock_watch import HINT
 from collector.pipeline.run import OnceRunner, RunReport
+from collector.rpc import listening
 from collector.service.serving import Reload, serve
 from collector.settings import Settings
 
@@ -82,8 +83,9 @@ def _known(names: list[str], settings: Settings) -> list[str]:
 
 
 async def _serve(settings: Settings, key: ApiKey, reload: Reload, only: list[str], record: Path | None) -> None:
+    import_methods()
     async with recording(record) as recorder:
-        await serve(settings, key, reload=reload, only=only, recorder=recorder)
+        await serve(settings, key, reload=reload, find=find_method, only=only, recorder=recorder)
 
 
 async def collect_once(
@@ -99,7 +101,7 @@ async def collect_once(
     async with (
         recording(record) as recorder,
         await wait_for_journal(partial(Owner.open, settings, key=key, recorder=recorder), SystemClock()) as owner,
-        listening(owner),
+        listening(owner, find_method),
     ):
         runner = owner.once(only)
         async with showing(source_bars(runner)):

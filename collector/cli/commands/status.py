@@ -2,24 +2,42 @@
 
 from __future__ import annotations
 
+from collections.abc import AsyncGenerator
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from collector.cli.calling import ask
 from collector.cli.exits import ExitStatus
 from collector.cli.options import options_of
 from collector.cli.output import print_json, print_line, print_sentence, print_table
 from collector.cli.running import run_to_end
 from collector.model import ENDED
+from collector.rpc import Access, Method, Request
 from collector.units import rough_duration, rough_size
 
 if TYPE_CHECKING:
-    from collector.settings import Settings
+    from collector.owner.reader import Reader
 
 STREAMS_SHOWN_MAX = 40
 DELAYS = ("half within", "99 % within", "99.9 % within", "latest")
 ENDS = {"account": ExitStatus.CREDENTIALS, "budget": ExitStatus.BUDGET}
 """Kinds of reasons with an exit status of their own."""
+
+
+class StatusRequest(Request, frozen=True, tag="status"):
+    """How well are things?"""
+
+
+async def handle(owner: Reader, request: StatusRequest) -> AsyncGenerator[dict[str, Any], None]:
+    """Return the status; see `owner.status.status`."""
+    from collector.owner.status import status
+
+    yield await status(owner)
+
+
+STATUS = Method(StatusRequest, dict[str, Any], handle, Access.READER)
+METHODS = (STATUS,)
 
 
 def register(app: typer.Typer) -> None:
@@ -35,7 +53,7 @@ def register(app: typer.Typer) -> None:
         Ends with 0 where all is well, 3 where the key is refused, 4 where the budget is reached, else with 1.
         """
         options = options_of(context)
-        told = run_to_end(_ask(options.settings()))
+        told = run_to_end(ask(options.settings(), STATUS, StatusRequest()))
         options.reporter.notes(told["notes"])
         if as_json:
             print_json(told)
@@ -43,13 +61,6 @@ def register(app: typer.Typer) -> None:
             _show(told)
         kinds = {reason["kind"] for reason in told["reasons"]}
         return next((status for kind, status in ENDS.items() if kind in kinds), ExitStatus(not told["is_well"]))
-
-
-async def _ask(settings: Settings) -> dict[str, Any]:
-    from collector.owner.access import reading
-
-    async with reading(settings) as reached:
-        return await reached.status()
 
 
 def _show(told: dict[str, Any]) -> None:

@@ -13,6 +13,8 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
+from collector.cli.calling import ask
+from collector.cli.commands.status import STATUS, StatusRequest
 from collector.cli.keys import listening_to_keys
 from collector.cli.live_status import (
     SOURCES,
@@ -58,17 +60,14 @@ def register(app: typer.Typer) -> None:
 
 
 async def _top(settings: Settings, *, once: bool) -> None:
-    from collector.owner.access import reading
-
-    async def ask() -> dict[str, Any]:
+    async def look() -> dict[str, Any]:
         # Each time anew: the owner may have ended or begun, and what is held open keeps one from beginning.
-        async with reading(settings) as reached:
-            return await reached.status()
+        return await ask(settings, STATUS, StatusRequest())
 
     if once:
-        _print(await ask())
+        _print(await look())
     else:
-        await watch(ask, SystemClock(), stdout(), sys.stdin)
+        await watch(look, SystemClock(), stdout(), sys.stdin)
 
 
 async def watch(ask: Ask, clock: Clock, console: Console, keyboard: TextIO) -> None:

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
+import msgspec
+
 from collector.console.page import PageRequest
 from collector.console.paging import part_of
 from collector.console.period import Period, iso
@@ -121,9 +123,9 @@ async def _known(
     """What `gaps` says, the streams of the journal, and why neither is known. Raises UsageError."""
     # Up to now, what is on its way is no gap.
     end = None if period.last else period.end
-    wanted: dict[str, Any] = {"source": source or None, "start": period.start, "end": end, "scopes": []}
     try:
-        return await gaps(asked.owner, wanted), await asked.owner.journal.streams(), ""
+        found = msgspec.to_builtins(await gaps(asked.owner, source or None, period.start, end))
+        return found, await asked.owner.journal.streams(), ""
     except UsageError:
         raise
     except CollectorError as error:

@@ -591,8 +591,13 @@ def test_the_version_needs_no_parser() -> None:
     ("words", "more"),
     [
         ("--help", set()),
-        ("gaps --help", {"structlog"}),
-        ("status --help", {"structlog"}),
+        # Requests and answers are types of msgspec; handlers import what they need where they run.
+        ("gaps --help", {"structlog", "msgspec"}),
+        ("status --help", {"structlog", "msgspec"}),
+        ("check --help", {"structlog", "msgspec"}),
+        ("verify --help", {"structlog", "msgspec"}),
+        ("backfill --help", {"structlog", "msgspec"}),
+        ("preview --help", {"structlog", "msgspec"}),
         # Its named queries are checked before a configuration is read.
         ("query --help", {"structlog", "msgspec", "catalogue", "sources", "store"}),
     ],
@@ -603,7 +608,7 @@ def test_help_imports_nothing_that_only_work_needs(words: str, more: set[str]) -
     packages = {name.split(".")[1] for name in modules if name.startswith("collector.")}
 
     assert modules & LIBRARIES <= more
-    assert packages - more <= {"cli", "clock", "errors", "model", "owner", "redaction", "telemetry", "units"}
+    assert packages - more <= {"cli", "clock", "errors", "model", "owner", "redaction", "rpc", "telemetry", "units"}
 
 
 def test_a_command_line_that_is_wrong_imports_no_command() -> None:

@@ -11,8 +11,6 @@ from typing import Any
 
 import pytest
 
-from collector import errors
-from collector.api.decode import Reason, UndecodableAnswerError
 from collector.catalogue.operation import Operation, Price
 from collector.catalogue.operations import CATALOGUE
 from collector.catalogue.parameters import read_parameters
@@ -26,19 +24,16 @@ from collector.cli.manual import example_parameters, listing_json, manual, opera
 from collector.cli.masking import hide, mask, masked
 from collector.cli.waiting import look_until
 from collector.errors import (
-    ApiError,
     CollectorError,
     ConfigError,
     CursorLoopError,
     ForbiddenError,
-    InvalidAnswerError,
     NotFoundError,
     ThrottledError,
     TransientError,
     UsageError,
 )
 from collector.owner.calls import CallResult, checked, cost_text, row_of
-from collector.owner.crossing import error_from, told
 from collector.redaction import forget_secrets, redact
 
 CLUSTER, GROUP = "cn-shanghai", "eas-r-1a2b3c"
@@ -536,34 +531,6 @@ def test_the_list_for_programs_shows_no_price_as_zero() -> None:
 def test_the_cost_of_a_call_is_told_after_the_free_ones(price: Price | None, calls: int, text: str) -> None:
     """A missing price is not called free."""
     assert cost_text(price, calls) == text
-
-
-# Errors through the socket
-
-KINDS = [kind for kind in vars(errors).values() if isinstance(kind, type) and issubclass(kind, CollectorError)]
-
-
-@pytest.mark.parametrize("kind", KINDS)
-def test_an_error_is_the_same_on_the_other_side(kind: type[CollectorError]) -> None:
-    """Its kind, text, hint and every fact."""
-    error: CollectorError
-    if issubclass(kind, ApiError):
-        error = kind("text", operation="Op", scope_id="s", http_status=400, code="C", request_id="R", hint="h",
-                     retry_after_seconds=1.5)  # fmt: skip
-    else:
-        error = kind(["one", "two"] if issubclass(kind, ConfigError) else "text", hint="h")
-    crossed = error_from(json.loads(json.dumps(told(error))))
-    assert type(crossed) is type(error)
-    assert str(crossed) == str(error)
-    assert vars(crossed) == vars(error)
-
-
-def test_a_special_error_crosses_as_the_nearest_that_is_known() -> None:
-    """So does one of a version that knows more."""
-    crossed = error_from(told(UndecodableAnswerError(Reason.HTML, operation="Op")))
-    assert type(crossed) is InvalidAnswerError
-    assert "web page" in str(crossed)
-    assert type(error_from({"type": "FutureError", "message": "x"})) is CollectorError
 
 
 # Small things
