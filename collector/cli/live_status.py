@@ -11,6 +11,7 @@ from rich.text import Text
 
 from collector.cli import keys
 from collector.model import ENDED
+from collector.owner.answers import OperationStatus, Status, StreamStatus
 from collector.redaction import printable
 from collector.units import rough_duration, rough_size
 
@@ -40,7 +41,7 @@ HELP: Final = (
 class Sample:
     """A status, and when it came: monotonic seconds."""
 
-    told: Mapping[str, Any]
+    told: Status
     time: float
 
 
@@ -58,16 +59,16 @@ def rates(samples: Sequence[Sample]) -> dict[str, Rate]:
         return {}
     first, last = samples[0], samples[-1]
     seconds = last.time - first.time
-    before = {operation["operation"]: operation for operation in first.told["operations"]}
+    before = {operation.operation: operation for operation in first.told.operations}
 
-    def risen(now: Mapping[str, Any], name: str) -> float | None:
-        old, new = before.get(now["operation"], {}).get(name), now.get(name)
+    def risen(now: OperationStatus, name: str) -> float | None:
+        old, new = getattr(before.get(now.operation), name, None), getattr(now, name)
         # Less than before is another month or another process.
         return None if old is None or new is None or new < old else (new - old) / seconds
 
     return {
-        operation["operation"]: Rate(risen(operation, "calls_this_month"), risen(operation, "rows_received"))
-        for operation in last.told["operations"]
+        operation.operation: Rate(risen(operation, "calls_this_month"), risen(operation, "rows_received"))
+        for operation in last.told.operations
     }
 
 
@@ -84,9 +85,9 @@ def recent(samples: Sequence[Sample]) -> list[Sample]:
 @dataclass(frozen=True, slots=True)
 class _StreamColumn:
     title: str
-    value: Callable[[Mapping[str, Any]], Any]
+    value: Callable[[StreamStatus], Any]
     """What is sorted by; None comes last."""
-    text: Callable[[Mapping[str, Any]], str]
+    text: Callable[[StreamStatus], str]
     is_number: bool = False
     is_descending: bool = False
     """Which way is looked at first."""
@@ -108,20 +109,20 @@ def _clock(moment: str | None) -> str:
 _RANKS: Final = {"stopped": 0, "failing": 1, "waiting": 2, "new": 3, "collected": 4}
 
 STREAMS: Final = (
-    _StreamColumn("state", lambda s: _RANKS.get(s["state"], 5), lambda s: s["state"]),
-    _StreamColumn("operation", lambda s: s["operation"], lambda s: s["operation"]),
-    _StreamColumn("scope", lambda s: s["scope_id"], lambda s: s["scope_id"], ratio=2),
+    _StreamColumn("state", lambda s: _RANKS.get(s.state, 5), lambda s: s.state),
+    _StreamColumn("operation", lambda s: s.operation, lambda s: s.operation),
+    _StreamColumn("scope", lambda s: s.scope_id, lambda s: s.scope_id, ratio=2),
     _StreamColumn(
-        "behind", lambda s: s["freshness_seconds"], lambda s: _age(s["freshness_seconds"]), is_number=True,
+        "behind", lambda s: s.freshness_seconds, lambda s: _age(s.freshness_seconds), is_number=True,
         is_descending=True,
     ),
-    _StreamColumn("watermark", lambda s: s["watermark"], lambda s: _clock(s["watermark"]), is_wide=True),
-    _StreamColumn("next try", lambda s: s["next_try"], lambda s: _clock(s["next_try"]), is_wide=True),
+    _StreamColumn("watermark", lambda s: s.watermark, lambda s: _clock(s.watermark), is_wide=True),
+    _StreamColumn("next try", lambda s: s.next_try, lambda s: _clock(s.next_try), is_wide=True),
     _StreamColumn(
-        "pages", lambda s: s["pages_open"], lambda s: f"{s['pages_open']:,}", is_number=True, is_descending=True,
+        "pages", lambda s: s.pages_open, lambda s: f"{s.pages_open:,}", is_number=True, is_descending=True,
         is_wide=True,
     ),
-    _StreamColumn("error", lambda s: s["error"], lambda s: s["error"] or "", ratio=3),
+    _StreamColumn("error", lambda s: s.error, lambda s: s.error or "", ratio=3),
 )  # fmt: skip
 """Their numbers on the keyboard are those of the columns that are shown."""
 SOURCES: Final = ("source", "operation", "state", "fresh", "behind", "promised", "calls/s", "rows/s", "due", "missed")
@@ -203,20 +204,19 @@ class Screen:
         """Return the places in STREAMS of the columns that are shown."""
         return [place for place, column in enumerate(STREAMS) if not (column.is_wide and self.is_narrow)]
 
-    def streams(self, told: Mapping[str, Any]) -> list[Mapping[str, Any]]:
+    def streams(self, told: Status) -> list[StreamStatus]:
         """Return the streams that are collected, chosen and in order."""
         wanted = self.words.lower().split()
         found = [
             stream
-            for stream in told["streams"]
-            if stream["state"] != ENDED
+            for stream in told.streams
+            if stream.state != ENDED
             and all(
-                word in f"{stream['state']} {stream['operation']} {stream['scope_id']} {stream['error']}".lower()
-                for word in wanted
+                word in f"{stream.state} {stream.operation} {stream.scope_id} {stream.error}".lower() for word in wanted
             )
         ]
         if self.sort is None:
-            found.sort(key=lambda s: (s["error"] is None, -(s["freshness_seconds"] or 0)))
+            found.sort(key=lambda s: (s.error is None, -(s.freshness_seconds or 0)))
             return found[::-1] if self.is_reversed else found
         column = STREAMS[self.sort]
         known = [stream for stream in found if column.value(stream) is not None]
@@ -224,28 +224,28 @@ class Screen:
         return known + [stream for stream in found if column.value(stream) is None]
 
 
-def source_rows(told: Mapping[str, Any], speed: Mapping[str, Rate]) -> list[dict[str, str]]:
+def source_rows(told: Status, speed: Mapping[str, Rate]) -> list[dict[str, str]]:
     """Return the sources' figures as text, by the names of SOURCES."""
     rows = []
-    for source in told["sources"]:
-        states = {name: count for name, count in source["states"].items() if count and name != ENDED}
-        rate = speed.get(source["operation"], Rate())
+    for source in told.sources:
+        states = {name: count for name, count in source.states.items() if count and name != ENDED}
+        rate = speed.get(source.operation, Rate())
         troubles = [name for name in ("stopped", "failing", "waiting", "new") if states.get(name)]
         state = troubles[0] if troubles else "collected" if states else ENDED
-        if state == "collected" and not source["is_fresh"]:
+        if state == "collected" and not source.is_fresh:
             state = "late"
         rows.append(
             {
-                "source": source["source"],
-                "operation": source["operation"],
+                "source": source.source,
+                "operation": source.operation,
                 "state": state,
                 "fresh": f"{states.get('collected', 0):,} of {sum(states.values()):,}",
-                "behind": _age(source["freshness_seconds"]),
-                "promised": _age(source["freshness_promise_seconds"]),
+                "behind": _age(source.freshness_seconds),
+                "promised": _age(source.freshness_promise_seconds),
                 "calls/s": _rate(rate.calls),
                 "rows/s": _rate(rate.rows),
-                "due": f"{source['due']:,}",
-                "missed": f"{source['ticks_missed']:,}",
+                "due": f"{source.due:,}",
+                "missed": f"{source.ticks_missed:,}",
             }
         )
     return rows
@@ -255,38 +255,37 @@ def _rate(value: float | None) -> str:
     return "-" if value is None else f"{value:,.1f}"
 
 
-def header(told: Mapping[str, Any], width: int) -> list[Text]:
+def header(told: Status, width: int) -> list[Text]:
     """Return the lines above the tables: the verdict, then clock, money and journal, and what stops or is in doubt."""
-    money, journal, clock = told["budget"], told["journal"], told["clock"]
+    money, journal, clock = told.budget, told.journal, told.clock
     verdict = Text.assemble(
         (
-            f" {'well' if told['is_well'] else 'NOT WELL'} ",
-            "bold green reverse" if told["is_well"] else "bold red reverse",
+            f" {'well' if told.is_well else 'NOT WELL'} ",
+            "bold green reverse" if told.is_well else "bold red reverse",
         ),
         " ",
-        (printable(told["headline"]), "bold"),
+        (printable(told.headline), "bold"),
     )
-    shard = f" shard {told['shard']}" if told["shard"] and told["shard"] != "0/1" else ""
-    cap = "no budget" if money["cap_cny"] is None else f"of {_cny(money['cap_cny'])}"
+    shard = f" shard {told.shard}" if told.shard and told.shard != "0/1" else ""
+    cap = "no budget" if money.cap_cny is None else f"of {_cny(money.cap_cny)}"
     facts = [
-        f"{told['region']}{shard}",
-        f"{told['now'].replace('T', ' ').removesuffix('Z')} UTC" + (" (in doubt)" if clock["doubt"] else ""),
-        f"spent {_cny(money['spent_cny'])} CNY {cap}, forecast {_cny(money['forecast_cny'])}",
-        f"journal {rough_size(journal['bytes'])} of {rough_size(journal['bytes_max'])}",
-        f"{journal['rows']:,} rows to ship",
+        f"{told.region}{shard}",
+        f"{told.now.replace('T', ' ').removesuffix('Z')} UTC" + (" (in doubt)" if clock.doubt else ""),
+        f"spent {_cny(money.spent_cny)} CNY {cap}, forecast {_cny(money.forecast_cny)}",
+        f"journal {rough_size(journal.bytes)} of {rough_size(journal.bytes_max)}",
+        f"{journal.rows:,} rows to ship",
     ]
     told_lines = [facts[0]]
     for fact in facts[1:]:
         joined = f"{told_lines[-1]}   {fact}"
         told_lines[-1:] = [joined] if cell_len(joined) <= width else [told_lines[-1], fact]
     lines = [verdict, *map(Text, told_lines)]
-    if told["store_error"]:
-        lines.append(Text(f"store fails: {printable(told['store_error'])}", style="red"))
-    if clock["doubt"]:
-        lines.append(Text(f"clock: {printable(clock['doubt'])}", style="yellow"))
+    if told.store_error:
+        lines.append(Text(f"store fails: {printable(told.store_error)}", style="red"))
+    if clock.doubt:
+        lines.append(Text(f"clock: {printable(clock.doubt)}", style="yellow"))
     lines += [
-        Text(f"stopped: {stop['what']} {stop['operation']}: {printable(stop['error'])}", style="red")
-        for stop in told["stops"]
+        Text(f"stopped: {stop.what} {stop.operation}: {printable(stop.error)}", style="red") for stop in told.stops
     ]
     return lines
 
@@ -334,7 +333,7 @@ def drawn(
     return [*lines, *_fitted([_footer(screen, len(streams), told)], width, 1)], screen
 
 
-def stream_lines(streams: Sequence[Mapping[str, Any]], screen: Screen, width: int) -> list[Text]:
+def stream_lines(streams: Sequence[StreamStatus], screen: Screen, width: int) -> list[Text]:
     """Return the table of the streams that are given, in their order."""
     shown = screen.columns()
     heads = []
@@ -347,13 +346,13 @@ def stream_lines(streams: Sequence[Mapping[str, Any]], screen: Screen, width: in
     return table(heads, [[STREAMS[place].text(stream) for place in shown] for stream in streams], width)
 
 
-def _footer(screen: Screen, count: int, told: Mapping[str, Any]) -> Text:
+def _footer(screen: Screen, count: int, told: Status) -> Text:
     if screen.is_typing:
         return Text.assemble(
             ("show only: ", "bold"), screen.words, ("_", "blink"), ("   Enter keeps, Escape clears", "dim")
         )
     first, last = min(screen.top + 1, count), min(screen.top + screen.page, count)
-    ended = told["states"].get(ENDED, 0)
+    ended = told.states.get(ENDED, 0)
     parts: list[Any] = []
     if screen.is_paused:
         parts.append(("PAUSED  ", "bold yellow"))

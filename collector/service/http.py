@@ -10,6 +10,7 @@ from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
 from typing import Final
 
+import msgspec
 import structlog
 from aiohttp import web
 
@@ -105,7 +106,8 @@ def _application(owner: Owner, token: str, is_on_loopback: bool) -> web.Applicat
         return web.Response(body=body, headers={"Content-Type": OPENMETRICS if openmetrics else TEXT})
 
     async def show_status(request: web.Request) -> web.Response:
-        return web.json_response(await status(owner))
+        body = msgspec.json.encode(await status(owner))
+        return web.Response(body=body, content_type="application/json", charset="utf-8")
 
     application = web.Application(middlewares=[guard], client_max_size=BODY_BYTES_MAX)
     application.router.add_get("/healthz", healthz)

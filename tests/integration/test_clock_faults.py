@@ -10,6 +10,7 @@ import pytest
 
 from collector.clock import SystemClock
 from collector.errors import ClockError
+from collector.owner.answers import Status
 from collector.owner.check import check_all
 from collector.owner.gaps import gaps
 from collector.owner.instance import Owner
@@ -129,10 +130,10 @@ async def test_a_machine_a_day_off_collects_by_the_services_time(tmp_path: Path,
             (clock,) = [result for result in await check_all(owner) if result.what == "clock"]
             assert clock.ok
             assert "86400 s" in clock.detail
-            told = (await status(owner))["clock"]
-            assert told["source"] == "service"
-            assert abs(told["offset_seconds"]) == pytest.approx(86_400, abs=60)
-            assert "86400 s" in told["doubt"]
+            told = (await status(owner)).clock
+            assert told.source == "service"
+            assert abs(told.offset_seconds) == pytest.approx(86_400, abs=60)
+            assert "86400 s" in (told.doubt or "")
 
 
 @pytest.mark.parametrize("later", [0, pytest.param(600, marks=SLOW), 2 * HOUR])
@@ -309,10 +310,10 @@ async def test_a_date_without_a_zone_is_utc_on_every_machine(tmp_path: Path, zon
         # A machine whose clock is no help.
         report = await collect(configuration, NOW - 30 * 86_400)
         assert not report.failures
-        marks = (await status_of(configuration))["streams"]
-        assert {stream["watermark"] for stream in marks} == {"2025-10-09T08:52:20Z"}, zone
+        marks = (await status_of(configuration)).streams
+        assert {stream.watermark for stream in marks} == {"2025-10-09T08:52:20Z"}, zone
 
 
-async def status_of(configuration: Settings) -> dict[str, list[dict[str, object]]]:
+async def status_of(configuration: Settings) -> Status:
     async with await Owner.open(configuration) as owner:
         return await status(owner)

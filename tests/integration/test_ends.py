@@ -47,9 +47,9 @@ async def told_gaps(config: Settings) -> list[dict[str, Any]]:
 
 async def told_state(config: Settings, operation: str, scope_id: str) -> tuple[str, int | None]:
     async with await Reader.open(config) as reader:
-        streams = (await status(reader))["streams"]
-    (found,) = [one for one in streams if (one["operation"], one["scope_id"]) == (operation, scope_id)]
-    return found["state"], found["freshness_seconds"]
+        streams = (await status(reader)).streams
+    (found,) = [one for one in streams if (one.operation, one.scope_id) == (operation, scope_id)]
+    return found.state, found.freshness_seconds
 
 
 async def rechecked_to(config: Settings, scope_id: str) -> list[int]:

@@ -336,21 +336,21 @@ async def test_a_node_that_is_not_watched_any_more_does_not_fail_for_ever(tmp_pa
     async with running(tmp_path, world, targets={"nodes": named}) as run:
         await run.until(lambda: run.source("ListSyslogs").states == {"collected": 2, "stopped": 1})
         told = await status(run.owner)
-        assert not told["is_well"]
-        assert told["headline"].startswith("1 of 3 streams fail")
+        assert not told.is_well
+        assert told.headline.startswith("1 of 3 streams fail")
         before = run.owner.settings
         run.owner.reconfigure(
             before.model_copy(update={"targets": before.targets.model_copy(update={"nodes": tuple(named[:2])})})
         )
         await run.until(lambda: run.source("ListSyslogs").states == {"collected": 2})
         told = await status(run.owner)
-        assert told["states"] == {"collected": 2, "ended": 1}
-        assert not told["headline"].startswith("1 of 3 streams fail")
-        assert [stream["scope_id"] for stream in told["streams"]][-1] == "e01-cn-mistyped"
+        assert told.states == {"collected": 2, "ended": 1}
+        assert not told.headline.startswith("1 of 3 streams fail")
+        assert [stream.scope_id for stream in told.streams][-1] == "e01-cn-mistyped"
     async with await Owner.open(settings(tmp_path, "http://127.0.0.1:9", targets={"nodes": named[:2]})) as owner:
         told = await status(owner)
-        assert told["states"] == {"collected": 2, "ended": 1}
-        assert told["headline"] == "2 streams, none fails; no service runs."
+        assert told.states == {"collected": 2, "ended": 1}
+        assert told.headline == "2 streams, none fails; no service runs."
 
 
 @pytest.mark.slow("hours of service")

@@ -16,10 +16,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.console import Console
 
 from collector.cli.commands.top import IDLE_SECONDS, RENEW_SECONDS, watch
 from collector.errors import OwnedElsewhere
+from collector.owner.answers import Status
 from collector.owner.instance import Owner
 from collector.owner.status import status
 from tests.support.virtual_clock import ManualClock
@@ -37,11 +39,11 @@ class Watching:
         self._shown = io.StringIO()
         self.console = Console(file=self._shown, force_terminal=True, width=100, height=24, color_system=None)
 
-    async def ask(self) -> dict[str, Any]:
+    async def ask(self) -> Status:
         self.looks += 1
         if self.error is not None:
             raise self.error
-        return await status(self._owner) | self._more | {"headline": f"Look {self.looks}."}
+        return replace(await status(self._owner), headline=f"Look {self.looks}.", **self._more)
 
     async def until(self, text: str) -> None:
         """Wait until the screen says so."""

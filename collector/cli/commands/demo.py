@@ -248,9 +248,9 @@ async def _show(owner: Owner, api: SimulatorProcess, path: Path, minutes: int) -
         print_table(title + more, columns, shown)
     stats: dict[str, dict[str, Any]] = await api.told("stats")
     told = await status(owner)
-    late = told["counters"].get("recheck_rows/ListSyslogs", 0)
+    late = told.counters.get("recheck_rows/ListSyslogs", 0)
     refused = sum(s["refused"] for s in stats.values())
-    metered = sum(operation["calls_this_month"] for operation in told["operations"])
+    metered = sum(operation.calls_this_month for operation in told.operations)
     if minutes >= LATE_MINUTES_MIN:
         print_line(f"Late lines found behind the watermark by the recheck: {late} of {LATE_ROWS}.")
     print_line(f"Calls the service counted: {sum(s['calls'] for s in stats.values()):,}; the meter says {metered:,}.")

@@ -6,7 +6,7 @@ import asyncio
 import signal
 import sys
 from collections.abc import Awaitable, Callable
-from typing import TYPE_CHECKING, Annotated, Any, Final, TextIO
+from typing import TYPE_CHECKING, Annotated, Final, TextIO
 
 import typer
 from rich.console import Console, Group
@@ -31,11 +31,12 @@ from collector.cli.output import print_line, print_table, stdout
 from collector.cli.running import run_to_end
 from collector.clock import Clock, SystemClock
 from collector.errors import CollectorError
+from collector.owner.answers import Status
 
 if TYPE_CHECKING:
     from collector.settings import Settings
 
-Ask = Callable[[], Awaitable[dict[str, Any]]]
+Ask = Callable[[], Awaitable[Status]]
 
 RENEW_SECONDS: Final = 2.0
 IDLE_SECONDS: Final = 10.0
@@ -60,7 +61,7 @@ def register(app: typer.Typer) -> None:
 
 
 async def _top(settings: Settings, *, once: bool) -> None:
-    async def look() -> dict[str, Any]:
+    async def look() -> Status:
         # Each time anew: the owner may have ended or begun, and what is held open keeps one from beginning.
         return await ask(settings, STATUS, StatusRequest())
 
@@ -79,7 +80,7 @@ async def watch(ask: Ask, clock: Clock, console: Console, keyboard: TextIO) -> N
     # As a key: the usual way out of such a program is no failure. A new size is drawn like any change.
     loop.add_signal_handler(signal.SIGINT, pressed.put_nowait, "q")
     loop.add_signal_handler(signal.SIGWINCH, pressed.put_nowait, "")
-    asking: asyncio.Task[dict[str, Any]] | None = None
+    asking: asyncio.Task[Status] | None = None
     with (
         listening_to_keys(keyboard, pressed),
         Live(console=console, screen=True, auto_refresh=False, vertical_overflow="crop") as live,
@@ -114,29 +115,29 @@ async def watch(ask: Ask, clock: Clock, console: Console, keyboard: TextIO) -> N
             loop.remove_signal_handler(signal.SIGWINCH)
 
 
-async def _asked(ask: Ask) -> dict[str, Any]:
+async def _asked(ask: Ask) -> Status:
     return await ask()
 
 
 def _wait(samples: list[Sample]) -> float:
-    return RENEW_SECONDS if samples[-1].told["collecting"] else IDLE_SECONDS
+    return RENEW_SECONDS if samples[-1].told.collecting else IDLE_SECONDS
 
 
-async def _taken(asking: asyncio.Task[dict[str, Any]], samples: list[Sample], clock: Clock) -> str:
+async def _taken(asking: asyncio.Task[Status], samples: list[Sample], clock: Clock) -> str:
     """Add what was asked for to the samples; returns why it cannot be had, or an empty text."""
     try:
         samples.append(Sample(await asking, clock.monotonic()))
     except CollectorError as error:
-        return f"{samples[-1].told['now']}: {error}"
+        return f"{samples[-1].told.now}: {error}"
     samples[:] = recent(samples)
     return ""
 
 
-def _print(told: dict[str, Any]) -> None:
+def _print(told: Status) -> None:
     for line in header(told, stdout().width):
         _print_text(line)
     print_line()
-    if told["sources"]:
+    if told.sources:
         rows = source_rows(told, {})
         names = [name for name in SOURCES if not name.endswith("/s")]
         print_table("Sources", names, [[row[name] for name in names] for row in rows], right=names[3:])

@@ -6,12 +6,15 @@ import asyncio
 from collections.abc import Mapping
 from typing import Any, Final
 
+from msgspec import to_builtins
+
 from collector.console.page import PageRequest
 from collector.console.paging import PAGE_ROWS
 from collector.console.period import Period, iso
 from collector.console.stacking import stacked
 from collector.console.store import Answer
 from collector.console.table import Chart, Choice, Column, Kind, Row, Table, Tile
+from collector.owner.answers import Status
 from collector.owner.gaps import sources_of
 from collector.owner.status import status
 from collector.units import format_duration, rough_size
@@ -101,18 +104,18 @@ async def calls(asked: PageRequest) -> dict[str, Any]:
     wants_all = asked.text("all") == "1"
     operations = [
         {
-            **operation,
-            "quota_used_percent": 100 * operation["quota_used_ratio"],
-            "quota_source": "documented" if operation["quota_documented"] else "assumed",
+            **to_builtins(operation),
+            "quota_used_percent": 100 * operation.quota_used_ratio,
+            "quota_source": "documented" if operation.quota_documented else "assumed",
         }
-        for operation in told["operations"]
-        if wants_all or operation["calls_this_month"] or operation["waiting"]
+        for operation in told.operations
+        if wants_all or operation.calls_this_month or operation.waiting
     ]
-    left_out = len(told["operations"]) - len(operations)
+    left_out = len(told.operations) - len(operations)
     return {
         "quotas": Table(
             "quotas",
-            f"Operations, calls in {told['month']} (billing month, UTC+8)",
+            f"Operations, calls in {told.month} (billing month, UTC+8)",
             QUOTAS,
             sorted(operations, key=lambda operation: -operation["calls_this_month"]),
             "no call was made this month",
@@ -180,7 +183,7 @@ async def rechecks(asked: PageRequest) -> dict[str, Any]:
             "finds",
             "What was asked for again, and found",
             FINDS,
-            _finds(told["counters"]),
+            _finds(told.counters),
             "nothing was asked for again yet",
             note="Since the journal was made. A recheck asks for a finished range once more, for what came late.",
         ),
@@ -226,23 +229,23 @@ def _finds(counters: Mapping[str, int]) -> list[Row]:
 async def journal(asked: PageRequest) -> dict[str, Any]:
     """Return what the journal holds and has counted."""
     told = await status(asked.owner, streams_max=0)
-    depth = told["journal"]
+    depth = told.journal
     facts = [
-        ("file", depth["path"], ""),
-        ("size", rough_size(depth["bytes"]), f"collecting pauses at {rough_size(depth['bytes_max'])}"),
-        ("rows", f"{depth['rows']:,}", "collected, and not in the store yet"),
-        ("chunks", f"{depth['chunks']:,}", "rows of one page for one partition of a table"),
-        ("segments", f"{depth['segments']:,}", "one insert each, sent until the store has acknowledged it"),
-        ("open windows", f"{depth['open_windows']:,}", "ranges of time whose last page is still missing"),
-        ("streams waiting", f"{told['streams_waiting']:,}", "another journal may hold rows of them"),
-        ("store", told["store_error"] or "takes rows", "where the rows go"),
+        ("file", depth.path, ""),
+        ("size", rough_size(depth.bytes), f"collecting pauses at {rough_size(depth.bytes_max)}"),
+        ("rows", f"{depth.rows:,}", "collected, and not in the store yet"),
+        ("chunks", f"{depth.chunks:,}", "rows of one page for one partition of a table"),
+        ("segments", f"{depth.segments:,}", "one insert each, sent until the store has acknowledged it"),
+        ("open windows", f"{depth.open_windows:,}", "ranges of time whose last page is still missing"),
+        ("streams waiting", f"{told.streams_waiting:,}", "another journal may hold rows of them"),
+        ("store", told.store_error or "takes rows", "where the rows go"),
     ]  # fmt: skip
-    if depth["set_aside"]:
-        facts.append(("set aside", depth["set_aside"], "a damaged journal; pai-collector journal replay reads it"))
+    if depth.set_aside:
+        facts.append(("set aside", depth.set_aside, "a damaged journal; pai-collector journal replay reads it"))
     rows = [{"what": what, "value": value, "meaning": meaning} for what, value, meaning in facts]
     counters = [
         {"name": MEANING_OF_COUNTERS.get(name, name.replace("_", " ")), "count": count}
-        for name, count in told["counters"].items()
+        for name, count in told.counters.items()
         if "/" not in name
     ]
     return {
@@ -254,19 +257,20 @@ async def journal(asked: PageRequest) -> dict[str, Any]:
     }
 
 
-def stops_table(told: Mapping[str, Any]) -> Table:
+def stops_table(told: Status) -> Table:
     """Return what is not asked for at present, with why."""
-    return Table("stops", "Stopped: not asked at present", STOPS, told["stops"], "everything is asked", detail="error")
+    stops = to_builtins(told.stops)
+    return Table("stops", "Stopped: not asked at present", STOPS, stops, "everything is asked", detail="error")
 
 
-def journal_tile(asked: PageRequest, told: Mapping[str, Any]) -> Tile:
+def journal_tile(asked: PageRequest, told: Status) -> Tile:
     """Return the figure of what waits for the store."""
-    journal = told["journal"]
+    journal = told.journal
     return Tile(
         "Waiting in the journal",
-        f"{journal['rows']:,} rows",
-        f"{rough_size(journal['bytes'])} of {rough_size(journal['bytes_max'])}"
-        + (f"; the store: {told['store_error']}" if told["store_error"] else ""),
-        "bad" if journal["is_full"] or told["store_error"] else "good",
+        f"{journal.rows:,} rows",
+        f"{rough_size(journal.bytes)} of {rough_size(journal.bytes_max)}"
+        + (f"; the store: {told.store_error}" if told.store_error else ""),
+        "bad" if journal.is_full or told.store_error else "good",
         asked.address(tab="journal", state=None, page=None),
     )

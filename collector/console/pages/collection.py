@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from itertools import groupby
 from typing import Any, Final
 
+from msgspec import to_builtins
+
 from collector.console.drawing import number
 from collector.console.page import PageRequest
 from collector.console.pages.calls import calls, journal, journal_tile, rechecks, stops_table
@@ -16,6 +18,7 @@ from collector.console.paging import part_of
 from collector.console.table import Choice, Column, Kind, Row, Table, Tile, View
 from collector.errors import UsageError
 from collector.model import ENDED, StreamKey
+from collector.owner.answers import Status, StreamStatus
 from collector.owner.gaps import sources_of
 from collector.owner.status import status
 from collector.pipeline.facts import COLLECTED, FAILING, NEW, STOPPED, WAITING
@@ -81,10 +84,10 @@ async def _streams(asked: PageRequest) -> dict[str, Any]:
     )
     coverage_of = {(row["operation"], row["scope_id"]): row for row in stored.rows}
     source_of = sources_of(asked.owner)
-    promised = {source["operation"]: source["freshness_promise_seconds"] for source in told["sources"]}
-    source_of |= {source["operation"]: source["source"] for source in told["sources"]}
-    why = {stop["operation"]: stop["error"] for stop in told["stops"]}
-    rows = [_stream_row(stream, source_of, promised, why, coverage_of) for stream in told["streams"]]
+    promised = {source.operation: source.freshness_promise_seconds for source in told.sources}
+    source_of |= {source.operation: source.source for source in told.sources}
+    why = {stop.operation: stop.error for stop in told.stops}
+    rows = [_stream_row(stream, source_of, promised, why, coverage_of) for stream in told.streams]
     wanted, state, words = asked.text("source"), asked.text("state"), asked.text("q").lower().split()
     chosen = [row for row in rows if (not wanted or row["source"] == wanted) and _has(row, words)]
     states = Counter(row["state"] for row in chosen)
@@ -118,24 +121,24 @@ async def _streams(asked: PageRequest) -> dict[str, Any]:
 
 
 def _stream_row(
-    stream: Mapping[str, Any],
+    stream: StreamStatus,
     source_of: Mapping[str, str],
     promised: Mapping[str, float],
     why: Mapping[str, str],
     coverage_of: Mapping[tuple[str, str], Row],
 ) -> Row:
-    operation, state = stream["operation"], stream["state"]
-    promise, behind = promised.get(operation), stream["freshness_seconds"]
+    operation, state = stream.operation, stream.state
+    promise, behind = promised.get(operation), stream.freshness_seconds
     if state == COLLECTED and promise is not None and behind is not None and behind > promise:
         state = LATE
     # A stream that stands still with its operation or its account has no error of its own.
     stopped = why.get(operation, why.get("")) if state in (FAILING, STOPPED) else None
-    coverage = coverage_of.get((operation, stream["scope_id"]), {})
-    key = StreamKey(operation, stream["region"], stream["scope_id"])
+    coverage = coverage_of.get((operation, stream.scope_id), {})
+    key = StreamKey(operation, stream.region, stream.scope_id)
     return {
-        **stream,
+        **to_builtins(stream),
         "state": state,
-        "error": stream["error"] or stopped,
+        "error": stream.error or stopped,
         "source": source_of.get(operation, ""),
         "promise_seconds": promise,
         "covered_percent": coverage.get("covered_percent"),
@@ -153,18 +156,18 @@ def _lag(row: Row) -> float:
     return (row["freshness_seconds"] or 0) / (row["promise_seconds"] or 1)
 
 
-def _sources(told: Mapping[str, Any], rows: Sequence[Row]) -> Table:
-    facts = {source["operation"]: source for source in told["sources"]}
+def _sources(told: Status, rows: Sequence[Row]) -> Table:
+    facts = {source.operation: source for source in told.sources}
     order: Callable[[Row], tuple[str, str]] = lambda row: (row["source"], row["operation"])  # noqa: E731
     by_operation = {key: list(group) for key, group in groupby(sorted(rows, key=order), key=order)}
-    for operation, source in facts.items():
-        by_operation.setdefault((source["source"], operation), [])
+    for source in told.sources:
+        by_operation.setdefault((source.source, source.operation), [])
     found: list[Row] = []
     for (name, operation), streams in sorted(by_operation.items()):
         states = Counter(row["state"] for row in streams)
-        source = facts.get(operation, {})
+        fact = facts.get(operation)
         # Streams that wait for another journal are not in this process's journal.
-        states[WAITING] = max(states[WAITING], source.get("states", {}).get(WAITING, 0))
+        states[WAITING] = max(states[WAITING], fact.states.get(WAITING, 0) if fact else 0)
         total = sum(states.values()) - states[ENDED]
         worst = next((state for state in STATES if states[state]), ENDED)
         lags = [row["freshness_seconds"] for row in streams if row["freshness_seconds"] is not None]
@@ -178,17 +181,17 @@ def _sources(told: Mapping[str, Any], rows: Sequence[Row]) -> Table:
                 + "".join(f", {states[state]:,} {state}" for state in STATES if states[state] and state != COLLECTED),
                 "state": worst,
                 "freshness_seconds": max(lags, default=None),
-                "promise_seconds": source.get("freshness_promise_seconds"),
-                "due": source.get("due"),
-                "ticks_missed": source.get("ticks_missed"),
+                "promise_seconds": fact.freshness_promise_seconds if fact else None,
+                "due": fact.due if fact else None,
+                "ticks_missed": fact.ticks_missed if fact else None,
             }
         )
     nothing = "no source is switched on, or none has a target"
-    note = "" if told["collecting"] else "This process collects nothing at present: what is promised is not known."
+    note = "" if told.collecting else "This process collects nothing at present: what is promised is not known."
     return Table("sources", "Sources", SOURCES, found, nothing, note=note)
 
 
-def _tiles(asked: PageRequest, told: Mapping[str, Any], rows: Sequence[Row]) -> list[Tile]:
+def _tiles(asked: PageRequest, told: Status, rows: Sequence[Row]) -> list[Tile]:
     watched = [row for row in rows if row["state"] != ENDED]
     states = Counter(row["state"] for row in watched)
     ill = [f"{states[name]:,} {name}" for name in STATES if states[name] and name not in (COLLECTED, ENDED)]
@@ -217,8 +220,8 @@ def _tiles(asked: PageRequest, told: Mapping[str, Any], rows: Sequence[Row]) -> 
         journal_tile(asked, told),
         Tile(
             "Stopped",
-            number(len(told["stops"])),
-            "operations and accounts that are not asked at present" if told["stops"] else "everything may be asked",
-            "bad" if told["stops"] else "good",
+            number(len(told.stops)),
+            "operations and accounts that are not asked at present" if told.stops else "everything may be asked",
+            "bad" if told.stops else "good",
         ),
     ]

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from datetime import UTC, date, datetime
 from typing import Any, Final
 
+from msgspec import to_builtins
+
 from collector.console.drawing import money as cny
 from collector.console.drawing import number
 from collector.console.page import PageRequest
@@ -17,6 +19,7 @@ from collector.console.store import Answer
 from collector.console.table import Chart, Choice, Column, Kind, Row, Table, Tile, View
 from collector.errors import UsageError
 from collector.journal.money import BILLING_ZONE, billing_month, month_end, month_start
+from collector.owner.answers import OperationStatus, PotStatus, Status
 from collector.owner.status import status
 from collector.units import DAY_SECONDS, rough_duration
 
@@ -69,11 +72,12 @@ async def money(asked: PageRequest) -> View:
         asked.store.named("spend_by_day", hours | {"rows": str(DAYS_ROWS_MAX)}),
         asked.store.own("calls_over_time", {"hours": "24", "until": sql_time(asked.now), "step": str(HOUR_SECONDS)}),
     )
-    known = {operation["operation"]: operation for operation in told["operations"]}
+    known = {operation.operation: operation for operation in told.operations}
+    pots = told.pots if is_present else []
     rows = _operations(days, known, is_present=is_present)
-    _add_pots(rows, told["pots"] if is_present else [])
+    _add_pots(rows, pots)
     if is_present and not pace.failure and not days.failure:
-        _add_forecast(rows, pace, known, told["pots"], asked.now, end)
+        _add_forecast(rows, pace, known, told.pots, asked.now, end)
     names = sorted({row["month"] for row in months.rows} | {this_month, month}, reverse=True)[:MONTHS_MAX]
     return View(
         "money.html",
@@ -96,7 +100,7 @@ async def money(asked: PageRequest) -> View:
                 _by_day("cost", "Spend by day", days, start, min(end, asked.now), "cost_cny", "CNY"),
                 _by_day("calls", "Calls by day", days, start, min(end, asked.now), "calls", "calls"),
             ],
-            "pots": Table("pots", "Free calls that operations share", POTS, told["pots"] if is_present else []),
+            "pots": Table("pots", "Free calls that operations share", POTS, to_builtins(pots)),
             "days": Table(
                 "days",
                 "By day",
@@ -107,8 +111,8 @@ async def money(asked: PageRequest) -> View:
                 days.sql,
                 "Days of UTC+8, as they are billed.",
             ),
-            "budget": told["budget"],
-            "shard": told["shard"],
+            "budget": to_builtins(told.budget),
+            "shard": told.shard,
         },
     )
 
@@ -119,7 +123,7 @@ def _start_of(month: str) -> int:
     return month_start(int(datetime(int(month[:4]), int(month[5:]), 2, tzinfo=BILLING_ZONE).timestamp()))
 
 
-def _operations(days: Answer, known: Mapping[str, Mapping[str, Any]], *, is_present: bool) -> list[dict[str, Any]]:
+def _operations(days: Answer, known: Mapping[str, OperationStatus], *, is_present: bool) -> list[dict[str, Any]]:
     """The month's operations, the dearest first: as the store has them, with what only the journal has yet."""
     unknown = None if days.failure else 0
     nothing = {"calls": 0, "cost_cny": 0.0, "failed": unknown, "records": unknown, "cost_failed_cny": unknown}
@@ -131,15 +135,15 @@ def _operations(days: Answer, known: Mapping[str, Mapping[str, Any]], *, is_pres
     for sums in found.values():
         sums["cny_per_million_records"] = sums["cost_cny"] / sums["records"] * 1_000_000 if sums["records"] else None
     for name, operation in known.items() if is_present else ():
-        if operation["calls_this_month"]:
+        if operation.calls_this_month:
             # Other processes may have made calls that only the store has: neither is the sum of both.
             sums = found.setdefault(name, dict(nothing))
-            sums["calls"] = max(sums["calls"], operation["calls_this_month"])
-            sums["cost_cny"] = max(sums["cost_cny"], float(operation["spend_cny"]))
+            sums["calls"] = max(sums["calls"], operation.calls_this_month)
+            sums["cost_cny"] = max(sums["cost_cny"], float(operation.spend_cny))
     rows = []
     for name, sums in found.items():
-        operation = known.get(name, {"price_cny": None, "free_calls_per_month": 0})
-        price, free = operation["price_cny"], operation["free_calls_per_month"]
+        operation = known.get(name, OperationStatus(name))
+        price, free = operation.price_cny, operation.free_calls_per_month
         if price is None and not sums["cost_cny"]:
             # What has no price may cost something all the same.
             sums |= {"cost_cny": None, "cost_failed_cny": None, "cny_per_million_records": None}
@@ -160,18 +164,18 @@ def _operations(days: Answer, known: Mapping[str, Mapping[str, Any]], *, is_pres
     return sorted(rows, key=lambda row: (-(row["cost_cny"] or 0), -row["calls"], row["operation"]))
 
 
-def _add_pots(rows: Sequence[dict[str, Any]], pots: Sequence[Mapping[str, Any]]) -> None:
+def _add_pots(rows: Sequence[dict[str, Any]], pots: Sequence[PotStatus]) -> None:
     for pot in pots:
         for row in rows:
-            if row["operation"] in pot["operations"]:
-                row["free_text"] = f"of the pot {pot['pot']}"
+            if row["operation"] in pot.operations:
+                row["free_text"] = f"of the pot {pot.pot}"
 
 
 def _add_forecast(
     rows: Sequence[dict[str, Any]],
     pace: Answer,
-    known: Mapping[str, Mapping[str, Any]],
-    pots: Sequence[Mapping[str, Any]],
+    known: Mapping[str, OperationStatus],
+    pots: Sequence[PotStatus],
     now: int,
     end: int,
 ) -> None:
@@ -184,11 +188,11 @@ def _add_forecast(
     coming = {row["operation"]: recent.get(row["operation"], 0) / seconds * (end - now) for row in rows}
     for row in rows:
         name = row["operation"]
-        pot = next((pot for pot in pots if name in pot["operations"]), None)
-        members = pot["operations"] if pot else (name,)
-        free = pot["free_calls_per_month"] if pot else row["free_calls"]
+        pot = next((pot for pot in pots if name in pot.operations), None)
+        members = pot.operations if pot else [name]
+        free = pot.free_calls_per_month if pot else row["free_calls"]
         # Of a pot the journal knows the calls; its members use up what is free in step.
-        used = pot["calls"] if pot else row["calls"]
+        used = pot.calls if pot else row["calls"]
         all_coming = sum(coming.get(member, 0.0) for member in members)
         paid = max(0.0, all_coming - max(0, free - used)) / all_coming if all_coming else 0.0
         row["forecast_calls"] = round(row["calls"] + coming[name])
@@ -209,14 +213,14 @@ def _note(days: Answer, rows: Sequence[Row]) -> str:
 
 def _tiles(
     asked: PageRequest,
-    told: Mapping[str, Any],
+    told: Status,
     days: Answer,
     rows: Sequence[Row],
     month: str,
     *,
     is_present: bool,
 ) -> list[Tile]:
-    budget, by_day = told["budget"], {row["day"]: row["cost_cny"] for row in _days(days)}
+    budget, by_day = told.budget, {row["day"]: row["cost_cny"] for row in _days(days)}
     points = [by_day[day] for day in sorted(by_day)] if len(by_day) > 1 else []
     failed = [row for row in rows if row["failed"] is not None]
     failed_cny = sum(row["cost_failed_cny"] or 0.0 for row in failed)
@@ -235,9 +239,9 @@ def _tiles(
             Tile(f"Spent in {month}", cny(spent), "", "", points=points, failure=days.failure, sql=days.sql),
             failed_tile,
         ]
-    cap = None if budget["cap_cny"] is None else float(budget["cap_cny"])
-    spent, forecast = float(budget["spent_cny"]), float(budget["forecast_cny"])
-    part = " (this process's part)" if told["shard"] else ""
+    cap = None if budget.cap_cny is None else float(budget.cap_cny)
+    spent, forecast = float(budget.spent_cny), float(budget.forecast_cny)
+    part = " (this process's part)" if told.shard else ""
     left = rough_duration(month_end(asked.now) - asked.now)
     on_reached = asked.owner.settings.budget.on_reached
     reached = "calls that cost are not made" if on_reached == "stop" else "calls are made, and the log warns"
@@ -246,7 +250,7 @@ def _tiles(
             "Spent this billing month" + part,
             cny(spent),
             f"{month}, UTC+8; calls in flight included",
-            "bad" if budget["is_reached"] else "",
+            "bad" if budget.is_reached else "",
             points=points,
         ),
         Tile(
@@ -255,7 +259,7 @@ def _tiles(
             "budget.monthly_cny sets one"
             if cap is None
             else f"{number(round(100 * spent / cap, 1)) if cap else 100} % spent; when it is reached, {reached}",
-            "" if cap is None else "bad" if budget["is_reached"] else "good",
+            "" if cap is None else "bad" if budget.is_reached else "good",
             "/configuration?q=budget",
         ),
         Tile(
@@ -264,15 +268,15 @@ def _tiles(
             f"at the end of the month, in {left}, if every day costs what the last 24 hours did",
             "" if cap is None else "bad" if forecast > cap else "good",
         ),
-        _free_tile(rows, told["pots"]),
+        _free_tile(rows, told.pots),
         failed_tile,
     ]
 
 
-def _free_tile(rows: Sequence[Row], pots: Sequence[Mapping[str, Any]]) -> Tile:
-    of_pots = {name for pot in pots for name in pot["operations"]}
+def _free_tile(rows: Sequence[Row], pots: Sequence[PotStatus]) -> Tile:
+    of_pots = {name for pot in pots for name in pot.operations}
     frees = [(row["free_calls"], row["calls"]) for row in rows if row["free_calls"] and row["operation"] not in of_pots]
-    frees += [(pot["free_calls_per_month"], pot["calls"]) for pot in pots if pot["free_calls_per_month"]]
+    frees += [(pot.free_calls_per_month, pot.calls) for pot in pots if pot.free_calls_per_month]
     free, used = sum(free for free, _ in frees), sum(min(free, calls) for free, calls in frees)
     spent = sum(calls >= free for free, calls in frees)
     return Tile(

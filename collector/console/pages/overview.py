@@ -4,15 +4,17 @@ from __future__ import annotations
 
 import asyncio
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+
+from msgspec import to_builtins
 
 from collector.console.drawing import money, number
 from collector.console.page import PageRequest
 from collector.console.period import Period
 from collector.console.store import Answer
 from collector.console.table import Column, Kind, Row, Table, Tile, View
+from collector.owner.answers import BudgetStatus, PotStatus, Status
 from collector.owner.status import status
 from collector.units import rough_duration
 
@@ -72,22 +74,23 @@ async def overview(asked: PageRequest) -> View:
         store.named("idle_gpus", period.parameters | all_of_them),
         store.named("spend_by_day", {"hours": str(24 * DAYS)}),
     )
+    shown = to_builtins(told)
     return View(
         "overview.html",
         {
-            "told": {name: told[name] for name in ("headline", "is_well", "is_ready", "reasons", "region", "shard")},
+            "told": {name: shown[name] for name in ("headline", "is_well", "is_ready", "reasons", "region", "shard")},
             "tiles": [
                 _incident_tile(incidents, period),
                 _node_tile(incidents, silent, nodes),
                 _gpu_tile(gpus, idle, period),
-                _money_tile(told["budget"], told["pots"], days),
+                _money_tile(told.budget, told.pots, days),
                 _lag_tile(told),
             ],
             "sources": _sources(told),
             "incidents": _incidents(incidents),
-            "reasons": Table("reasons", "What is wrong", REASONS, told["reasons"]),
-            "notes": Table("notes", "To be known", NOTES, [{"note": note} for note in told["notes"]]),
-            "stops": Table("stops", "Stopped", STOPS, told["stops"]),
+            "reasons": Table("reasons", "What is wrong", REASONS, shown["reasons"]),
+            "notes": Table("notes", "To be known", NOTES, [{"note": note} for note in told.notes]),
+            "stops": Table("stops", "Stopped", STOPS, shown["stops"]),
             "failing": _failing(told),
         },
     )
@@ -151,62 +154,64 @@ def _gpu_tile(hours: Answer, idle: Answer, period: Period) -> Tile:
     )
 
 
-def _money_tile(budget: Mapping[str, Any], pots: Sequence[Mapping[str, Any]], days: Answer) -> Tile:
-    cap = budget["cap_cny"]
+def _money_tile(budget: BudgetStatus, pots: Sequence[PotStatus], days: Answer) -> Tile:
+    cap = budget.cap_cny
     by_day: dict[str, float] = {}
     for row in reversed(days.rows):
         by_day[row["day"]] = by_day.get(row["day"], 0.0) + float(row["cost_cny"])
-    over = cap is not None and float(budget["forecast_cny"]) > float(cap)
-    over = over or any(pot["forecast_calls"] > pot["free_calls_per_month"] for pot in pots)
-    free = "".join(f"; {pot['pot']}: {pot['told']}" for pot in pots)
+    over = cap is not None and float(budget.forecast_cny) > float(cap)
+    over = over or any(pot.forecast_calls > pot.free_calls_per_month for pot in pots)
+    free = "".join(f"; {pot.pot}: {pot.told}" for pot in pots)
     return Tile(
         "Spent this billing month",
-        money(budget["spent_cny"]) + ("" if cap is None else f" of {money(cap)}"),
-        f"forecast {money(budget['forecast_cny'])}; "
+        money(budget.spent_cny) + ("" if cap is None else f" of {money(cap)}"),
+        f"forecast {money(budget.forecast_cny)}; "
         + ("no budget is set" if cap is None else "budget as configured")
         + free,
-        "bad" if budget["is_reached"] else "warning" if over else "good",
+        "bad" if budget.is_reached else "warning" if over else "good",
         "/money",
         list(by_day.values()),
         sql=days.sql,
     )
 
 
-def _lag_tile(told: Mapping[str, Any]) -> Tile:
-    sources = [source for source in told["sources"] if source["freshness_seconds"] is not None]
-    if not sources:
-        nothing = "nothing is collected by this process" if not told["collecting"] else "no stream has a watermark yet"
+def _lag_tile(told: Status) -> Tile:
+    behind = [(source.freshness_seconds, source) for source in told.sources if source.freshness_seconds is not None]
+    if not behind:
+        nothing = "nothing is collected by this process" if not told.collecting else "no stream has a watermark yet"
         return Tile("Furthest behind", None, nothing, href="/collection")
-    worst = max(sources, key=lambda source: source["freshness_seconds"] / source["freshness_promise_seconds"])
-    late = [source for source in sources if not source["is_fresh"]]
+    seconds, worst = max(behind, key=lambda each: each[0] / each[1].freshness_promise_seconds)
+    late = [source for _, source in behind if not source.is_fresh]
     return Tile(
         "Furthest behind",
-        rough_duration(max(0, worst["freshness_seconds"])),
-        f"{worst['source']}, promised {rough_duration(worst['freshness_promise_seconds'])}; "
-        f"{len(sources) - len(late)} of {len(sources)} sources as promised",
+        rough_duration(max(0, seconds)),
+        f"{worst.source}, promised {rough_duration(worst.freshness_promise_seconds)}; "
+        f"{len(behind) - len(late)} of {len(behind)} sources as promised",
         "bad" if late else "good",
         "/collection",
     )
 
 
-def _sources(told: Mapping[str, Any]) -> Table:
+def _sources(told: Status) -> Table:
     rows: list[Row] = []
-    for source in told["sources"]:
-        states = {name: count for name, count in source["states"].items() if count}
+    for source in told.sources:
+        states = {name: count for name, count in source.states.items() if count}
         all_of_them = sum(count for name, count in states.items() if name != "ended")
         troubles = [name for name in ("failing", "stopped", "waiting", "new") if states.get(name)]
-        state = (
-            troubles[0] if troubles else "late" if not source["is_fresh"] else "collected" if all_of_them else "ended"
+        state = troubles[0] if troubles else "late" if not source.is_fresh else "collected" if all_of_them else "ended"
+        rows.append(
+            {**to_builtins(source), "fresh": f"{states.get('collected', 0):,} of {all_of_them:,}", "state": state}
         )
-        rows.append({**source, "fresh": f"{states.get('collected', 0):,} of {all_of_them:,}", "state": state})
-    nothing = "a run catches up at present" if told["collecting"] else "this process collects nothing at present"
+    nothing = "a run catches up at present" if told.collecting else "this process collects nothing at present"
     return Table("sources", "Sources", SOURCES, rows, empty=nothing)
 
 
-def _failing(told: Mapping[str, Any]) -> Table:
-    failing = [stream for stream in told["streams"] if stream["error"] and stream["state"] != "ended"]
+def _failing(told: Status) -> Table:
+    failing = [stream for stream in told.streams if stream.error and stream.state != "ended"]
     more = f"{FAILING_SHOWN} of {len(failing):,}" if len(failing) > FAILING_SHOWN else ""
-    return Table("failing", "Streams that fail", FAILING, failing[:FAILING_SHOWN], note=more, detail="error")
+    return Table(
+        "failing", "Streams that fail", FAILING, to_builtins(failing[:FAILING_SHOWN]), note=more, detail="error"
+    )
 
 
 def _incidents(answer: Answer) -> Table:

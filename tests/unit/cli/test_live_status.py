@@ -5,48 +5,58 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from msgspec.structs import replace
 from rich.cells import cell_len
 
 from collector.cli import keys
 from collector.cli.live_status import Head, Rate, Sample, Screen, drawn, rates, recent, table
+from collector.owner.answers import (
+    BudgetStatus,
+    JournalStatus,
+    MemoryStatus,
+    OperationStatus,
+    SourceStatus,
+    Status,
+    StopStatus,
+    StreamStatus,
+)
 
 
-def told(streams: int = 30, calls: int = 0, rows: int | None = 0, **more: Any) -> dict[str, Any]:
+def told(streams: int = 30, calls: int = 0, rows: int | None = 0, **more: Any) -> Status:
     """A status with one source; every third stream fails, and the further on, the fresher they are."""
-    return {
-        "headline": "All is well.", "is_well": True, "region": "cn-hangzhou", "shard": "0/1", "collecting": True,
-        "now": "2025-10-09T08:00:00Z", "clock": {"doubt": None}, "store_error": None, "stops": [],
-        "budget": {"spent_cny": "1.5", "forecast_cny": "30.25", "cap_cny": "100"},
-        "journal": {"bytes": 1 << 20, "bytes_max": 2 << 30, "rows": 1234},
-        "states": {"collected": streams, "ended": 2},
-        "sources": [
-            {
-                "source": "syslogs", "operation": "ListSyslogs", "is_fresh": True, "due": 3, "ticks_missed": 0,
-                "states": {"collected": streams - 1, "failing": 1, "ended": 2}, "freshness_seconds": 75.0,
-                "freshness_promise_seconds": 370.0,
-            }
-        ],
-        "operations": [{"operation": "ListSyslogs", "calls_this_month": calls, "rows_received": rows}],
-        "streams": [
-            {
-                "operation": "ListSyslogs", "scope_id": f"node-{number:03}",
-                "state": "collected" if number % 3 else "failing",
-                "freshness_seconds": 1000 - number if number else None, "watermark": "2025-10-09T07:59:00Z",
-                "next_try": None, "pages_open": number % 2, "error": None if number % 3 else "refused \x1b[2J 节点",
-            }
-            for number in range(streams)
-        ] + [{"operation": "X", "scope_id": "old", "state": "ended", "freshness_seconds": None, "watermark": None,
-              "next_try": None, "pages_open": 0, "error": "long ago"}],
-    } | more  # fmt: skip
+    source = SourceStatus(
+        source="syslogs", operation="ListSyslogs", is_fresh=True, due=3, ticks_missed=0, settle_seconds=60,
+        states={"collected": streams - 1, "failing": 1, "ended": 2}, freshness_seconds=75.0,
+        freshness_promise_seconds=370.0, new_seconds=0.0,
+    )  # fmt: skip
+    found = [
+        StreamStatus(
+            operation="ListSyslogs", region="cn-hangzhou", scope_id=f"node-{number:03}",
+            state="collected" if number % 3 else "failing", freshness_seconds=1000 - number if number else None,
+            watermark="2025-10-09T07:59:00Z", pages_open=number % 2,
+            error=None if number % 3 else "refused \x1b[2J 节点",
+        )
+        for number in range(streams)
+    ]  # fmt: skip
+    status = Status(
+        headline="All is well.", is_well=True, region="cn-hangzhou", shard="0/1", collecting=True,
+        now="2025-10-09T08:00:00Z", budget=BudgetStatus("1.5", "30.25", "100"),
+        journal=JournalStatus("journal.db", 2 << 30, False, None, 1 << 20, 1234, 0, 0, 0),
+        memory=MemoryStatus(1 << 30, "the machine", 0, 0, 0, 0, 0, 0, 0), store={"path": "store"},
+        states={"collected": streams, "ended": 2}, sources=[source],
+        operations=[OperationStatus("ListSyslogs", calls, rows)],
+        streams=[*found, StreamStatus("X", "cn-hangzhou", "old", "ended", error="long ago")],
+    )  # fmt: skip
+    return replace(status, **more)
 
 
-def shown(screen: Screen, status: dict[str, Any] | None = None, width: int = 200, height: int = 50) -> list[str]:
+def shown(screen: Screen, status: Status | None = None, width: int = 200, height: int = 50) -> list[str]:
     lines, _ = drawn([Sample(status or told(), 0.0)], screen, width, height)
     return [line.plain for line in lines]
 
 
 def scopes(screen: Screen) -> list[str]:
-    return [stream["scope_id"] for stream in screen.streams(told())]
+    return [stream.scope_id for stream in screen.streams(told())]
 
 
 def pressed(*names: str, screen: Screen | None = None) -> Screen:
@@ -148,7 +158,7 @@ def test_keys_pause_help_and_quit() -> None:
 
 def test_trouble_comes_first() -> None:
     """Where the status cannot be had, the first line says so; a store that fails and stops are named."""
-    stop = {"what": "account", "operation": "", "error": "refused"}
+    stop = StopStatus("account", "", "refused", None, None)
     lines, _ = drawn([Sample(told(store_error="no disk", stops=[stop]), 0.0)], Screen(), 120, 30, trouble="gone")
     text = [line.plain for line in lines]
     assert text[0] == "NOT FRESH: gone"
