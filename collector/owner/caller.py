@@ -6,7 +6,7 @@ import json
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from random import Random
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 import structlog
 
@@ -26,10 +26,9 @@ from collector.owner.lock import OwnerLock
 from collector.owner.observing import conclude
 from collector.owner.place import ids_path
 from collector.owner.prices import check_prices
+from collector.owner.quotas import quotas_of
 from collector.owner.reader import Reader
-from collector.owner.recorder import Recorder
 from collector.owner.set_aside import open_journal
-from collector.owner.shards import quotas_of
 from collector.owner.streams import operations_of
 from collector.pipeline.adopt import adopt_spend
 from collector.pipeline.budget import shared_prices
@@ -42,6 +41,9 @@ from collector.proxies import proxy_for
 from collector.settings import Settings
 from collector.telemetry.metrics import Metrics
 from collector.telemetry.tracing import Tracing
+
+if TYPE_CHECKING:
+    from collector.owner.recorder import Recorder
 
 log = structlog.get_logger(__name__)
 

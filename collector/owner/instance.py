@@ -22,9 +22,10 @@ from collector.owner.caller import Caller, retry_policy
 from collector.owner.gateway import check_endpoints
 from collector.owner.place import gone_from
 from collector.owner.prices import check_prices
+from collector.owner.quotas import quotas_of
 from collector.owner.recorder import Recorder
 from collector.owner.reloading import fixed_changes
-from collector.owner.shards import JournalMembership, check_discovery, quotas_of
+from collector.owner.shards import JournalMembership, check_discovery
 from collector.owner.streams import stages
 from collector.pipeline.budget import shared_prices
 from collector.pipeline.membership import Membership

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from decimal import Decimal
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 import msgspec
 
 from collector.errors import ClockError, OwnedElsewhere, UsageError
 from collector.journal.ledger import billing_month
 from collector.model import StreamKey, Window
-from collector.owner.caller import Caller
 from collector.owner.calls import refusal_to_call
-from collector.owner.instance import Owner
 from collector.pipeline.backfill import Asked, calls_at_least
 from collector.pipeline.clock_watch import HINT
 from collector.pipeline.plan import cost, is_priced
 from collector.pipeline.streams import WindowStreams
 from collector.units import iso
+
+if TYPE_CHECKING:
+    from collector.owner.caller import Caller
+    from collector.owner.instance import Owner
 
 
 class Range(Protocol):

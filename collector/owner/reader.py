@@ -18,7 +18,7 @@ from collector.model import StreamKey
 from collector.owner.cloud_targets import Listed, mismatches, watches_cloud_metrics
 from collector.owner.lock import ReaderLock
 from collector.owner.prices import check_prices, prices_of
-from collector.owner.shards import quotas_of
+from collector.owner.quotas import quotas_of
 from collector.owner.streams import discovered, everything
 from collector.pipeline.adopt import stored_objects
 from collector.pipeline.budget import Budget

@@ -18,7 +18,6 @@ from typing import Final
 
 import structlog
 
-from collector.catalogue.operations import CATALOGUE
 from collector.clock import Clock, ServerClock
 from collector.errors import ConfigError, StoreUnavailable, UsageError
 from collector.journal.journal import Journal
@@ -32,10 +31,9 @@ from collector.owner.journals import (
     read_journals,
     write_journals,
 )
-from collector.owner.streams import operations_of
 from collector.pipeline.ship import ship_gaps
 from collector.settings import Settings
-from collector.shares import Share, quota_parts
+from collector.shares import Share
 from collector.store.base import Store
 
 log = structlog.get_logger(__name__)
@@ -51,12 +49,6 @@ READ_AGAIN_SECONDS: Final = 3.0
 
 SEEN_KEY: Final = "journals_seen"
 """Under this name the journal keeps which states of others it had seen when it was drained at a clean end."""
-
-
-def quotas_of(settings: Settings) -> dict[str, int]:
-    """This process's part of each operation's quota, calls a second. Raises ConfigError where it is nothing."""
-    quotas = {name: settings.api.quotas.get(name, row.quota.per_second) for name, row in CATALOGUE.items()}
-    return quota_parts(settings.share, quotas, {row.name for row in operations_of(settings)})
 
 
 def check_discovery(settings: Settings, *, is_exclusive: bool) -> None:

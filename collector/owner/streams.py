@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from collector.catalogue.operation import Operation
 from collector.catalogue.products.pai_llm_trace import GET_XTRACE_TOKEN
@@ -21,12 +21,14 @@ from collector.owner.cloud_targets import (
     watches_cloud_metrics,
 )
 from collector.pipeline.lateness import SETTLE_FIRST_SECONDS, Lateness
-from collector.pipeline.run import Stage
 from collector.pipeline.streams import ACCOUNT_SCOPE, SnapshotStreams, StateStreams, Streams, WindowStreams
 from collector.settings import Settings
 from collector.sources.cloud_metrics import CloudMetricsSource, Series
 from collector.sources.inventory import KINDS, InventorySource
 from collector.sources.registry import SPECS, Look, Spec, step_seconds
+
+if TYPE_CHECKING:
+    from collector.pipeline.run import Stage
 
 JOB_TAIL_SECONDS = 600
 """What a job says of itself may come this long after its end."""

@@ -278,10 +278,13 @@ async def _judged(owner: Caller, request: VerifyRequest, window: Window) -> tupl
 async def _shipped(owner: Caller, judged: Sequence[Asked]) -> int:
     """Wait for rows of the range that are still in the journal; return how many stay there."""
     from collector.owner.at_work import TOLD_SECONDS
-    from collector.owner.instance import Owner
 
     ranges = [(each.state.id, each.window.start, each.window.end) for each in judged]
     waiting = await owner.journal.run(partial(_rows_waiting, ranges=ranges))
+    if not waiting:
+        return 0
+    from collector.owner.instance import Owner
+
     if not isinstance(owner, Owner):
         # It leaves the store alone: the next process that collects ships them.
         return waiting

@@ -17,7 +17,7 @@ from collector.journal.reading import JournalFile
 from collector.owner.caller import retry_policy
 from collector.owner.gateway import gateway_of
 from collector.owner.prices import prices_of
-from collector.owner.shards import quotas_of
+from collector.owner.quotas import quotas_of
 from collector.owner.streams import everything
 from collector.pipeline.budget import Budget
 from collector.settings import Settings, load
