@@ -11,7 +11,7 @@ if TYPE_CHECKING:
 COMMANDS: Final = ("backfill", "call", "check", "gaps", "journal", "preview", "query", "status", "verify")
 """Commands with methods. The name of a method is its command's, or `command.what`."""
 _PARTS: Final = (
-    "collector.owner.calls", "collector.owner.check", "collector.owner.gaps", "collector.owner.ranges",
+    "collector.owner.calls", "collector.owner.gaps", "collector.owner.ranges",
     "collector.owner.replaying", "collector.owner.status", "collector.pipeline.backfill", "collector.pipeline.chunking",
     "collector.pipeline.verify",
 )  # fmt: skip

@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from collector.cli.commands.check import check_all
 from collector.clock import SystemClock
 from collector.errors import ClockError
 from collector.owner.answers import Status
-from collector.owner.check import check_all
 from collector.owner.gaps import gaps
 from collector.owner.instance import Owner
 from collector.owner.status import status

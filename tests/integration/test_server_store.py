@@ -19,12 +19,12 @@ from cryptography.hazmat.primitives.asymmetric import ec
 from cryptography.hazmat.primitives.serialization import Encoding, NoEncryption, PrivateFormat
 from cryptography.x509.oid import NameOID
 
+from collector.cli.commands.check import check_all, check_store
 from collector.cli.commands.query import QUERY, Notes, Piece, QueryRequest
 from collector.clock import ServerClock
 from collector.errors import StoreUnavailable, UsageError
 from collector.model import BLOCK_ROWS_MAX, StreamKey
 from collector.owner.caller import Caller
-from collector.owner.check import check_all, check_store
 from collector.owner.instance import Owner, bring_up_to_date
 from collector.owner.journals import JournalState, KnownJournal, write_journals
 from collector.owner.lock import OwnerLock

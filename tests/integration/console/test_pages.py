@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from collector.cli.commands.check import check_store
 from collector.console.pages import PAGES
 from collector.errors import QueryError
-from collector.owner.check import check_store
 from collector.settings import Settings
 from tests.support import settings
 from tests.support.console_pages import Console, served, with_suffix
