@@ -277,9 +277,15 @@ async def _answer(app: Caller, find: Find, body: bytes, writer: asyncio.StreamWr
     name = ""
     try:
         try:
-            name = msgspec.msgpack.decode(body, type=_Named).type
-            method = find(name)
-            request = msgspec.msgpack.decode(body, type=method.request)
+            try:
+                name = msgspec.msgpack.decode(body, type=_Named).type
+                method = find(name)
+                request = msgspec.msgpack.decode(body, type=method.request)
+            except (LookupError, msgspec.MsgspecError) as error:
+                raise CollectorError(
+                    f"the running process, version {__version__}, does not take this request: {error}",
+                    hint="restart it with the version of the command",
+                ) from None
             if method.access is Access.COLLECTOR and not app.is_collector:
                 raise OwnedElsewhere(
                     f"{app.journal.path} is owned by {Holder(os.getpid(), command_line())}, which does not write the "
@@ -476,7 +482,11 @@ class _Connection:
                 if kind == _ERROR:
                     raise decode_error(body)
                 if kind == _EVENT:
-                    yield decode(body)
+                    try:
+                        event = decode(body)
+                    except msgspec.MsgspecError:
+                        raise _another_version("another version") from None
+                    yield event
         finally:
             self.close()
 

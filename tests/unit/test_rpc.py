@@ -205,16 +205,30 @@ async def test_an_owner_that_does_not_write_the_store_refuses_to_collect(owner: 
             assert await reached.ask(COLLECT, Count(1)) == Number(0)
 
 
-async def test_an_unknown_method_is_a_fault(owner: Owner) -> None:
-    """Of the program, and told as one."""
+async def test_a_request_or_an_answer_of_another_form_is_of_another_version(owner: Owner) -> None:
+    """It is told in words, with what to do about it."""
+    unknown = Method(Other, Number, _count, Access.CALLER)
+    changed = Method(Changed, Number, _count, Access.CALLER)
+    answered = Method(Count, Changed, _count, Access.CALLER)
     async with listening(owner), session(owner) as reached:
-        unknown = Method(Other, Number, _count, Access.CALLER)
-        with pytest.raises(CollectorError, match="the owner failed at this: KeyError"):
-            await reached.ask(unknown, Other())
+        asked: list[tuple[Method[Any, Any, Any], Request]] = [(unknown, Other()), (changed, Changed("many"))]
+        for method, request in asked:
+            with pytest.raises(CollectorError, match="does not take this request") as raised:
+                await reached.ask(method, request)
+            assert "restart it" in raised.value.hint
+        with pytest.raises(CollectorError, match="is another version of this program"):
+            await reached.ask(answered, Count(1))
+    assert owner.yielded == 1
 
 
 class Other(Request, frozen=True, tag="other"):
-    """Nobody knows it."""
+    """An owner of the other version does not know it."""
+
+
+class Changed(Request, frozen=True, tag="count"):
+    """The same request in another version."""
+
+    n: str
 
 
 LATER = msgspec.msgpack.encode({"protocol": 99, "program": "9.9", "more": 1})
