@@ -161,7 +161,7 @@ async def test_a_store_from_before_answers_the_same_while_its_hours_are_made_aga
 
         await store.execute("ALTER TABLE pai.syslogs MATERIALIZE PROJECTION hourly SETTINGS mutations_sync = 2")
         assert not await differing(store)
-        for name in ("faults", "faults_over_time", "incidents", "nodes", "silent_nodes", "worst_nodes"):
+        for name in ("faults", "faults_over_time", "incidents", "nodes", "rows_by_source", "silent_nodes", "worst_nodes"):
             query = named_query(name)
             given = {"hours": "60000"} if name == "silent_nodes" else {"hours": "24", "until": f"{NOW + LATER}"}
             plan = await store.fetch(f"EXPLAIN {query.standing_alone(given)}")
