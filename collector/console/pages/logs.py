@@ -40,6 +40,8 @@ WINDOW_FACTOR: Final = 8
 """The newest hour is read first, then eight hours before it, and so on until the page is full."""
 AROUND_DEFAULT: Final = 50
 AROUND_MAX: Final = 500
+OF_HOURS_SECONDS_MIN: Final = 6 * 3600
+"""The lines of a shorter range are counted as quickly as its hours."""
 PARTS_MAX: Final = 120
 """Columns of the histogram."""
 CLASSES_SHOWN: Final = 7
@@ -189,8 +191,8 @@ async def _lines(asked: PageRequest, period: Period, wanted: Asked) -> View:
     step = period.step(PARTS_MAX)
     found, histogram, facets, meanings = await asyncio.gather(
         reading,
-        _read(asked, "log_histogram", period, wanted.search, {"step": str(step), "by": wanted.by}),
-        _read(asked, "log_facets", period, wanted.search, {"values": str(FACET_VALUES + 1)}),
+        _counted(asked, "log_histogram", period, wanted.search, {"step": str(step), "by": wanted.by}),
+        _counted(asked, "log_facets", period, wanted.search, {"values": str(FACET_VALUES + 1)}),
         asked.store.own("fault_meanings"),
     )
     if after and not found.failure and not found.has_more:
@@ -240,8 +242,8 @@ async def _folds(asked: PageRequest, period: Period, wanted: Asked) -> View:
     step = period.step(PARTS_MAX)
     folds, histogram, facets = await asyncio.gather(
         _read(asked, "log_folds", period, wanted.search, {}),
-        _read(asked, "log_histogram", period, wanted.search, {"step": str(step), "by": wanted.by}),
-        _read(asked, "log_facets", period, wanted.search, {"values": str(FACET_VALUES + 1)}),
+        _counted(asked, "log_histogram", period, wanted.search, {"step": str(step), "by": wanted.by}),
+        _counted(asked, "log_facets", period, wanted.search, {"values": str(FACET_VALUES + 1)}),
     )
     rows = [{**row, "query": str(Search((*wanted.search.terms, *_phrases(row["pattern"]))))} for row in folds.rows]
     target = asked.without(*PLACES, "fold", "q").address()
@@ -332,6 +334,12 @@ async def _read(
     return await asked.store.query(
         query, {**_moments(period), **given, **values}, seconds_max=seconds_max, bytes_max=bytes_max
     )
+
+
+async def _counted(asked: PageRequest, name: str, period: Period, search: Search, given: Mapping[str, str]) -> Answer:
+    """Count lines; of a longer range from its hours, where they hold what is searched for."""
+    is_of_hours = search.is_of_hours and period.seconds >= OF_HOURS_SECONDS_MIN
+    return await _read(asked, f"{name}_hours" if is_of_hours else name, period, search, given)
 
 
 def _composed(name: str, search: Search) -> tuple[NamedQuery, dict[str, str]]:

@@ -9,16 +9,19 @@ import sys
 from collections.abc import AsyncIterator, Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
-from urllib.parse import quote
+from urllib.parse import parse_qs, quote, urlsplit
 
 import pytest
 import pytest_asyncio
 from playwright.async_api import expect
 
+from collector.console.log_search import filtered, searched
 from collector.console.pages.logs import SHOWN_MAX
 from collector.console.server import RENEW_SECONDS
 from collector.errors import QueryError
 from collector.settings import Settings
+from collector.store.assets import sql_files, sql_folder
+from collector.store.named import parsed
 from tests.support.browser import chromium, tab, with_chromium
 from tests.support.console_pages import Console, served
 
@@ -357,3 +360,47 @@ async def test_dragging_over_the_histogram_chooses_the_range(few: Console) -> No
         assert "from=2026-11-30T04" in opened.page.url
         assert "q=started" in opened.page.url
         await expect(opened.page.locator("ol.lines > li")).to_have_count(1)
+
+
+def composed(name: str, search: str, given: Mapping[str, str]) -> str:
+    """A query of `sql/console` with a search and its values in it."""
+    text = dict(sql_files(sql_folder("console")))[name]
+    query, values = filtered(parsed(name, text), text, searched(search))
+    return query.standing_alone({**given, **values})
+
+
+MOMENTS = {
+    "whole hours": ("2026-11-30 03:00:00", "2026-11-30 09:00:00"),
+    "cut hours": ("2026-11-30 03:00:30", "2026-11-30 05:00:01"),
+    "within an hour": ("2026-11-30 03:00:01", "2026-11-30 03:59:59"),
+    "over a border": ("2026-11-30 03:59:30", "2026-11-30 04:00:30"),
+}
+
+
+@pytest.mark.parametrize("moments", MOMENTS)
+async def test_hours_are_counted_like_their_lines(few: Console, moments: str) -> None:
+    """Histogram and facets are the same from the hours, for every search that these can answer."""
+    start, end = MOMENTS[moments]
+    counted = 0
+    for search in ("", "class:*", "-class:*", "level:info", "-node:b", "host:*-b", "fault:fatal code:79", "device:0*"):
+        assert searched(search).is_of_hours
+        of_histogram = [{"by": by, "step": step} for by in ("fault", "class", "level") for step in ("60", "3600")]
+        for name, more in [("log_facets", {"values": "10"}), *(("log_histogram", one) for one in of_histogram)]:
+            given = {"start": start, "end": end, **more}
+            expected = await few.owner.store.fetch(composed(name, search, given))
+            assert await few.owner.store.fetch(composed(f"{name}_hours", search, given)) == expected, (search, given)
+            counted += len(expected)
+    assert counted
+
+
+async def test_whole_hours_are_counted_without_their_lines(few: Console) -> None:
+    """A long range is counted from the projection; a search for words, or for one node, from the lines."""
+    told = await few.json(f"/logs?{RANGE}&q=-level:debug")
+    assert told["histogram"]["title"] == "6 lines"
+    for address in (told["histogram"]["sql"], told["facets_sql"]):
+        (sql,) = parse_qs(urlsplit(address).query)["q"]
+        plan = [line for (line,) in await few.owner.store.fetch(f"EXPLAIN {sql}")]
+        assert any("ReadFromMergeTree (hourly)" in line for line in plan), plan
+    for query in (f"{RANGE}&q=session", f"{RANGE}&q=node:a", "from=2026-11-30T03:00&until=2026-11-30T04:00"):
+        told = await few.json(f"/logs?{query}")
+        assert "first_hour" not in told["histogram"]["sql"] + told["facets_sql"]
