@@ -15,7 +15,56 @@ WITH
             groupArray(codes.action)
         )
         FROM fault_codes AS codes
-    ) AS known
+    ) AS known,
+    (
+        -- Found before usage is read, of which only what belongs to these is looked at.
+        SELECT groupArray(
+            tuple(
+                listed.region, listed.node_id, listed.fault_code, listed.device, listed.first, listed.last, listed.lines,
+                listed.worst, listed.place
+            )
+        )
+        FROM
+        (
+            SELECT
+                incidents.region AS region,
+                incidents.node_id AS node_id,
+                incidents.fault_code AS fault_code,
+                incidents.device AS device,
+                incidents.spell[1].1 AS first,
+                incidents.spell[-1].1 AS last,
+                arraySum(incidents.spell.3) AS lines,
+                incidents.worst AS worst,
+                incidents.place AS place
+            FROM
+            (
+                -- part: incidents_of_seconds
+                ({node:String} = '' OR lines.node_id = {node:String})
+                    AND ({class:String} = '' OR lines.fault_class = {class:String})
+                -- end
+            ) AS incidents
+            WHERE toInt8(worst.1) >= transform(
+                {severity:String}, ['', 'info', 'corrected', 'application', 'degraded', 'fatal'], [0, 1, 2, 3, 4, 5], 9
+            )
+            ORDER BY worst.1 DESC, last DESC, node_id, worst.2, fault_code, worst.3, device, first, region
+            LIMIT {rows:UInt32}
+        ) AS listed
+    ) AS all_shown,
+    -- Of each the ten minutes before it, those it began in and those it ended in, by either name of the node.
+    arrayMap(
+        one -> arrayFlatten(
+            arrayMap(
+                name -> arrayMap(
+                    bucket -> tuple(name, bucket),
+                    arrayDistinct([intDiv(one.5, 600) - 1, intDiv(one.5, 600), intDiv(one.6, 600)])
+                ),
+                arrayDistinct([toString(one.2), one.9.1])
+            )
+        ),
+        all_shown
+    ) AS moments,
+    arrayDistinct(arrayFlatten(moments).1) AS nodes_shown,
+    arrayDistinct(arrayFlatten(moments).2) AS buckets_shown
 SELECT
     found.worst.1 AS fault_severity,
     toDateTime(found.first, 'UTC') AS first,
@@ -40,53 +89,20 @@ SELECT
 FROM
 (
     SELECT
-        shown.region AS region,
-        shown.node_id AS node_id,
-        shown.fault_code AS fault_code,
-        shown.device AS device,
-        shown.first AS first,
-        shown.last AS last,
-        shown.lines AS lines,
-        shown.worst AS worst,
-        shown.place AS place,
-        -- The ten minutes before it, those it began in and those it ended in, by either name of the node.
-        arrayJoin(
-            arrayFlatten(
-                arrayMap(
-                    name -> arrayMap(
-                        bucket -> tuple(name, bucket),
-                        arrayDistinct([intDiv(first, 600) - 1, intDiv(first, 600), intDiv(last, 600)])
-                    ),
-                    arrayDistinct([toString(shown.node_id), place.1])
-                )
-            )
-        ) AS moment
+        each.shown.1 AS region,
+        toLowCardinality(each.shown.2) AS node_id,
+        each.shown.3 AS fault_code,
+        toLowCardinality(each.shown.4) AS device,
+        each.shown.5 AS first,
+        each.shown.6 AS last,
+        each.shown.7 AS lines,
+        each.shown.8 AS worst,
+        each.shown.9 AS place,
+        arrayJoin(each.its_moments) AS moment
     FROM
     (
-        -- Users are looked up for those that are shown.
-        SELECT
-            incidents.region AS region,
-            incidents.node_id AS node_id,
-            incidents.fault_code AS fault_code,
-            incidents.device AS device,
-            incidents.spell[1].1 AS first,
-            incidents.spell[-1].1 AS last,
-            arraySum(incidents.spell.3) AS lines,
-            incidents.worst AS worst,
-            incidents.place AS place
-        FROM
-        (
-            -- part: incidents_of_seconds
-            ({node:String} = '' OR lines.node_id = {node:String})
-                AND ({class:String} = '' OR lines.fault_class = {class:String})
-            -- end
-        ) AS incidents
-        WHERE toInt8(worst.1) >= transform(
-            {severity:String}, ['', 'info', 'corrected', 'application', 'degraded', 'fatal'], [0, 1, 2, 3, 4, 5], 9
-        )
-        ORDER BY worst.1 DESC, last DESC, node_id, worst.2, fault_code, worst.3, device, first, region
-        LIMIT {rows:UInt32}
-    ) AS shown
+        SELECT arrayJoin(arrayZip(all_shown, moments)) AS both, both.1 AS shown, both.2 AS its_moments
+    ) AS each
 ) AS found
 GLOBAL LEFT JOIN
 (
@@ -106,8 +122,9 @@ GLOBAL LEFT JOIN
             arrayConcat(usage.gpu_job_names, usage.cpu_job_names) AS jobs
         FROM user_metrics AS usage
         WHERE usage.time >= range_start AND usage.time < range_end
+            AND has(buckets_shown, intDiv(toUnixTimestamp(usage.time), 600))
     ) AS shown
-    WHERE shown.node != ''
+    WHERE shown.node != '' AND shown.node GLOBAL IN (SELECT arrayJoin(nodes_shown))
     GROUP BY node, bucket
 ) AS used ON found.moment.1 = used.node AND found.moment.2 = used.bucket
 GROUP BY region, node_id, fault_class, fault_code, fault_case, device, fault_severity, first, last, lines, place
