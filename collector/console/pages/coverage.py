@@ -213,7 +213,7 @@ def _line(period: Period, name: Name, missing: Sequence[Mapping[str, Any]], stat
         spans += _span(period, _seconds(gap["from"]), _seconds(gap["to"]), "missing", text)
     seconds = sum(gap["seconds"] for gap in known)
     if known:
-        told = f"{len(known):,} gaps, {rough_duration(seconds)} missing"
+        told = f"{len(known):,} gap{'s' * (len(known) != 1)}, {rough_duration(seconds)} missing"
     else:
         told = "not collected yet" if not spans else "nothing missing"
     return Line(scope_id, operation, told, spans)

@@ -153,7 +153,7 @@ async def test_gaps_are_a_table_and_a_timeline(tmp_path: Path) -> None:
         lines = {line["label"]: line for line in told["timeline"]["lines"]}
         assert list(lines) == ["node-b", "node-a"]
         assert lines["node-a"]["told"] == "nothing missing"
-        assert lines["node-b"]["told"] == "1 gaps, 10m 0s missing"
+        assert lines["node-b"]["told"] == "1 gap, 10m 0s missing"
         covered, missing = lines["node-b"]["spans"]
         assert (covered["kind"], missing["kind"]) == ("covered", "missing")
         assert covered["x"] == pytest.approx(1000 * (7200 - 3660) / 7200, abs=0.01)
