@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from statistics import median
 
-from benchmarks import cost, idle, intervals, late, pages, quota, soak, store
+from benchmarks import console, cost, idle, intervals, late, pages, quota, soak, store
 
 
 def spread(values: list[float], form: str) -> str:
@@ -40,7 +40,7 @@ def main() -> None:
     parser.add_argument(
         "what",
         nargs="*",
-        choices=["cost", "quota", "soak", "intervals", "idle", "late", "store", "pages"],
+        choices=["cost", "quota", "soak", "intervals", "idle", "late", "store", "pages", "console"],
         default=["cost", "quota"],
     )
     parser.add_argument("--rounds", type=int, default=5)
@@ -49,10 +49,13 @@ def main() -> None:
     parser.add_argument("--rows", type=int, default=1_000_000, help="log lines of the store")
     parser.add_argument("--points", type=int, default=250_000, help="metric points of the store")
     parser.add_argument("--latency", action="store_true", help="of the store, measure the latency of queries alone")
-    parser.add_argument("--folder", type=Path, help="of the store for pages; made if missing, and kept")
+    parser.add_argument(
+        "--folder", type=Path, help="of the store for pages, which console reads; made if missing, and kept"
+    )
     parser.add_argument("--nodes", type=int, default=1_000, help="of the store for pages")
     parser.add_argument("--hours", type=int, default=90, help="of history in the store for pages")
     parser.add_argument("--faults-kept", type=int, default=pages.FAULTS_KEPT, help="1 keeps all simulated faults")
+    parser.add_argument("--only", default="", help="of console, the pages whose name has these words")
     arguments = parser.parse_args()
     if "pages" in arguments.what:
         sys.exit(
@@ -66,6 +69,9 @@ def main() -> None:
                 )
             )
         )
+    if "console" in arguments.what:
+        folder = arguments.folder or parser.error("console needs --folder, made by pages")
+        sys.exit(asyncio.run(console.measure(folder, only=arguments.only, rounds=arguments.rounds)))
     if "store" in arguments.what:
         sys.exit(
             asyncio.run(
