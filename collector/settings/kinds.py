@@ -345,7 +345,7 @@ def base_url(*, required: bool = False) -> Kind:
             raise ValueError("an address without ? and #")
         return value.rstrip("/")
 
-    return Kind(read, {"type": "string", "pattern": r"^$|^.+:\d{1,5}$"})
+    return Kind(read, {"type": "string", "pattern": r"^https?://[^@?#]+$" if required else r"^$|^https?://[^@?#]+$"})
 
 
 def store_url() -> Kind:

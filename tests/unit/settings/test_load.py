@@ -456,6 +456,15 @@ def test_the_schema_takes_the_example_and_its_defaults() -> None:
         jsonschema.validate({"sources": {"syslogs": {"interval": 30}}}, schema)
 
 
+@pytest.mark.parametrize("address", ["https://example.com", "https://example.com/pai", "http://127.0.0.1:8080"])
+def test_the_schema_takes_addresses_with_and_without_a_port(tmp_path: Path, address: str) -> None:
+    """An editor that checks by the schema accepts what the program reads."""
+    text = f'[api]\nbase_url = "{address}"\nendpoints.eas = "{address}"\n'
+
+    assert load(written(tmp_path, text), {}).api.base_url == address
+    jsonschema.validate(tomllib.loads(text), json_schema())
+
+
 def test_a_full_file_is_read(tmp_path: Path) -> None:
     """Every kind of value arrives in its unit."""
     settings = load(
