@@ -239,18 +239,20 @@ LATER = msgspec.msgpack.encode({"protocol": 99, "program": "9.9", "more": 1})
     ("greeting", "text"),
     [
         (b"HTTP/1.1 400 Bad Request\r\n\r\n", "is an earlier version of this program"),
-        (
-            b"h\0\0\0\x17" + msgspec.msgpack.encode({"protocol": 99, "program": "9.9"}),
-            "is version 9.9 with protocol 99",
-        ),
+        (b"h" + len(LATER).to_bytes(4) + LATER, "is version 9.9 with protocol 99"),
     ],
 )
 async def test_an_owner_of_another_version_is_told_in_words(owner: Owner, greeting: bytes, text: str) -> None:
     """With what to do about it, and without a wait."""
 
+    is_closed = asyncio.Event()
+
     async def serve(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(greeting)
         await reader.read()
+        writer.close()
+        await writer.wait_closed()
+        is_closed.set()
 
     async with (
         session(owner) as reached,
@@ -259,6 +261,7 @@ async def test_an_owner_of_another_version_is_told_in_words(owner: Owner, greeti
     ):
         with pytest.raises(CollectorError, match=text) as raised:
             await reached.ask(COUNT, Count(1))
+        await asyncio.wait_for(is_closed.wait(), 5)
     assert raised.value.hint == "restart it with this version"
 
 
@@ -271,6 +274,7 @@ async def test_a_command_of_another_version_is_greeted_and_left(owner: Owner) ->
             answer = await asyncio.wait_for(reader.read(), 5)
             assert (b"protocol" in answer) == is_greeted
             writer.close()
+            await writer.wait_closed()
 
 
 async def test_a_long_path_is_reached_too(tmp_path: Path) -> None:
