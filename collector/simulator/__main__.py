@@ -19,8 +19,7 @@ import msgspec
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SIMULATOR_KEY
 from collector.simulator.faults import Fault
-from collector.simulator.promptness import count_promptly
-from collector.simulator.server import serve
+from collector.simulator.server import count_promptly, serve
 from collector.simulator.world import LongLines, World
 
 

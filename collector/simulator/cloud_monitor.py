@@ -18,13 +18,21 @@ import msgspec
 from collector.catalogue.products.pai_dlc import METRIC_TYPES
 from collector.simulator.drift import drift_object, object_shape
 from collector.simulator.faults import NOTHING, FaultKind, Fired
-from collector.simulator.listing import Page
-from collector.simulator.moments import moment
-from collector.simulator.paging import Numbered, TokenPages, by_number, disordered, fields_of, matching, shown_total
+from collector.simulator.paging import (
+    Numbered,
+    Page,
+    TokenMint,
+    TokenPages,
+    by_number,
+    disordered,
+    fields_of,
+    matching,
+    moment,
+    shown_total,
+)
 from collector.simulator.records import owner_id
-from collector.simulator.refusals import Refusal, invalid_parameter, missing_parameter, not_found
+from collector.simulator.requests import Refusal, invalid_parameter, missing_parameter, not_found
 from collector.simulator.series import NODE_METRICS, Measurements, Series, series_of_group
-from collector.simulator.tokens import TokenMint
 from collector.units import DAY_SECONDS
 
 Dimensions = Mapping[str, str]

@@ -14,11 +14,8 @@ from collector.simulator.account import Account
 from collector.simulator.faults import NOTHING, Fired
 from collector.simulator.hashing import key_of
 from collector.simulator.inventory import drifted
-from collector.simulator.listing import Page
-from collector.simulator.moments import iso
-from collector.simulator.paging import TokenPages, one
-from collector.simulator.refusals import invalid_parameter, not_found
-from collector.simulator.tokens import TokenMint
+from collector.simulator.paging import Page, TokenMint, TokenPages, iso, one
+from collector.simulator.requests import invalid_parameter, not_found
 from collector.units import DAY_SECONDS
 
 CREATED_SECONDS = 2

@@ -51,37 +51,14 @@ record takes no shape that shows "-" for it.
 
 from __future__ import annotations
 
-import enum
 from collections.abc import Sequence
 from typing import Any
 
+from collector.simulator.faults import Shape
 from collector.simulator.hashing import fraction, key_of
-from collector.simulator.moments import civil_seconds, iso
+from collector.simulator.paging import civil_seconds, iso
 from collector.simulator.usage import INTEGER_FIELDS, RATE_FIELDS
 from collector.simulator.world import Record
-
-
-class Shape(enum.StrEnum):
-    """How a record differs from what the service documents."""
-
-    TIME_INT = "time_int"
-    TIME_MS = "time_ms"
-    TIME_MS_INT = "time_ms_int"
-    TIME_ISO = "time_iso"
-    NUMBERS = "numbers"
-    STRINGS = "strings"
-    UNKNOWN_FIELDS = "unknown_fields"
-    MISSING_FIELDS = "missing_fields"
-    NULL_FIELDS = "null_fields"
-    TIME_ABSENT = "time_absent"
-    TIME_GARBAGE = "time_garbage"
-    NOT_AN_OBJECT = "not_an_object"
-
-
-UNPLACEABLE = (Shape.TIME_ABSENT, Shape.TIME_GARBAGE, Shape.NOT_AN_OBJECT)
-"""Shapes of a record that no table can take."""
-PLACEABLE = tuple(shape for shape in Shape if shape not in UNPLACEABLE)
-"""Shapes that leave a record what it was: nothing of the documented fields is lost but what is missing or null."""
 
 _OF_SYSLOGS = frozenset(Shape) - {Shape.STRINGS}
 _OF_USERS = frozenset(

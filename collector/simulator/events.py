@@ -14,15 +14,12 @@ from typing import Any, NamedTuple
 
 import msgspec
 
-from collector.simulator.account import Account, Service
+from collector.simulator.account import Account, Job, Service
 from collector.simulator.drift import drift_event, drift_event_text, event_shape
 from collector.simulator.faults import NOTHING, FaultKind, Fired
 from collector.simulator.hashing import key_of, mix
-from collector.simulator.jobs import Job
-from collector.simulator.listing import Page
-from collector.simulator.moments import civil, time_range
-from collector.simulator.paging import by_number, disordered, fields_of, shown_total
-from collector.simulator.refusals import not_found
+from collector.simulator.paging import Page, by_number, civil, disordered, fields_of, shown_total, time_range
+from collector.simulator.requests import not_found
 from collector.simulator.syslogs import Bounds
 from collector.units import DAY_SECONDS
 

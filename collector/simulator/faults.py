@@ -26,9 +26,59 @@ from typing import Any, Final, Literal
 import msgspec
 
 from collector.catalogue.operations import CATALOGUE
-from collector.simulator.drift import PLACEABLE, Shape
 from collector.simulator.hashing import between, fraction, key_of
-from collector.simulator.oddities import READABLE, Oddity
+
+
+class Shape(enum.StrEnum):
+    """How a record differs from what the service documents."""
+
+    TIME_INT = "time_int"
+    TIME_MS = "time_ms"
+    TIME_MS_INT = "time_ms_int"
+    TIME_ISO = "time_iso"
+    NUMBERS = "numbers"
+    STRINGS = "strings"
+    UNKNOWN_FIELDS = "unknown_fields"
+    MISSING_FIELDS = "missing_fields"
+    NULL_FIELDS = "null_fields"
+    TIME_ABSENT = "time_absent"
+    TIME_GARBAGE = "time_garbage"
+    NOT_AN_OBJECT = "not_an_object"
+
+
+UNPLACEABLE = (Shape.TIME_ABSENT, Shape.TIME_GARBAGE, Shape.NOT_AN_OBJECT)
+"""Shapes of a record that no table can take."""
+
+
+PLACEABLE = tuple(shape for shape in Shape if shape not in UNPLACEABLE)
+"""Shapes that leave a record what it was: nothing of the documented fields is lost but what is missing or null."""
+
+
+class Oddity(enum.StrEnum):
+    """What is odd; the module's docstring has a line for each."""
+
+    BAD_UTF8 = "bad_utf8"
+    CONTROL = "control"
+    BAD_ESCAPE = "bad_escape"
+    SURROGATE = "surrogate"
+    LONG_NUMBER = "long_number"
+    NOT_A_NUMBER = "not_a_number"
+    INFINITY = "infinity"
+    DOUBLED = "doubled"
+    DEEP = "deep"
+    QUOTES = "quotes"
+    QUOTE = "quote"
+    CUT = "cut"
+    MARK = "mark"
+    TRAILING = "trailing"
+
+
+UNREADABLE = (Oddity.DEEP, Oddity.QUOTES, Oddity.QUOTE, Oddity.CUT)
+"""Oddities that cost the record."""
+
+
+READABLE = tuple(oddity for oddity in Oddity if oddity not in UNREADABLE)
+"""Oddities that leave a record what it was."""
 
 
 class FaultKind(enum.StrEnum):

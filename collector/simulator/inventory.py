@@ -13,10 +13,10 @@ from collector.simulator import records
 from collector.simulator.account import JOBS_SHOWN_SECONDS, Account
 from collector.simulator.drift import drift_object, object_shape
 from collector.simulator.faults import NOTHING, FaultKind, Fired
-from collector.simulator.listing import Page
-from collector.simulator.moments import time_range
 from collector.simulator.paging import (
     Numbered,
+    Page,
+    TokenMint,
     TokenPages,
     arranged,
     by_number,
@@ -24,9 +24,9 @@ from collector.simulator.paging import (
     fields_of,
     matching,
     shown_total,
+    time_range,
 )
-from collector.simulator.refusals import not_found
-from collector.simulator.tokens import TokenMint
+from collector.simulator.requests import not_found
 from collector.units import DAY_SECONDS
 
 _TOKEN_PAGE_SIZE = 20

@@ -1,19 +1,141 @@
-"""How listings of objects come in pages: by number with a total, or by token."""
+"""Pages: what a listing is asked and gives, by number with a total, or by token; and the times in it."""
 
 from __future__ import annotations
 
+import base64
+import binascii
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from datetime import UTC, datetime
+from hashlib import blake2b
+from typing import Any, NamedTuple, Protocol
 
 import msgspec
 
 from collector.simulator.faults import FaultKind, Fired
 from collector.simulator.hashing import key_of
-from collector.simulator.listing import Page
-from collector.simulator.refusals import invalid_parameter, invalid_token
-from collector.simulator.tokens import Position, TokenMint
+from collector.simulator.requests import invalid_parameter, invalid_token
+
+
+class Page(NamedTuple):
+    """An answer's fields as JSON text without the braces, and how many records they hold.
+
+    `RequestId` is not among them: the server puts it in front where the operation's answer has one.
+    """
+
+    fields: bytes
+    rows: int
+
+
+class Listing(Protocol):
+    """Makes the answers of one operation.
+
+    `parameters` are spelled and typed as the catalogue's row has them: lists are lists, booleans
+    bool, objects dict, and the fields of `AiJobLogInfo` stand beside the others. They were checked
+    against the row: what is required is there, and no value has a wrong type, form or size. `now`
+    is the service's time in UNIX seconds, `fired` the faults of this call (only the bends concern
+    a listing), `ordinal` counts the operation's calls from 1.
+    """
+
+    def page(self, parameters: Mapping[str, Any], now: float, fired: Fired, ordinal: int) -> Page:
+        """One answer. Raises Refusal for what the service would not answer, such as an unknown id."""
+        ...
+
+
+def iso(second: float) -> str:
+    """`2025-10-09T08:00:00Z`."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%dT%H:%M:%SZ")
+
+
+def civil(second: float) -> str:
+    """`2025-10-09 08:00:00`, UTC without saying so."""
+    return datetime.fromtimestamp(second, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def civil_seconds(text: str) -> int:
+    """UNIX seconds of what `civil` wrote."""
+    return int(datetime.fromisoformat(text).replace(tzinfo=UTC).timestamp())
+
+
+def moment(parameters: Mapping[str, Any], name: str) -> float | None:
+    """A parameter in either form as UNIX seconds, None where it is absent. Raises Refusal (400)."""
+    text = parameters.get(name)
+    if not text:
+        return None
+    try:
+        parsed = datetime.fromisoformat(str(text))
+    except ValueError:
+        raise invalid_parameter(name, "a moment in UTC is expected") from None
+    return parsed.replace(tzinfo=UTC).timestamp()
+
+
+def time_range(
+    parameters: Mapping[str, Any], now: float, default_seconds: float, most_seconds: float
+) -> tuple[float, float]:
+    """`StartTime` and `EndTime` as UNIX seconds; the range ends now and is `default_seconds` long unless told.
+
+    Raises Refusal (400) for one that ends before it starts or is longer than `most_seconds`.
+    """
+    end = moment(parameters, "EndTime")
+    end = now if end is None else end
+    start = moment(parameters, "StartTime")
+    start = end - default_seconds if start is None else start
+    if start > end:
+        raise invalid_parameter("EndTime", "it is before StartTime")
+    if end - start > most_seconds:
+        raise invalid_parameter("StartTime", "the range is too long")
+    return start, end
+
+
+_CHECKSUM_BYTES = 6
+
+
+class Position(msgspec.Struct, frozen=True, array_like=True):
+    """Where a listing stands. It is bound to what was asked and to the moment of its first page."""
+
+    node_id: str
+    first: int
+    last: int
+    query: str
+    order: str
+    as_of: int
+    """Rows that became visible later are not part of this listing, so that pages stay as they are."""
+    issued_at: float
+    second: int
+    """Event time of the last record given."""
+    sequence: int
+    """Its sequence; in a shuffled listing the number of records given so far."""
+
+
+@dataclass(frozen=True, slots=True)
+class TokenMint:
+    """Makes and reads tokens. `seconds_max` is how long one lives, None for ever."""
+
+    seed: int
+    seconds_max: float | None = None
+
+    def issue(self, position: Position) -> str:
+        body = msgspec.json.encode(position)
+        return base64.urlsafe_b64encode(self._checksum(body) + body).decode()
+
+    def read(self, token: str, now: float) -> Position:
+        """The position in a token. Raises Refusal (400) for one that is forged or too old."""
+        try:
+            raw = base64.b64decode(token.encode(), altchars=b"-_", validate=True)
+            checksum, body = raw[:_CHECKSUM_BYTES], raw[_CHECKSUM_BYTES:]
+            if checksum != self._checksum(body):
+                raise invalid_token("is not valid")
+            position = msgspec.json.decode(body, type=Position)
+        except (binascii.Error, UnicodeEncodeError, msgspec.DecodeError):
+            raise invalid_token("is not valid") from None
+        if self.seconds_max is not None and now - position.issued_at > self.seconds_max:
+            raise invalid_token("is expired")
+        return position
+
+    def _checksum(self, body: bytes) -> bytes:
+        return blake2b(body, digest_size=_CHECKSUM_BYTES, key=str(self.seed).encode()).digest()
+
 
 _SHUFFLED = "shuffled"
 _encode = msgspec.json.Encoder().encode

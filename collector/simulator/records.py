@@ -6,11 +6,10 @@ from typing import Any
 
 import msgspec
 
-from collector.simulator.account import Account, Cluster, Instance, Service, ServingResource
+from collector.simulator.account import Account, Cluster, Instance, Job, Service, ServingResource
 from collector.simulator.hashing import key_of
-from collector.simulator.jobs import Job
-from collector.simulator.moments import iso
 from collector.simulator.nodes import Node
+from collector.simulator.paging import iso
 from collector.simulator.usage import Group, workspaces
 from collector.units import DAY_SECONDS
 

@@ -20,9 +20,9 @@ from typing import Any, Final, Self
 from collector.catalogue.operation import Operation
 from collector.catalogue.operations import CATALOGUE
 from collector.recording import VERSION, number_of, request_key
-from collector.simulator.breaking import Answer
+from collector.simulator.answers import Answer
 from collector.simulator.faults import BENDS, Fault, FaultKind
-from collector.simulator.refusals import Refusal
+from collector.simulator.requests import Refusal
 
 _CUT: Final = frozenset({"truncated", "too_large", "unreadable"})
 """Failures after the head of an answer."""

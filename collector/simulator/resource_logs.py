@@ -8,9 +8,8 @@ from typing import Any, NamedTuple
 
 from collector.simulator.account import Account
 from collector.simulator.faults import NOTHING, Fired
-from collector.simulator.listing import Page
-from collector.simulator.paging import one
-from collector.simulator.refusals import Refusal, not_found
+from collector.simulator.paging import Page, one
+from collector.simulator.requests import Refusal, not_found
 
 READY, CREATING, DELETING = "ResourceReady", "ResourceCreating", "ResourceDeleting"
 

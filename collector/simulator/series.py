@@ -16,16 +16,13 @@ from functools import lru_cache
 from typing import Any, NamedTuple
 
 from collector.catalogue.products.pai_dlc import METRIC_TYPES
-from collector.simulator.account import Account
+from collector.simulator.account import Account, Job
 from collector.simulator.drift import drift_series, series_shape
 from collector.simulator.faults import NOTHING, FaultKind, Fired
 from collector.simulator.hashing import fraction, key_of, mix
 from collector.simulator.inventory import ENVELOPE
-from collector.simulator.jobs import Job
-from collector.simulator.listing import Page
-from collector.simulator.moments import time_range
-from collector.simulator.paging import disordered, fields_of
-from collector.simulator.refusals import invalid_parameter, not_found
+from collector.simulator.paging import Page, disordered, fields_of, time_range
+from collector.simulator.requests import invalid_parameter, not_found
 from collector.simulator.syslogs import Bounds
 from collector.simulator.usage import Group, machine_id, parse_time_step
 from collector.units import DAY_SECONDS

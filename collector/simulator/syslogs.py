@@ -12,9 +12,8 @@ import msgspec
 from collector.simulator.drift import drift_syslog, syslog_shape
 from collector.simulator.faults import NOTHING, Fault, FaultKind, Fired
 from collector.simulator.hashing import key_of
-from collector.simulator.listing import Page
-from collector.simulator.refusals import invalid_parameter, invalid_token, missing_parameter, not_found
-from collector.simulator.tokens import Position, TokenMint
+from collector.simulator.paging import Page, Position, TokenMint
+from collector.simulator.requests import invalid_parameter, invalid_token, missing_parameter, not_found
 from collector.simulator.world import Record, World
 
 Bounds = Literal["closed", "half_open"]

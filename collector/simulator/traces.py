@@ -12,8 +12,7 @@ from urllib.parse import unquote
 
 from collector.simulator.faults import NOTHING, Fired
 from collector.simulator.hashing import key_of
-from collector.simulator.listing import Page
-from collector.simulator.paging import one
+from collector.simulator.paging import Page, one
 
 UPLOADS_KEPT_MAX = 1000
 BODY_BYTES_MAX = 16 << 20

@@ -11,9 +11,8 @@ import msgspec
 
 from collector.simulator.drift import drift_user, user_shape
 from collector.simulator.faults import NOTHING, FaultKind, Fired
-from collector.simulator.listing import Page
-from collector.simulator.paging import shown_total
-from collector.simulator.refusals import invalid_parameter, missing_parameter, not_found
+from collector.simulator.paging import Page, shown_total
+from collector.simulator.requests import invalid_parameter, missing_parameter, not_found
 from collector.simulator.usage import INTEGER_FIELDS, LIST_FIELDS, RATE_FIELDS, parse_time_step, workspaces
 from collector.simulator.world import World
 

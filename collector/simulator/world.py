@@ -15,8 +15,7 @@ from typing import Any, NamedTuple
 
 from collector.simulator import usage
 from collector.simulator.hashing import MASK_64, key_of, mix, poisson_table
-from collector.simulator.messages import EVERYDAY_TABLE, STORMS, TABLE, Line
-from collector.simulator.nodes import Node, Profile, make_nodes
+from collector.simulator.nodes import EVERYDAY_TABLE, STORMS, TABLE, Line, Node, Profile, make_nodes
 
 ARRIVAL_DELAY_SECONDS_MAX = 20
 """A record can be read at most this long after its event, unless it is a late row."""

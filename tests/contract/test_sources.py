@@ -11,8 +11,8 @@ from typing import Any
 from collector.model import Window
 from collector.settings import Settings
 from collector.simulator.account import Account
-from collector.simulator.backend import Backend
 from collector.simulator.faults import Fired
+from collector.simulator.service import Backend
 from collector.simulator.world import World
 from collector.sources.cloud_metrics import CloudMetricsSource
 from collector.sources.diagnostics import DiagnosticsSource

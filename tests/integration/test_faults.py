@@ -9,8 +9,7 @@ from pathlib import Path
 import pytest
 
 from collector.simulator.clock import SimulatorClock
-from collector.simulator.drift import Shape
-from collector.simulator.faults import Fault, FaultKind
+from collector.simulator.faults import Fault, FaultKind, Shape
 from collector.simulator.world import World
 from tests.support import (
     LOOKBACK,

@@ -11,8 +11,7 @@ import pytest
 
 from collector.owner.instance import Owner
 from collector.settings import Settings
-from collector.simulator.faults import Fault, FaultKind
-from collector.simulator.oddities import UNREADABLE
+from collector.simulator.faults import UNREADABLE, Fault, FaultKind
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from tests.support import (

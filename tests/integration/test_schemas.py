@@ -10,7 +10,7 @@ import pytest
 
 from collector.catalogue.operation import Place
 from collector.catalogue.operations import CATALOGUE
-from collector.simulator.nesting import records_of
+from collector.simulator.answers import records_of
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from tests.support import NOW, simulator

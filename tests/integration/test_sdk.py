@@ -16,11 +16,11 @@ from Tea.model import TeaModel
 from collector.catalogue.operation import Nesting, Numbers, Operation, Place, Tokens
 from collector.catalogue.operations import CATALOGUE
 from collector.clock import SystemClock
+from collector.simulator.answers import records_of as simulated_records
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SIMULATOR_KEY
 from collector.simulator.faults import Fault, FaultKind
-from collector.simulator.moments import civil, iso
-from collector.simulator.nesting import records_of as simulated_records
+from collector.simulator.paging import civil, iso
 from collector.simulator.server import Simulator
 from collector.simulator.world import World
 from tests.support.official_sdk import Sdk

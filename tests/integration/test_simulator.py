@@ -23,12 +23,12 @@ import pytest
 from collector.catalogue.operations import CATALOGUE
 from collector.catalogue.products.eflo_controller import LIST_SYSLOGS
 from collector.simulator.clock import SimulatorClock
-from collector.simulator.drift import PLACEABLE, UNPLACEABLE, Shape, drift_syslog, drift_user
-from collector.simulator.faults import Fault, FaultKind, FaultPlan
+from collector.simulator.drift import drift_syslog, drift_user
+from collector.simulator.faults import PLACEABLE, UNPLACEABLE, Fault, FaultKind, FaultPlan, Shape
 from collector.simulator.ledger import BusiestSecond, Ledger
 from collector.simulator.nodes import Profile
+from collector.simulator.paging import Position, TokenMint
 from collector.simulator.server import SIMULATOR_KEY, Simulator
-from collector.simulator.tokens import Position, TokenMint
 from collector.simulator.usage import workspaces
 from collector.simulator.world import LateRows, World
 from tests.support.virtual_clock import ManualClock

@@ -28,8 +28,7 @@ from collector.owner import reader
 from collector.owner.journals import FRESH_SECONDS, JournalState, forget_journal, read_journals
 from collector.pipeline import ship
 from collector.settings import Settings
-from collector.simulator.faults import Fault, FaultKind
-from collector.simulator.oddities import UNREADABLE
+from collector.simulator.faults import UNREADABLE, Fault, FaultKind
 from collector.simulator.server import Simulator
 from collector.simulator.world import LateRows, LongLines, World
 from collector.sources.tables import TABLES

@@ -24,8 +24,8 @@ from collector.owner.instance import Owner, bring_up_to_date
 from collector.pipeline.service import Service
 from collector.settings import Settings
 from collector.simulator.faults import FaultKind
+from collector.simulator.requests import Call
 from collector.simulator.server import SIMULATOR_KEY, Simulator
-from collector.simulator.signatures import Call
 from collector.store.embedded import EmbeddedStore
 from tests.simulation.power import POWER, Disk, Point, Power
 from tests.simulation.twin import Twin

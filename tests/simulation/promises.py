@@ -17,10 +17,8 @@ from collector.journal.entries import StreamState
 from collector.model import StreamKey
 from collector.owner.status import status
 from collector.pipeline.collecting import GAP_PARTIAL, GAP_TOO_LARGE
-from collector.simulator.refusals import Refusal
+from collector.simulator.requests import Call, Refusal, parameters_of, target_of
 from collector.simulator.server import Simulator
-from collector.simulator.signatures import Call
-from collector.simulator.wire import parameters_of, target_of
 from collector.simulator.world import ARRIVAL_DELAY_SECONDS_MAX, LateRows, World
 from collector.sources.tables import SYSLOGS
 from collector.store.embedded import EmbeddedStore

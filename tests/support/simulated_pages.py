@@ -10,8 +10,8 @@ import pytest
 
 from collector.catalogue.operations import operation
 from collector.simulator.faults import Fault, FaultKind, Fired
-from collector.simulator.listing import Listing, Page
-from collector.simulator.refusals import Refusal
+from collector.simulator.paging import Listing, Page
+from collector.simulator.requests import Refusal
 
 T = 1_760_000_000
 

@@ -17,9 +17,8 @@ from collector.errors import ConfigError, UsageError
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.fault_words import fault_help, parse_fault
 from collector.simulator.faults import Fault
-from collector.simulator.promptness import count_promptly
 from collector.simulator.replay import Replay, check_replayable
-from collector.simulator.server import Simulator
+from collector.simulator.server import Simulator, count_promptly
 from collector.simulator.world import World
 
 

@@ -20,7 +20,8 @@ from collector.catalogue.operations import CATALOGUE
 from collector.catalogue.products.eflo_controller import LIST_SYSLOGS, ListSyslogsAnswer, SyslogRecord
 from collector.catalogue.products.pai_dlc import GET_JOB_EVENTS
 from collector.catalogue.products.pai_studio import GET_NODE_METRICS, GET_USER_VIEW_METRICS
-from collector.simulator.oddities import READABLE, UNREADABLE, Oddity, odd_answer
+from collector.simulator.answers import odd_answer
+from collector.simulator.faults import READABLE, UNREADABLE, Oddity
 
 LISTS = [operation for operation in CATALOGUE.values() if operation.wire_records_field]
 RECORD: dict[str, Any] = {"Time": "1760000000", "Msg": 'say ["{,}"] \\ ünï', "NodeId": "n", "UserId": "u"}

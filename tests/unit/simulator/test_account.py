@@ -10,8 +10,7 @@ import pytest
 
 from collector.catalogue.operations import CATALOGUE
 from collector.simulator.account import CANARY, REPAIR_PERIOD_SECONDS, Account
-from collector.simulator.drift import Shape
-from collector.simulator.faults import FaultKind
+from collector.simulator.faults import FaultKind, Shape
 from collector.simulator.inventory import (
     ClusterListing,
     ClusterNodeListing,
@@ -21,8 +20,7 @@ from collector.simulator.inventory import (
     ResourceListing,
     ServiceListing,
 )
-from collector.simulator.moments import iso
-from collector.simulator.tokens import TokenMint
+from collector.simulator.paging import TokenMint, iso
 from collector.simulator.world import World
 from collector.units import DAY_SECONDS
 from tests.support.simulated_pages import T, all_by_token, bent, decoded, plain, refusal

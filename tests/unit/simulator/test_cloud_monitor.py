@@ -7,10 +7,10 @@ from typing import Any
 import pytest
 
 from collector.simulator.account import Account
-from collector.simulator.backend import Backend
 from collector.simulator.faults import Fired
-from collector.simulator.moments import iso
-from collector.simulator.refusals import Refusal
+from collector.simulator.paging import iso
+from collector.simulator.requests import Refusal
+from collector.simulator.service import Backend
 from collector.simulator.world import World
 from tests.support.simulated_pages import T, all_by_token, plain, refusal
 

@@ -19,13 +19,8 @@ from collector.simulator.diagnostics import (
     DiagnosticDesk,
     TaskListing,
 )
-from collector.simulator.resource_logs import (
-    CreateLogListing,
-    DeleteLogListing,
-    DescribeLogListing,
-    ResourceLogDesk,
-)
-from collector.simulator.tokens import TokenMint
+from collector.simulator.paging import TokenMint
+from collector.simulator.resource_logs import CreateLogListing, DeleteLogListing, DescribeLogListing, ResourceLogDesk
 from collector.simulator.traces import UPLOADS_KEPT_MAX, TraceDesk
 from collector.simulator.world import World
 from tests.support.simulated_pages import T, all_by_token, decoded, plain, refusal

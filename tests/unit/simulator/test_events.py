@@ -9,10 +9,9 @@ import msgspec
 import pytest
 
 from collector.simulator.account import Account
-from collector.simulator.drift import Shape
 from collector.simulator.events import DELAY_SECONDS, Event, EventLog, JobEventListing, ServiceEventListing
-from collector.simulator.faults import FaultKind
-from collector.simulator.moments import civil, iso
+from collector.simulator.faults import FaultKind, Shape
+from collector.simulator.paging import civil, iso
 from collector.simulator.world import World
 from collector.units import DAY_SECONDS
 from tests.support.simulated_pages import T, bent, decoded, plain, refusal

@@ -6,11 +6,9 @@ from typing import Any
 
 import pytest
 
-from collector.simulator.account import Account
-from collector.simulator.drift import PLACEABLE, Shape
-from collector.simulator.faults import FaultKind
-from collector.simulator.jobs import Job
-from collector.simulator.moments import iso
+from collector.simulator.account import Account, Job
+from collector.simulator.faults import PLACEABLE, FaultKind, Shape
+from collector.simulator.paging import iso
 from collector.simulator.series import (
     LAG_SECONDS,
     LAGGARD_SECONDS,

@@ -9,9 +9,8 @@ from typing import Any
 
 import pytest
 
-from collector.simulator.credentials import Credentials
-from collector.simulator.refusals import Refusal
-from collector.simulator.signatures import SKEW_SECONDS_MAX, Call, Verifier, canonical_request, signature_of
+from collector.simulator.credentials import SKEW_SECONDS_MAX, Credentials, Verifier, canonical_request, signature_of
+from collector.simulator.requests import Call, Refusal
 
 EMPTY = hashlib.sha256(b"").hexdigest()
 

@@ -9,10 +9,7 @@ from urllib.parse import urlencode
 import pytest
 
 from collector.catalogue.operations import CATALOGUE
-from collector.simulator.checks import check_parameters
-from collector.simulator.refusals import Refusal
-from collector.simulator.signatures import Call
-from collector.simulator.wire import Gateway, parameters_of, target_of
+from collector.simulator.requests import Call, Gateway, Refusal, check_parameters, parameters_of, target_of
 
 JSON = {"content-type": "application/json; charset=utf-8"}
 FORM = {"content-type": "application/x-www-form-urlencoded"}

@@ -12,8 +12,7 @@ from hypothesis import strategies as st
 from collector.catalogue.products.eflo_controller import SyslogRecord
 from collector.catalogue.products.pai_studio import UserViewMetric
 from collector.simulator.hashing import fraction, poisson_table
-from collector.simulator.messages import LINES, TABLE
-from collector.simulator.nodes import Profile
+from collector.simulator.nodes import LINES, TABLE, Profile
 from collector.simulator.usage import RATE_FIELDS
 from collector.simulator.world import ARRIVAL_DELAY_SECONDS_MAX, LateRows, LongLines, Record, World
 

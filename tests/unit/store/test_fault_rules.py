@@ -13,7 +13,7 @@ from collector.owner.instance import Owner
 from collector.queries import literal
 from collector.settings.model import StoreSettings
 from collector.simulator.hashing import mix
-from collector.simulator.messages import LINES as LINES_OF_NODES
+from collector.simulator.nodes import LINES as LINES_OF_NODES
 from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from collector.store.fault_rules import check_rules, classify, fault_rules, read_rules

@@ -1,4 +1,4 @@
-"""One call from its arrival to its answer: counted, let in, hit by faults, checked, answered."""
+"""One call from its arrival to its answer: counted, let in, hit by faults, checked, answered by a listing."""
 
 from __future__ import annotations
 
@@ -9,25 +9,119 @@ from dataclasses import replace
 from functools import partial
 
 import msgspec
-from aiohttp import web
 
 from collector.catalogue.operation import Nesting, Operation
 from collector.clock import Clock
-from collector.simulator import breaking, sending
-from collector.simulator.bending import bent_page, bent_parameters
-from collector.simulator.breaking import Answer
-from collector.simulator.checks import check_parameters
-from collector.simulator.dates import date_headers
+from collector.simulator.account import Account
+from collector.simulator.answers import (
+    Answer,
+    bent_page,
+    bent_parameters,
+    date_headers,
+    needs_answer,
+    nested,
+    refusal_of,
+    replacement,
+    spoil,
+)
+from collector.simulator.cloud_monitor import (
+    CloudMonitor,
+    MetricListListing,
+    MetricMetaListing,
+    NamespaceListing,
+    ProductMetricsListing,
+)
+from collector.simulator.credentials import Verifier
+from collector.simulator.diagnostics import CreateTaskListing, DescribeTaskListing, DiagnosticDesk, TaskListing
+from collector.simulator.events import EventLog, JobEventListing, ServiceEventListing
 from collector.simulator.faults import FaultKind, FaultPlan
 from collector.simulator.hashing import between, key_of
+from collector.simulator.inventory import (
+    ClusterListing,
+    ClusterNodeListing,
+    InstanceListing,
+    JobListing,
+    ResourceGroupListing,
+    ResourceListing,
+    ServiceListing,
+)
 from collector.simulator.ledger import Arrival, Ledger
-from collector.simulator.listing import Listing
-from collector.simulator.nesting import nested
-from collector.simulator.paging import fields_of
-from collector.simulator.refusals import Refusal, throttled
+from collector.simulator.paging import Listing, TokenMint, fields_of
 from collector.simulator.replay import Replay
-from collector.simulator.signatures import Call, Verifier
-from collector.simulator.wire import Gateway, Target, parameters_of, target_of
+from collector.simulator.requests import (
+    Call,
+    Gateway,
+    Refusal,
+    Target,
+    check_parameters,
+    parameters_of,
+    target_of,
+    throttled,
+)
+from collector.simulator.resource_logs import CreateLogListing, DeleteLogListing, DescribeLogListing, ResourceLogDesk
+from collector.simulator.series import InstanceMetricsListing, JobMetricsListing, Measurements, NodeMetricsListing
+from collector.simulator.syslogs import Bounds, SyslogListing
+from collector.simulator.traces import TraceDesk
+from collector.simulator.user_metrics import UserMetricsListing
+
+
+class Backend:
+    """One account as its services know it. Tests read the truth here, and change it.
+
+    `bounds` says of every operation with a range whether its end belongs to it, `page_size` is that
+    of `ListSyslogs`, `token_seconds_max` how long a cursor lives.
+    """
+
+    def __init__(
+        self,
+        account: Account,
+        seed: int,
+        now: Callable[[], float],
+        *,
+        bounds: Bounds = "closed",
+        page_size: int = 100,
+        token_seconds_max: float | None = None,
+    ) -> None:
+        mint = TokenMint(seed, token_seconds_max)
+        self.account = account
+        self.measurements = Measurements(account)
+        self.cloud = CloudMonitor(self.measurements)
+        self.events = EventLog(account)
+        self.diagnostics = DiagnosticDesk(account, mint)
+        self.resource_logs = ResourceLogDesk(account)
+        self.traces = TraceDesk(seed, now)
+        self.listings: dict[str, Listing] = {
+            "ListSyslogs": SyslogListing(account.world, mint, seed, bounds, page_size),
+            "CreateDiagnosticTask": CreateTaskListing(self.diagnostics),
+            "DescribeDiagnosticResult": DescribeTaskListing(self.diagnostics),
+            "ListDiagnosticResults": TaskListing(self.diagnostics),
+            "ListClusters": ClusterListing(account, mint),
+            "ListClusterNodes": ClusterNodeListing(account, mint),
+            "GetUserViewMetrics": UserMetricsListing(account.world, seed),
+            "GetNodeMetrics": NodeMetricsListing(self.measurements, bounds),
+            "ListResourceGroups": ResourceGroupListing(account),
+            "GetJobMetrics": JobMetricsListing(self.measurements, bounds),
+            "GetJobEvents": JobEventListing(self.events),
+            "ListJobs": JobListing(account),
+            "GetInstanceMetrics": InstanceMetricsListing(self.measurements, bounds),
+            "ListInstances": InstanceListing(account),
+            "CreateResourceLog": CreateLogListing(self.resource_logs),
+            "DescribeResourceLog": DescribeLogListing(self.resource_logs),
+            "DeleteResourceLog": DeleteLogListing(self.resource_logs),
+            "DescribeServiceEvent": ServiceEventListing(self.events),
+            "ListResources": ResourceListing(account),
+            "ListServices": ServiceListing(account),
+            "GetXtraceToken": self.traces,
+            "DlcGetMetrics": ProductMetricsListing(self.cloud, mint, "DataPoints", "acs_pai_dlc", "JobId", "jobId"),
+            "DswGetMetrics": ProductMetricsListing(
+                self.cloud, mint, "Datapoints", "acs_pai_dsw", "InstanceId", "instanceId"
+            ),
+            "DescribeMetricList": MetricListListing(self.cloud, mint, "Datapoints"),
+            "DescribeMetricMetaList": MetricMetaListing(self.cloud),
+            "DescribeProjectMeta": NamespaceListing(self.cloud),
+        }
+        """By the operation's name in the catalogue."""
+
 
 WITHOUT_REQUEST_ID = frozenset({"GetUserViewMetrics", "GetNodeMetrics"})
 """Operations whose answer names no request; only a header does."""
@@ -46,7 +140,6 @@ class CallHandler:
         now: Callable[[], float],
         machine: Clock,
         latency_seconds: tuple[float, float],
-        compress: bool,
         maker: Executor | None,
         replay: Replay | None = None,
         is_fast: bool = False,
@@ -60,17 +153,9 @@ class CallHandler:
         self._now = now
         self._machine = machine
         self._latency_seconds = latency_seconds
-        self._compress = compress
         self._maker = maker
         self._replay = replay
         self._is_fast = is_fast
-
-    async def serve(self, request: web.Request) -> web.StreamResponse:
-        """The handler of every path that is not a control's."""
-        answer, headers = await self.answer(_call_of(request), request.read)
-        if answer.transport is None:
-            return sending.whole(answer, headers, compress=self._compress)
-        return await sending.broken(request, answer, headers)
 
     async def answer(self, call: Call, read: Callable[[], Awaitable[bytes]]) -> tuple[Answer, dict[str, str]]:
         """What is answered to a call whose body `read` brings, and the headers that go with it."""
@@ -128,17 +213,17 @@ class CallHandler:
             await self._wait((0.0 if self._is_fast else recorded.seconds) + fired.delay_seconds)
         fault = fired.breaks
         if fault is not None:
-            refusal = breaking.refusal(fault, scope_id)
+            refusal = refusal_of(fault, scope_id)
             if refusal is not None:
                 raise refusal
-            if not breaking.needs_answer(fault):
-                return breaking.replacement(fault, request_id)
+            if not needs_answer(fault):
+                return replacement(fault, request_id)
         if self._replay is not None:
             # Only now, so that a call which a fault refused gets this answer when it is repeated.
             recorded = self._replay.next(operation, parameters, take=True)
             good = replace(recorded.answer, headers=dict(recorded.headers))
             is_plain = fault is not None and good.status == 200 and good.transport is None
-            return breaking.spoiled(fault, operation, good) if fault is not None and is_plain else good
+            return spoil(fault, operation, good) if fault is not None and is_plain else good
         check_parameters(operation, parameters)
         # Read after the waiting: a slow answer holds what is visible when it leaves, as its Date says.
         now = self._now()
@@ -147,7 +232,7 @@ class CallHandler:
         page = make() if self._maker is None else await asyncio.get_running_loop().run_in_executor(self._maker, make)
         page = bent_page(operation, page, fired, arrival.ordinal)
         good = Answer(200, _body(operation, request_id, page.fields), page.rows)
-        return good if fault is None else breaking.spoiled(fault, operation, good)
+        return good if fault is None else spoil(fault, operation, good)
 
     def _let_in(self, gateway: Gateway, call: Call) -> None:
         if gateway is Gateway.BEARER:
@@ -162,15 +247,6 @@ class CallHandler:
     def _request_id(self, name: str, ordinal: int) -> str:
         digits = f"{key_of('request', self._seed, name, ordinal):016X}{key_of('id', self._seed, name, ordinal):016X}"
         return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
-
-
-def _call_of(request: web.Request) -> Call:
-    path, _, query = request.raw_path.partition("?")
-    headers: dict[str, str] = {}
-    for name, value in request.headers.items():
-        known = headers.get(name.lower())
-        headers[name.lower()] = value if known is None else f"{known},{value}"
-    return Call(request.method, path, query, headers, b"")
 
 
 def _body(operation: Operation, request_id: str, fields: bytes) -> bytes:

@@ -1,4 +1,4 @@
-"""From a request to an operation and its parameters, in both wire forms. Pure.
+"""Requests: from what came to an operation and its checked parameters, or to a refusal. Pure.
 
     bearer     /api/{product}/{version}/{operation}; GET and DELETE take a query, POST a flat JSON
                object, in which the parameters of `Place.JSON` are together in `body`
@@ -8,28 +8,91 @@
 
 All products share one host here. What neither the row nor the form knows is refused: the real
 services may ignore it, but here a misspelt name has to show.
+
+Parameters are checked as strictly as a careful service would. The client checks its calls too, in code
+of its own: what it lets through by mistake is refused here.
 """
 
 from __future__ import annotations
 
 import enum
 import re
-from collections.abc import Iterable, Mapping
-from typing import Any, NamedTuple
+from collections.abc import Callable, Iterable, Mapping
+from datetime import UTC, datetime
+from typing import Any, Final, NamedTuple
 from urllib.parse import parse_qsl, unquote
 
 import msgspec
 
-from collector.catalogue.operation import Operation, Parameter, Place, Spread, Style
+from collector.catalogue.operation import Form, Operation, Parameter, Place, Spread, Style
 from collector.catalogue.operations import CATALOGUE
-from collector.simulator.refusals import Refusal, invalid_parameter
-from collector.simulator.signatures import Call
+
+
+class Refusal(Exception):
+    """A call that is answered with an error: HTTP status, code, message and headers of its own."""
+
+    def __init__(self, status: int, code: str, message: str, headers: Mapping[str, str] | None = None) -> None:
+        super().__init__(f"{status} {code}: {message}")
+        self.status = status
+        self.code = code
+        self.message = message
+        self.headers = dict(headers or {})
+
+    def body(self, operation: Operation | None, request_id: str) -> dict[str, str]:
+        """The JSON body, with the fields that the gateway documents."""
+        product = operation.product if operation else "gateway"
+        return {
+            "RequestId": request_id,
+            "HostId": f"{product.lower()}.cn-hangzhou.aliyuncs.com",
+            "Code": self.code,
+            "Message": self.message,
+            "Recommend": f"https://api.aliyun.com/troubleshoot?q={self.code}&product={product}",
+        }
+
+
+def missing_parameter(name: str) -> Refusal:
+    return Refusal(400, "MissingParameter", f"The mandatory input parameter {name} is missing.")
+
+
+def invalid_parameter(name: str, why: str) -> Refusal:
+    return Refusal(400, "InvalidParameter", f"The specified parameter {name} is not valid: {why}.")
+
+
+def invalid_token(why: str) -> Refusal:
+    """`why` completes "The specified NextToken ...", as in "is expired"."""
+    return Refusal(400, "InvalidParameter", f"The specified NextToken {why}.")
+
+
+def invalid_key() -> Refusal:
+    return Refusal(401, "InvalidApiKey", "The API key is missing or not valid.")
+
+
+def not_found(kind: str, scope_id: str) -> Refusal:
+    return Refusal(404, f"Invalid{kind}.NotFound", f"The specified {kind} {scope_id!r} does not exist.")
+
+
+def throttled(headers: Mapping[str, str] | None = None, *, status: int = 429) -> Refusal:
+    return Refusal(status, "Throttling.User", "Request was denied due to user flow control.", headers)
+
 
 _ACTIONS = {(row.action, row.version): row for row in CATALOGUE.values()}
 _BEARER_PATH = re.compile(r"/api/([^/]+)/(\d{4}-\d\d-\d\d)/([^/]+)")
 _NUMBERED = re.compile(r"([^.]+)\.([1-9][0-9]{0,3})(?:\.([^.]+))?")
 _FORM_TYPE = "application/x-www-form-urlencoded"
 _JSON_TYPE = "application/json"
+
+
+class Call(NamedTuple):
+    """A request as it came, as far as a signature covers it."""
+
+    method: str
+    path: str
+    """As sent, without the query."""
+    query: str
+    """As sent, without the question mark."""
+    headers: Mapping[str, str]
+    """By lower-case name; values of a repeated header are joined with commas."""
+    body: bytes
 
 
 class Gateway(enum.StrEnum):
@@ -241,3 +304,94 @@ def _numbered(name: str, left: dict[str, str]) -> list[Any]:
 
 def _unknown(message: str) -> Refusal:
     return Refusal(404, "InvalidAction.NotFound", message)
+
+
+_EXPECTED: Final = {str: "a string", int: "a whole number", bool: "a boolean", list: "a list", dict: "an object"}
+_SECONDS_MAX: Final = 2**32 - 1
+
+
+def check_parameters(operation: Operation, parameters: Mapping[str, Any]) -> None:
+    """Raises Refusal (400) for the first parameter that is missing or not as the row says."""
+    for row in operation.parameters:
+        value = parameters.get(row.name)
+        if value is None or (value == "" and row.required):
+            if row.required:
+                raise missing_parameter(row.name)
+            continue
+        if why := _wrong(row, value):
+            raise invalid_parameter(row.name, why)
+
+
+def _wrong(row: Parameter, value: Any) -> str:
+    # A bool is an int to Python, and to nobody else.
+    if type(value) is not row.type:
+        return f"{_EXPECTED[row.type]} is expected"
+    text = str(value)
+    if row.choices and text.lower() not in [choice.lower() for choice in row.choices]:
+        return f"one of {', '.join(row.choices)} is expected"
+    if row.form is not Form.ANY:
+        expected, fits = _FORMS[row.form]
+        if not fits(text):
+            return f"{expected} is expected"
+    return _outside(row, int(text)) if (row.least, row.most) != (None, None) else ""
+
+
+def _outside(row: Parameter, number: int) -> str:
+    if row.least is not None and number < row.least:
+        return f"at least {row.least} is expected"
+    return f"at most {row.most} is possible" if row.most is not None and number > row.most else ""
+
+
+def _is_seconds(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,10}", text) is not None and int(text) <= _SECONDS_MAX
+
+
+def _is_minute(text: str) -> bool:
+    return _is_seconds(text) and int(text) % 60 == 0
+
+
+def _is_time(pattern: str) -> Callable[[str], bool]:
+    def fits(text: str) -> bool:
+        parts = re.fullmatch(pattern, text, re.ASCII)
+        if parts is None:
+            return False
+        year, month, day, hour, minute, second = map(int, parts.groups())
+        try:
+            datetime(year, month, day, hour, minute, second, tzinfo=UTC)
+        except ValueError:
+            return False
+        return True
+
+    return fits
+
+
+def _is_time_step(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,9}[hms]?", text) is not None and int(text.rstrip("hms")) > 0
+
+
+def _is_count(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{1,9}", text) is not None and int(text) > 0
+
+
+_is_civil = _is_time(r"(\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d)")
+
+
+def _is_milliseconds(text: str) -> bool:
+    return re.fullmatch(r"[0-9]{12,13}", text) is not None or _is_civil(text)
+
+
+_FORMS: Final[Mapping[Form, tuple[str, Callable[[str], bool]]]] = {
+    Form.SECONDS: ("a moment in UNIX seconds", _is_seconds),
+    Form.MINUTE: ("a whole minute in UNIX seconds", _is_minute),
+    Form.MOMENT: (
+        "a moment such as 2025-10-09T08:00:00Z",
+        _is_time(r"(\d{4})-(\d\d)-(\d\d)T(\d\d):(\d\d):(\d\d)(?:\.\d{1,6})?Z"),
+    ),
+    Form.CIVIL: (
+        "a moment such as 2025-10-09 08:00:00",
+        _is_civil,
+    ),
+    Form.TIME_STEP: ("a span such as 5m", _is_time_step),
+    Form.COUNT: ("a whole number of at least 1", _is_count),
+    Form.MILLISECONDS: ("a moment in UNIX milliseconds or as 2025-10-09 08:00:00", _is_milliseconds),
+}
