@@ -18,6 +18,7 @@ from collector.clock import SystemClock
 from collector.owner.instance import Owner
 from collector.settings import Settings
 from collector.simulator.server import SIMULATOR_KEY, Simulator
+from collector.simulator.service import SimulatorOptions
 from collector.simulator.world import World
 from collector.telemetry import log
 from tests.simulation.machine import Wire
@@ -48,7 +49,7 @@ async def measure() -> Idle:
         world = World(4, STREAMS, 1, density=0.01, bursts=False)
         clock = SystemClock()
         quotas = {"ListSyslogs": 10_000}
-        api = Simulator(world, now=clock.wall, clock=clock, quotas=quotas)
+        api = Simulator(world, SimulatorOptions(quotas=quotas), now=clock.wall, clock=clock)
         settings = Settings(
             api={"base_url": "http://127.0.0.1:1", "quotas": quotas},
             store={"path": folder / "store"},

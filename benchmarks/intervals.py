@@ -18,6 +18,7 @@ from collector.owner.instance import Owner, bring_up_to_date
 from collector.settings import Settings
 from collector.simulator.nodes import Profile
 from collector.simulator.server import SIMULATOR_KEY, Simulator
+from collector.simulator.service import SimulatorOptions
 from collector.simulator.world import World
 from collector.store.embedded import EmbeddedStore
 from collector.telemetry import log
@@ -80,7 +81,7 @@ async def _live(folder: Path, store: EmbeddedStore, loop: VirtualLoop, interval_
         },
     )  # fmt: skip
     clock = VirtualClock(loop, START)
-    api = Simulator(world, now=lambda: START + loop.now, clock=clock, latency_seconds=(0.01, 0.02))
+    api = Simulator(world, SimulatorOptions(latency_seconds=(0.01, 0.02)), now=lambda: START + loop.now, clock=clock)
     Shop(store)
     day = Day(hours)
     await bring_up_to_date(store, settings)

@@ -19,6 +19,7 @@ from collector.owner.instance import Owner, bring_up_to_date
 from collector.settings import Settings
 from collector.simulator.nodes import Profile
 from collector.simulator.server import SIMULATOR_KEY, Simulator
+from collector.simulator.service import SimulatorOptions
 from collector.simulator.world import LateRows, World
 from collector.store.embedded import EmbeddedStore
 from collector.telemetry import log
@@ -85,7 +86,7 @@ async def _live(folder: Path, store: EmbeddedStore, loop: VirtualLoop, case: Cas
         sources={"syslogs": {"initial_lookback": "20m", "recheck": recheck}},
     )
     clock = VirtualClock(loop, START)
-    api = Simulator(world, now=lambda: START + loop.now, clock=clock, latency_seconds=(0.01, 0.02))
+    api = Simulator(world, SimulatorOptions(latency_seconds=(0.01, 0.02)), now=lambda: START + loop.now, clock=clock)
     Shop(store)
     await bring_up_to_date(store, settings)
     async with await Owner.open(

@@ -17,9 +17,10 @@ from pathlib import Path
 import msgspec
 
 from collector.simulator.clock import SimulatorClock
-from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SIMULATOR_KEY
+from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SIMULATOR_KEY, Credentials
 from collector.simulator.faults import Fault
-from collector.simulator.server import count_promptly, serve
+from collector.simulator.server import Simulator, count_promptly
+from collector.simulator.service import SimulatorOptions
 from collector.simulator.world import LongLines, World
 
 
@@ -80,16 +81,15 @@ async def _run(arguments: argparse.Namespace) -> None:
     if arguments.long_lines is not None:
         per_second, size = arguments.long_lines
         world.add_long(LongLines(world.node_ids[0], 0, 1 << 32, per_second, size))
-    simulator = await serve(
-        world,
-        key=arguments.key,
-        access_key_id=arguments.access_key_id,
-        access_key_secret=arguments.access_key_secret,
-        security_token=arguments.security_token,
+    options = SimulatorOptions(
+        credentials=Credentials(
+            key=arguments.key,
+            access_key_id=arguments.access_key_id,
+            access_key_secret=arguments.access_key_secret,
+            security_token=arguments.security_token,
+        ),
         quotas=dict(arguments.quota),
-        now=SimulatorClock(arguments.start, rate=arguments.rate),
         latency_seconds=tuple(arguments.latency),
-        faults=arguments.faults,
         bounds=arguments.bounds,
         page_size=arguments.page_size,
         token_seconds_max=arguments.token_seconds,
@@ -97,12 +97,11 @@ async def _run(arguments: argparse.Namespace) -> None:
         port=arguments.port,
         threaded=True,
     )
-    try:
+    clock = SimulatorClock(arguments.start, rate=arguments.rate)
+    async with Simulator(world, options, now=clock, faults=arguments.faults) as simulator:
         sys.stdout.write(json.dumps({"base_url": simulator.base_url, "pid": os.getpid()}) + "\n")
         sys.stdout.flush()
         await stop.wait()
-    finally:
-        await simulator.stop()
 
 
 def main(argv: Sequence[str] | None = None) -> int:

@@ -51,7 +51,9 @@ class Recorded:
 class Replay:
     """The answers of a recording."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, is_fast: bool = False) -> None:
+        self.is_fast = is_fast
+        """Whether answers come at once, not as late as they were."""
         self.started_at: float | None = None
         """The service's time at the first answer, seconds since the epoch; None where none told it."""
         self.requests = 0
@@ -63,9 +65,9 @@ class Replay:
         self._probes: deque[Recorded] = deque()
 
     @classmethod
-    def read(cls, folder: Path) -> Self:
+    def read(cls, folder: Path, *, is_fast: bool = False) -> Self:
         """Read all files of a folder. Raises ValueError where it is no recording, OSError where it cannot be read."""
-        replay = cls()
+        replay = cls(is_fast=is_fast)
         numbered = sorted((number, path) for path in folder.iterdir() if (number := number_of(path.name)) is not None)
         if not numbered:
             raise ValueError(f"{folder} holds no recording; expected files such as traffic-000001.jsonl")

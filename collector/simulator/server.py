@@ -24,7 +24,6 @@ import socket
 import struct
 import sys
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from concurrent.futures import ThreadPoolExecutor
 from types import TracebackType
 from typing import Any, Self
 
@@ -35,16 +34,15 @@ from collector.clock import Clock, SystemClock
 from collector.simulator.account import Account
 from collector.simulator.answers import Answer, date_headers
 from collector.simulator.clock import SimulatorClock
-from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, Credentials, Verifier
 from collector.simulator.credentials import SIMULATOR_KEY as SIMULATOR_KEY
+from collector.simulator.credentials import Credentials
 from collector.simulator.drift import drift_syslog, drift_user, syslog_shape, user_shape
 from collector.simulator.fault_words import parse_fault
 from collector.simulator.faults import Fault, FaultKind, FaultPlan
-from collector.simulator.ledger import Ledger, OperationStats
+from collector.simulator.ledger import OperationStats
 from collector.simulator.replay import Replay, check_replayable
 from collector.simulator.requests import Call
-from collector.simulator.service import Backend, CallHandler
-from collector.simulator.syslogs import Bounds
+from collector.simulator.service import Backend, CallHandler, SimulatorOptions
 from collector.simulator.world import LateRows, Record, World
 
 Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
@@ -65,86 +63,36 @@ class Simulator:
         async with Simulator(World(seed=1)) as simulator:
             simulator.base_url
 
-    It serves every operation of the catalogue in both wire forms: the bearer gateway's, opened by
-    `key`, and the product endpoints' (all of them at this one address), opened by the access key's
-    signature, with `security_token` when there is one. A call is counted and checked against its
-    quota when it arrives; what it costs in time comes after. Then, in this order: who calls, the
-    quota, the faults, the parameters. Calls that the first two refuse are not arrivals for the
-    faults.
+    It serves every operation of the catalogue in both wire forms: the bearer gateway's, opened by the bearer key, and
+    the product endpoints' (all of them at this one address), opened by the access key's signature.
 
-    What is behind the answers is `backend`, with the `account` around the world: one of the world's
-    seed unless another is given. `quotas` are requests a second by operation, over the catalogue's.
-    `now` gives the service's time of day; a `SimulatorClock` can be moved through `clock`. Every
-    answer takes `latency_seconds` (least, most) longer than it must. With a `replay` the answers are those of
-    a recording, as late as they were unless `is_fast`.
+    What is behind the answers is `backend`, with the `account` around the world: one of the world's seed unless another
+    is given. `now` gives the service's time of day; a `SimulatorClock` can be moved through `clock`. Waiting is done by
+    the machine's `clock`. With a `replay` the answers are those of a recording.
     """
 
     def __init__(
         self,
         world: World,
+        options: SimulatorOptions | None = None,
         *,
         account: Account | None = None,
-        key: str = SIMULATOR_KEY,
-        access_key_id: str = ACCESS_KEY_ID,
-        access_key_secret: str = ACCESS_KEY_SECRET,
-        security_token: str | None = None,
-        quotas: Mapping[str, int] | None = None,
         now: Callable[[], float] | None = None,
-        latency_seconds: tuple[float, float] = (0.0, 0.0),
-        faults: Iterable[Fault] = (),
-        bounds: Bounds = "closed",
-        page_size: int = 100,
-        token_seconds_max: float | None = None,
-        seed: int | None = None,
-        compress: bool = False,
-        host: str = "127.0.0.1",
-        port: int = 0,
         clock: Clock | None = None,
-        threaded: bool = False,
+        faults: Iterable[Fault] = (),
         replay: Replay | None = None,
-        is_fast: bool = False,
     ) -> None:
+        options = options or SimulatorOptions()
         self.world = world
-        self.seed = world.seed if seed is None else seed
-        self.now: Callable[[], float] = SimulatorClock() if now is None else now
-        self.backend = Backend(
-            Account(world) if account is None else account,
-            self.seed,
-            self.now,
-            bounds=bounds,
-            page_size=page_size,
-            token_seconds_max=token_seconds_max,
-        )
-        self._verifier = Verifier(
-            Credentials(
-                key=key,
-                access_key_id=access_key_id,
-                access_key_secret=access_key_secret,
-                security_token=security_token,
-            )
-        )
-        self._ledger = Ledger(quotas)
-        # Making a page takes milliseconds. Beside the loop, it does not delay the count of the calls
-        # that arrive meanwhile; one thread, because what is made is kept for the next.
-        self._maker = ThreadPoolExecutor(1, thread_name_prefix="pages") if threaded else None
+        self.now: Callable[[], float] = now or SimulatorClock()
         self._handler = CallHandler(
-            self.backend.listings,
-            self._ledger,
-            self._verifier,
-            seed=self.seed,
-            now=self.now,
-            machine=clock or SystemClock(),
-            latency_seconds=latency_seconds,
-            maker=self._maker,
-            replay=replay,
-            is_fast=is_fast,
+            account or Account(world), options, now=self.now, clock=clock or SystemClock(), replay=replay
         )
         self.is_replay = replay is not None
         """Whether the answers are a recording's, whose ids are not those of the world."""
         self.faults = faults
-        self._compress = compress
-        self._host = host
-        self._port = port
+        self._compress = options.compress
+        self._port = options.port
         self._runner: web.AppRunner | None = None
         self.base_url = ""
         """Where it listens, such as `http://127.0.0.1:40123`; empty before `start`."""
@@ -176,7 +124,7 @@ class Simulator:
         )
         await runner.setup()
         try:
-            await web.TCPSite(runner, self._host, self._port).start()
+            await web.TCPSite(runner, "127.0.0.1", self._port).start()
         except OSError:
             await runner.cleanup()
             raise
@@ -189,8 +137,12 @@ class Simulator:
         if self._runner is not None:
             await self._runner.cleanup()
             self._runner = None
-        if self._maker is not None:
-            self._maker.shutdown()
+        self._handler.close()
+
+    @property
+    def backend(self) -> Backend:
+        """What is behind the answers. Tests read the truth here, and change it."""
+        return self._handler.backend
 
     @property
     def handler(self) -> CallHandler:
@@ -207,11 +159,11 @@ class Simulator:
     @property
     def credentials(self) -> Credentials:
         """What opens it. Set others to rotate a key or to let a security token expire."""
-        return self._verifier.credentials
+        return self._handler.verifier.credentials
 
     @credentials.setter
     def credentials(self, credentials: Credentials) -> None:
-        self._verifier.credentials = credentials
+        self._handler.verifier.credentials = credentials
 
     @property
     def faults(self) -> tuple[Fault, ...]:
@@ -222,7 +174,7 @@ class Simulator:
         """Replace the fault list; counting of arrivals starts anew. Raises ValueError if a replay cannot honour it."""
         faults = tuple(faults)
         self._check(faults)
-        self._handler.plan = FaultPlan(faults, self.seed)
+        self._handler.plan = FaultPlan(faults, self._handler.seed)
 
     def add_faults(self, more: Iterable[Fault]) -> None:
         """Add faults behind the others, which count on. Raises ValueError if a replay cannot honour them."""
@@ -237,11 +189,11 @@ class Simulator:
     @property
     def stats(self) -> Mapping[str, OperationStats]:
         """Calls so far, by operation."""
-        return self._ledger.stats
+        return self._handler.ledger.stats
 
     def max_in_any_second(self, operation: str) -> int:
         """The most arrivals of the operation, refused ones too, in any sliding second."""
-        return self._ledger.max_in_any_second(operation)
+        return self._handler.ledger.max_in_any_second(operation)
 
     def add_late(self, rows: LateRows) -> list[Record]:
         """Put late rows into the world, as `World.add_late`."""
@@ -253,7 +205,7 @@ class Simulator:
         drift = self._handler.plan.drift("ListSyslogs", node_id)
         if drift is None:
             return [record.wire for record in records]
-        return [drift_syslog(r.wire, syslog_shape(r, drift.shapes, drift.share, self.seed)) for r in records]
+        return [drift_syslog(r.wire, syslog_shape(r, drift.shapes, drift.share, self._handler.seed)) for r in records]
 
     def served_users(self, group_id: str, second: int, *, time_step: str = "5m") -> list[Any]:
         """The users of a snapshot in the shapes that the present type drift gives them."""
@@ -261,7 +213,7 @@ class Simulator:
         drift = self._handler.plan.drift("GetUserViewMetrics", group_id)
         if drift is None:
             return list(users)
-        return [drift_user(user, user_shape(user, drift.shapes, drift.share, self.seed)) for user in users]
+        return [drift_user(user, user_shape(user, drift.shapes, drift.share, self._handler.seed)) for user in users]
 
     async def _serve(self, request: web.Request) -> web.StreamResponse:
         """Answer a request of any path that is not a control's."""
@@ -290,13 +242,6 @@ class Simulator:
             response.headers.update(date_headers(self.now()))
         elif not response.headers["Date"]:
             del response.headers["Date"]
-
-
-async def serve(world: World, **options: Any) -> Simulator:
-    """Start a simulator; `options` as of `Simulator`. The caller stops it with `stop`."""
-    simulator = Simulator(world, **options)
-    await simulator.start()
-    return simulator
 
 
 def _call_of(request: web.Request) -> Call:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
-from concurrent.futures import Executor
-from dataclasses import replace
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
 from functools import partial
 
 import msgspec
@@ -31,7 +31,7 @@ from collector.simulator.cloud_monitor import (
     NamespaceListing,
     ProductMetricsListing,
 )
-from collector.simulator.credentials import Verifier
+from collector.simulator.credentials import Credentials, Verifier
 from collector.simulator.diagnostics import CreateTaskListing, DescribeTaskListing, DiagnosticDesk, TaskListing
 from collector.simulator.events import EventLog, JobEventListing, ServiceEventListing
 from collector.simulator.faults import FaultKind, FaultPlan
@@ -127,35 +127,73 @@ WITHOUT_REQUEST_ID = frozenset({"GetUserViewMetrics", "GetNodeMetrics"})
 """Operations whose answer names no request; only a header does."""
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SimulatorOptions:
+    """How a simulator answers, and where it listens."""
+
+    credentials: Credentials = field(default_factory=Credentials)
+    """What opens it."""
+    quotas: Mapping[str, int] = field(default_factory=dict)
+    """Requests a second by operation, over the catalogue's."""
+    latency_seconds: tuple[float, float] = (0.0, 0.0)
+    """Every answer takes so much longer than it must: least and most."""
+    bounds: Bounds = "closed"
+    """Whether the end of a range belongs to it."""
+    page_size: int = 100
+    """Records of a page of `ListSyslogs`."""
+    token_seconds_max: float | None = None
+    """How long a `NextToken` lives, None for ever."""
+    seed: int | None = None
+    """Of faults, latencies and tokens; the world's without it."""
+    compress: bool = False
+    """Compress answers for clients that take it."""
+    port: int = 0
+    """On loopback; 0 takes a free one."""
+    threaded: bool = False
+    """Make pages beside the loop, so that they do not delay the count of the calls that arrive meanwhile."""
+
+
 class CallHandler:
-    """Serves calls of either wire form; `Simulator` tells the order in which a call is looked at."""
+    """Serves calls of either wire form.
+
+    A call is counted and checked against its quota when it arrives; what it costs in time comes after. Then, in this
+    order: who calls, the quota, the faults, the parameters. Calls that the first two refuse are not arrivals for the
+    faults.
+    """
 
     def __init__(
         self,
-        listings: Mapping[str, Listing],
-        ledger: Ledger,
-        verifier: Verifier,
+        account: Account,
+        options: SimulatorOptions,
         *,
-        seed: int,
         now: Callable[[], float],
-        machine: Clock,
-        latency_seconds: tuple[float, float],
-        maker: Executor | None,
+        clock: Clock,
         replay: Replay | None = None,
-        is_fast: bool = False,
     ) -> None:
-        """With `replay` answers are those of a recording, as late as they were unless `is_fast`."""
-        self.plan = FaultPlan((), seed)
-        self._listings = listings
-        self._ledger = ledger
-        self._verifier = verifier
-        self._seed = seed
-        self._now = now
-        self._machine = machine
-        self._latency_seconds = latency_seconds
-        self._maker = maker
-        self._replay = replay
-        self._is_fast = is_fast
+        """`now` is the service's time of day, `clock` the machine's. With `replay` answers are a recording's."""
+        self.seed = account.world.seed if options.seed is None else options.seed
+        self.backend = Backend(
+            account,
+            self.seed,
+            now,
+            bounds=options.bounds,
+            page_size=options.page_size,
+            token_seconds_max=options.token_seconds_max,
+        )
+        self.plan = FaultPlan((), self.seed)
+        self.ledger = Ledger(options.quotas)
+        self.verifier = Verifier(options.credentials)
+        self.now = now
+        self.replay = replay
+        self._clock = clock
+        self._latency_seconds = options.latency_seconds
+        # One thread, because what is made is kept for the next page.
+        self._maker = ThreadPoolExecutor(1, thread_name_prefix="pages") if options.threaded else None
+
+    def close(self) -> None:
+        """End the thread that makes pages."""
+        if self._maker is not None:
+            self._maker.shutdown()
 
     async def answer(self, call: Call, read: Callable[[], Awaitable[bytes]]) -> tuple[Answer, dict[str, str]]:
         """What is answered to a call whose body `read` brings, and the headers that go with it."""
@@ -164,13 +202,13 @@ class CallHandler:
         except Refusal as refusal:
             request_id = self._request_id(call.path, 0)
             fault = self.plan.draw_date(None) if call.method == "HEAD" else None
-            dates: Mapping[str, str] = date_headers(self._now(), fault)
-            if self._replay is not None and call.method == "HEAD" and fault is None:
-                dates = self._replay.probe() or dates
+            dates: Mapping[str, str] = date_headers(self.now(), fault)
+            if self.replay is not None and call.method == "HEAD" and fault is None:
+                dates = self.replay.probe() or dates
             return _refused(refusal, None, request_id), {"x-acs-request-id": request_id, **dates}
         operation = target.operation
-        arrival = self._ledger.arrive(operation, self._machine.monotonic())
-        self._ledger.stats[operation.name].by_gateway[target.gateway] += 1
+        arrival = self.ledger.arrive(operation, self._clock.monotonic())
+        self.ledger.stats[operation.name].by_gateway[target.gateway] += 1
         request_id = self._request_id(operation.name, arrival.ordinal)
         headers = {"x-acs-request-id": request_id}
         date_fault = self.plan.draw_date(operation.name)
@@ -184,16 +222,16 @@ class CallHandler:
                 status, rows, sent_bytes = answer.status, answer.rows, len(answer.body)
             elif answer.transport is not FaultKind.RESET_BEFORE:
                 status, sent_bytes = answer.status, len(answer.body) // 2
-            dates = date_headers(self._now(), date_fault)
-            if self._replay is not None and date_fault is None:
+            dates = date_headers(self.now(), date_fault)
+            if self.replay is not None and date_fault is None:
                 dates |= answer.headers
             return answer, headers | dates
         finally:
-            self._ledger.leave(operation, status=status, rows=rows, sent_bytes=sent_bytes)
+            self.ledger.leave(operation, status=status, rows=rows, sent_bytes=sent_bytes)
 
     async def _answer(self, target: Target, call: Call, arrival: Arrival, request_id: str) -> Answer:
         operation = target.operation
-        latency = between(key_of("latency", self._seed, operation.name, arrival.ordinal), *self._latency_seconds)
+        latency = between(key_of("latency", self.seed, operation.name, arrival.ordinal), *self._latency_seconds)
         try:
             self._let_in(target.gateway, call)
             if arrival.over_quota:
@@ -205,12 +243,12 @@ class CallHandler:
         # Drawn before any waiting, so that faults follow the order of arrival and a run repeats.
         scope_id = operation.scope_id(parameters)
         fired = self.plan.draw(operation.name, scope_id, has_token=bool(parameters.get("NextToken")))
-        self._ledger.stats[operation.name].faults.update(fired.kinds)
-        if self._replay is None:
+        self.ledger.stats[operation.name].faults.update(fired.kinds)
+        if self.replay is None:
             await self._wait(latency + fired.delay_seconds)
         else:
-            recorded = self._replay.next(operation, parameters, take=False)
-            await self._wait((0.0 if self._is_fast else recorded.seconds) + fired.delay_seconds)
+            recorded = self.replay.next(operation, parameters, take=False)
+            await self._wait((0.0 if self.replay.is_fast else recorded.seconds) + fired.delay_seconds)
         fault = fired.breaks
         if fault is not None:
             refusal = refusal_of(fault, scope_id)
@@ -218,17 +256,17 @@ class CallHandler:
                 raise refusal
             if not needs_answer(fault):
                 return replacement(fault, request_id)
-        if self._replay is not None:
+        if self.replay is not None:
             # Only now, so that a call which a fault refused gets this answer when it is repeated.
-            recorded = self._replay.next(operation, parameters, take=True)
+            recorded = self.replay.next(operation, parameters, take=True)
             good = replace(recorded.answer, headers=dict(recorded.headers))
             is_plain = fault is not None and good.status == 200 and good.transport is None
             return spoil(fault, operation, good) if fault is not None and is_plain else good
         check_parameters(operation, parameters)
         # Read after the waiting: a slow answer holds what is visible when it leaves, as its Date says.
-        now = self._now()
+        now = self.now()
         wanted = bent_parameters(operation, parameters, fired)
-        make = partial(self._listings[operation.name].page, wanted, now, fired, arrival.ordinal)
+        make = partial(self.backend.listings[operation.name].page, wanted, now, fired, arrival.ordinal)
         page = make() if self._maker is None else await asyncio.get_running_loop().run_in_executor(self._maker, make)
         page = bent_page(operation, page, fired, arrival.ordinal)
         good = Answer(200, _body(operation, request_id, page.fields), page.rows)
@@ -236,16 +274,16 @@ class CallHandler:
 
     def _let_in(self, gateway: Gateway, call: Call) -> None:
         if gateway is Gateway.BEARER:
-            self._verifier.verify_bearer(call.headers)
+            self.verifier.verify_bearer(call.headers)
         else:
-            self._verifier.verify_product(call, self._now())
+            self.verifier.verify_product(call, self.now())
 
     async def _wait(self, seconds: float) -> None:
         if seconds > 0:
-            await self._machine.sleep(seconds)
+            await self._clock.sleep(seconds)
 
     def _request_id(self, name: str, ordinal: int) -> str:
-        digits = f"{key_of('request', self._seed, name, ordinal):016X}{key_of('id', self._seed, name, ordinal):016X}"
+        digits = f"{key_of('request', self.seed, name, ordinal):016X}{key_of('id', self.seed, name, ordinal):016X}"
         return "-".join((digits[:8], digits[8:12], digits[12:16], digits[16:20], digits[20:]))
 
 

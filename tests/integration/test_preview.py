@@ -10,6 +10,7 @@ import pytest
 
 from collector.cli.exits import ExitStatus
 from collector.journal.reading import reading
+from collector.simulator.credentials import Credentials
 from collector.simulator.server import SIMULATOR_KEY, Simulator
 from collector.simulator.world import World
 from collector.sources.tables import SYSLOGS, TABLES
@@ -134,7 +135,7 @@ async def test_a_wrong_name_is_told_what_there_is(tmp_path: Path, words: list[st
 
 async def test_what_the_service_refuses_is_told_as_by_other_commands(tmp_path: Path) -> None:
     """With the status of a refused key."""
-    async with simulator(WORLD, key="another") as api:
+    async with simulator(WORLD, credentials=Credentials(key="another")) as api:
         ended = await command(tmp_path, api, "syslogs")
 
     assert ended.status == ExitStatus.CREDENTIALS

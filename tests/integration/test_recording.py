@@ -41,8 +41,8 @@ WAIT_SECONDS_MAX = 180.0
 
 
 def replaying(folder: Path, **options: Any) -> Simulator:
-    replay = Replay.read(folder)
-    return Simulator(World(1, 1, 1), replay=replay, is_fast=True, now=SimulatorClock(replay.started_at), **options)
+    replay = Replay.read(folder, is_fast=True)
+    return Simulator(World(1, 1, 1), replay=replay, now=SimulatorClock(replay.started_at), **options)
 
 
 @asynccontextmanager
@@ -280,7 +280,7 @@ async def test_answers_come_as_late_as_they_did(tmp_path: Path) -> None:
         recorder.note(LIST_SYSLOGS, ASKED, good("{}"), 1.5, str)
     for is_fast in (False, True):
         clock = Waiting()
-        simulated = Simulator(World(1, 1, 1), replay=Replay.read(tmp_path), is_fast=is_fast, clock=clock)
+        simulated = Simulator(World(1, 1, 1), replay=Replay.read(tmp_path, is_fast=is_fast), clock=clock)
         async with simulated as api:
             await asked(api)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import aiohttp
@@ -18,10 +18,11 @@ from collector.catalogue.operations import CATALOGUE
 from collector.clock import SystemClock
 from collector.simulator.answers import records_of as simulated_records
 from collector.simulator.clock import SimulatorClock
-from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SIMULATOR_KEY
+from collector.simulator.credentials import ACCESS_KEY_ID, ACCESS_KEY_SECRET, SIMULATOR_KEY, Credentials
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.paging import civil, iso
 from collector.simulator.server import Simulator
+from collector.simulator.service import SimulatorOptions
 from collector.simulator.world import World
 from tests.support.official_sdk import Sdk
 
@@ -36,12 +37,15 @@ MODES: dict[str, dict[str, str]] = {
 Question = Mapping[str, Any]
 
 
-def simulator(second: float, **options: Any) -> Simulator:
+def simulator(second: float, *, security_token: str | None = None, faults: Sequence[Fault] = ()) -> Simulator:
     """A simulator that stands at `second`; the SDKs sign with the machine's date, so it must be near."""
     world = World(seed=7, node_count=12, group_count=3, nodes_per_cluster=4)
-    return Simulator(
-        world, now=SimulatorClock.frozen(second), page_size=20, quotas=dict.fromkeys(CATALOGUE, 100_000), **options
+    options = SimulatorOptions(
+        credentials=Credentials(security_token=security_token),
+        page_size=20,
+        quotas=dict.fromkeys(CATALOGUE, 100_000),
     )
+    return Simulator(world, options, now=SimulatorClock.frozen(second), faults=faults)
 
 
 @pytest.fixture

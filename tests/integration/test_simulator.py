@@ -9,7 +9,7 @@ import os
 import signal
 import sys
 from collections import Counter
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Mapping
 from contextlib import AsyncExitStack
 from decimal import Decimal
 from email.utils import parsedate_to_datetime
@@ -22,6 +22,7 @@ import pytest
 
 from collector.catalogue.operations import CATALOGUE
 from collector.catalogue.products.eflo_controller import LIST_SYSLOGS
+from collector.clock import Clock
 from collector.simulator.clock import SimulatorClock
 from collector.simulator.drift import drift_syslog, drift_user
 from collector.simulator.faults import PLACEABLE, UNPLACEABLE, Fault, FaultKind, FaultPlan, Shape
@@ -29,6 +30,7 @@ from collector.simulator.ledger import BusiestSecond, Ledger
 from collector.simulator.nodes import Profile
 from collector.simulator.paging import Position, TokenMint
 from collector.simulator.server import SIMULATOR_KEY, Simulator
+from collector.simulator.service import SimulatorOptions
 from collector.simulator.usage import workspaces
 from collector.simulator.world import LateRows, World
 from tests.support.virtual_clock import ManualClock
@@ -90,9 +92,19 @@ async def start() -> AsyncIterator[Start]:
     """Starts simulators whose clock stands at NOW and whose quotas are out of the way, unless told otherwise."""
     async with AsyncExitStack() as stack:
 
-        async def start(world: World | None = None, *, key: str = SIMULATOR_KEY, **options: Any) -> Caller:
-            options = {"now": SimulatorClock.frozen(NOW), "quotas": PLENTY, **options}
-            simulator = await stack.enter_async_context(Simulator(world or World(seed=7), **options))
+        async def start(
+            world: World | None = None,
+            *,
+            key: str = SIMULATOR_KEY,
+            now: Callable[[], float] | None = None,
+            clock: Clock | None = None,
+            faults: Iterable[Fault] = (),
+            **given: Any,
+        ) -> Caller:
+            options = SimulatorOptions(**{"quotas": PLENTY, **given})
+            now = now or SimulatorClock.frozen(NOW)
+            simulated = Simulator(world or World(seed=7), options, now=now, clock=clock, faults=faults)
+            simulator = await stack.enter_async_context(simulated)
             headers = {"Authorization": f"Bearer {key}"}
             return Caller(simulator, await stack.enter_async_context(aiohttp.ClientSession(headers=headers)))
 
@@ -456,7 +468,7 @@ async def test_bytes_that_are_no_text_are_refused(start: Start) -> None:
 async def test_quotas_refuse_the_101st_call_of_a_second(start: Start) -> None:
     """100 calls in a second are taken, the next is Throttling.User, and a second later all is well."""
     machine = ManualClock()
-    caller = await start(quotas=None, clock=machine)
+    caller = await start(quotas={}, clock=machine)
 
     for _ in range(100):
         assert (await caller.users()).status == 200

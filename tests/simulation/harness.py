@@ -28,8 +28,10 @@ from collector.owner import reader
 from collector.owner.journals import FRESH_SECONDS, JournalState, forget_journal, read_journals
 from collector.pipeline import ship
 from collector.settings import Settings
+from collector.simulator.credentials import Credentials
 from collector.simulator.faults import UNREADABLE, Fault, FaultKind
 from collector.simulator.server import Simulator
+from collector.simulator.service import SimulatorOptions
 from collector.simulator.world import LateRows, LongLines, World
 from collector.sources.tables import TABLES
 from collector.store.embedded import EmbeddedStore
@@ -119,10 +121,14 @@ class Run:
             self.world.add_long(
                 LongLines(node_id, start, start + stretch.seconds, stretch.per_second, stretch.bytes, stretch.is_equal)
             )
-        self.api = Simulator(
-            self.world, key=KEY, quotas=QUOTAS, now=self.now, clock=VirtualClock(loop, history.begins),
-            seed=history.seed, latency_seconds=(0.005, 0.02), page_size=history.page_size,
-        )  # fmt: skip
+        options = SimulatorOptions(
+            credentials=Credentials(key=KEY),
+            quotas=QUOTAS,
+            seed=history.seed,
+            latency_seconds=(0.005, 0.02),
+            page_size=history.page_size,
+        )
+        self.api = Simulator(self.world, options, now=self.now, clock=VirtualClock(loop, history.begins))
         self.shop = Shop(store)
         count = 2 if history.has_shards else 1
         self.machines = [
@@ -430,7 +436,7 @@ class Run:
         self.facts.add_late(rows)
 
     def _set_quotas(self, quotas: dict[str, int]) -> None:
-        last = self.api._ledger._last
+        last = self.api.handler.ledger._last
         for name, limit in quotas.items():
             last[name] = deque(last[name], maxlen=limit)
 

@@ -14,6 +14,7 @@ from collector.owner.instance import Owner, bring_up_to_date
 from collector.owner.status import status
 from collector.settings import Settings
 from collector.simulator.server import SIMULATOR_KEY, Simulator
+from collector.simulator.service import SimulatorOptions
 from collector.simulator.world import World
 from tests.simulation.machine import Machine, Shop, Wire
 from tests.support import NOW
@@ -43,7 +44,10 @@ def test_a_service_that_is_well_says_so_at_every_moment(tmp_path: Path) -> None:
 
     async def live() -> None:
         api = Simulator(
-            World(7, 2, 2, density=0.05), now=lambda: NOW + loop.now, clock=clock, latency_seconds=(0.1, 0.5), seed=7
+            World(7, 2, 2, density=0.05),
+            SimulatorOptions(latency_seconds=(0.1, 0.5), seed=7),
+            now=lambda: NOW + loop.now,
+            clock=clock,
         )
         machine = Machine(tmp_path, api, Shop(store), clock, 7)
         await machine.start(settings)
@@ -115,7 +119,7 @@ def test_a_service_that_is_away_is_told_once(tmp_path: Path) -> None:
     )
 
     async def live() -> None:
-        api = Simulator(world, now=lambda: NOW + loop.now, clock=clock, latency_seconds=(0.1, 0.5))
+        api = Simulator(world, SimulatorOptions(latency_seconds=(0.1, 0.5)), now=lambda: NOW + loop.now, clock=clock)
         machine = Machine(tmp_path, api, Shop(store), clock, 7)
         await machine.start(settings)
         await asyncio.sleep(600)

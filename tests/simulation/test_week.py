@@ -18,6 +18,7 @@ from collector.service.serving import reconfigure
 from collector.settings import Settings
 from collector.simulator.faults import Fault, FaultKind
 from collector.simulator.server import Simulator
+from collector.simulator.service import SimulatorOptions
 from collector.simulator.world import World
 from tests.simulation.machine import Machine, Shop, counted, digest_of
 from tests.support import NOW, SYSLOG_COLUMNS, differences, settings, true_syslogs
@@ -259,7 +260,10 @@ def told(folder: Path, seed: int, days: float) -> tuple[str, Story]:
             assert task is not None
             task.set_name("story")
             api = Simulator(
-                world, now=lambda: NOW + loop.now, clock=clock, quotas=QUOTA, latency_seconds=(0.005, 0.02), seed=seed
+                world,
+                SimulatorOptions(quotas=QUOTA, latency_seconds=(0.005, 0.02), seed=seed),
+                now=lambda: NOW + loop.now,
+                clock=clock,
             )
             machine = Machine(folder, api, Shop(store), clock, seed)
             story = Story(machine, world, seed, days)

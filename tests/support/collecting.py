@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
+from collections.abc import AsyncIterator, Iterable, Mapping
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,11 @@ from collector.errors import StoreUnavailable
 from collector.owner.instance import Owner
 from collector.pipeline.run import RunReport
 from collector.settings import Settings
+from collector.simulator.account import Account
 from collector.simulator.clock import SimulatorClock
+from collector.simulator.faults import Fault
 from collector.simulator.server import SIMULATOR_KEY, Simulator
+from collector.simulator.service import SimulatorOptions
 from collector.simulator.world import World
 from collector.store.opening import open_store
 from tests.support.store_template import copy_template
@@ -54,9 +57,17 @@ def configuration(folder: Path, base_url: str, **sections: Mapping[str, Any]) ->
 
 
 @asynccontextmanager
-async def simulator(world: World, clock: SimulatorClock | None = None, **options: Any) -> AsyncIterator[Simulator]:
-    """A simulator whose clock stands still at NOW unless another is given."""
-    async with Simulator(world, now=clock or SimulatorClock.frozen(NOW), **options) as running:
+async def simulator(
+    world: World,
+    clock: SimulatorClock | None = None,
+    *,
+    account: Account | None = None,
+    faults: Iterable[Fault] = (),
+    **options: Any,
+) -> AsyncIterator[Simulator]:
+    """A simulator whose clock stands still at NOW unless another is given; `options` as of `SimulatorOptions`."""
+    now = clock or SimulatorClock.frozen(NOW)
+    async with Simulator(world, SimulatorOptions(**options), account=account, now=now, faults=faults) as running:
         yield running
 
 

@@ -19,6 +19,7 @@ from collector.simulator.fault_words import fault_help, parse_fault
 from collector.simulator.faults import Fault
 from collector.simulator.replay import Replay, check_replayable
 from collector.simulator.server import Simulator, count_promptly
+from collector.simulator.service import SimulatorOptions
 from collector.simulator.world import World
 
 
@@ -64,20 +65,20 @@ def register(app: typer.Typer) -> None:
             raise UsageError(f"--latency: got {latency[0]} {latency[1]}; expected 0 <= MIN <= MAX")
         world = World(seed, nodes, groups)
         faults = _faults(world, fault or [], is_checked=replay is None)
-        recorded = None if replay is None else _recorded(replay, faults)
+        recorded = None if replay is None else _recorded(replay, faults, is_fast=fast)
         if recorded is None and fast:
             raise UsageError("--fast is about a recording: it goes with --replay DIR")
-        asyncio.run(_serve(world, port, latency, faults, recorded, is_fast=fast, as_json=as_json))
+        asyncio.run(_serve(world, port, latency, faults, recorded, as_json=as_json))
 
 
-def _recorded(folder: Path, faults: Sequence[Fault]) -> Replay:
+def _recorded(folder: Path, faults: Sequence[Fault], *, is_fast: bool) -> Replay:
     """Read a recording. Raises UsageError where it cannot be replayed with these faults."""
     try:
         check_replayable(faults)
     except ValueError as error:
         raise UsageError(f"--fault: {error}") from None
     try:
-        return Replay.read(folder)
+        return Replay.read(folder, is_fast=is_fast)
     except OSError as error:
         raise UsageError(f"--replay: {folder} cannot be read: {error.strerror or error}") from None
     except ValueError as error:
@@ -105,7 +106,6 @@ async def _serve(
     faults: Sequence[Fault],
     replay: Replay | None,
     *,
-    is_fast: bool,
     as_json: bool,
 ) -> None:
     count_promptly()
@@ -114,12 +114,9 @@ async def _serve(
         asyncio.get_running_loop().add_signal_handler(number, stop.set)
     simulator = Simulator(
         world,
-        latency_seconds=latency,
-        port=port,
+        SimulatorOptions(latency_seconds=latency, port=port, threaded=True),
         faults=faults,
-        threaded=True,
         replay=replay,
-        is_fast=is_fast,
         # A collector that begins now asks what one asked that began then.
         now=None if replay is None else SimulatorClock(replay.started_at),
     )
