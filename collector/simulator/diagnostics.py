@@ -10,12 +10,14 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from collector.catalogue.products.eflo_controller import DescribeDiagnosticResultAnswer, DiagnosticRecord
 from collector.simulator.account import Account
 from collector.simulator.faults import NOTHING, Fired
 from collector.simulator.hashing import key_of
 from collector.simulator.inventory import drifted
 from collector.simulator.paging import Page, TokenMint, TokenPages, iso, one
 from collector.simulator.requests import invalid_parameter, not_found
+from collector.simulator.wire import wire_record
 from collector.units import DAY_SECONDS
 
 CREATED_SECONDS = 2
@@ -120,7 +122,12 @@ class CreateTaskListing:
             if cluster_id and node_id not in account.nodes_of(cluster_id):
                 raise invalid_parameter("NodeIds", f"{node_id} is not in {cluster_id}")
         kind = str(parameters.get("DiagnosticType") or _TYPES[0])
-        return one({"DiagnosticId": self.desk.create(cluster_id, node_ids, kind, now).task_id})
+        return one(
+            wire_record(
+                DescribeDiagnosticResultAnswer,
+                diagnostic_id=self.desk.create(cluster_id, node_ids, kind, now).task_id,
+            )
+        )
 
 
 @dataclass(slots=True)
@@ -136,16 +143,17 @@ class DescribeTaskListing:
         if task is None:
             raise not_found("DiagnosticId", task_id)
         is_over = now >= task.ended
-        answer = {
-            "DiagnosticId": task.task_id,
-            "ClusterId": task.cluster_id,
-            "DiagnosticType": task.kind,
-            "DiagnosticState": task.state(now),
-            "CreatedTime": iso(task.created).removesuffix("Z"),
-            "EndTime": iso(task.ended).removesuffix("Z") if is_over else "",
-            "NodeIds": task.node_ids,
-            "DiagnosticResults": task.findings() if is_over else [],
-        }
+        answer = wire_record(
+            DescribeDiagnosticResultAnswer,
+            diagnostic_id=task.task_id,
+            cluster_id=task.cluster_id,
+            diagnostic_type=task.kind,
+            diagnostic_state=task.state(now),
+            created_time=iso(task.created).removesuffix("Z"),
+            end_time=iso(task.ended).removesuffix("Z") if is_over else "",
+            node_ids=list(task.node_ids),
+            diagnostic_results=task.findings() if is_over else [],
+        )
         return one(answer)
 
 
@@ -186,15 +194,16 @@ def _record(task: Task, now: float) -> dict[str, str]:
     if is_over and key_of("minute", task.task_id) % 8 == 0:
         # The service's own samples leave the seconds out now and then.
         finished = finished[:16] + "Z"
-    return {
-        "DiagId": task.task_id,
-        "ClusterId": task.cluster_id,
-        "ClusterName": f"lingjun-{task.cluster_id[-2:]}" if task.cluster_id else "",
-        "ResourceId": ",".join(task.node_ids),
-        "ServerName": "",
-        "DiagContent": task.kind,
-        "DiagResult": ("Fault" if task.faulty else "Success") if is_over else "",
-        "Status": task.state(now).lower(),
-        "CreationTime": iso(task.created),
-        "FinishedTime": finished,
-    }
+    return wire_record(
+        DiagnosticRecord,
+        diag_id=task.task_id,
+        cluster_id=task.cluster_id,
+        cluster_name=f"lingjun-{task.cluster_id[-2:]}" if task.cluster_id else "",
+        resource_id=",".join(task.node_ids),
+        server_name="",
+        diag_content=task.kind,
+        diag_result=("Fault" if task.faulty else "Success") if is_over else "",
+        status=task.state(now).lower(),
+        creation_time=iso(task.created),
+        finished_time=finished,
+    )

@@ -14,6 +14,8 @@ from typing import Any, NamedTuple
 
 import msgspec
 
+from collector.catalogue.products.eas import DescribeServiceEventAnswer, ServiceEvent
+from collector.catalogue.products.pai_dlc import GetJobEventsAnswer
 from collector.simulator.account import Account, Job, Service
 from collector.simulator.drift import drift_event, drift_event_text, event_shape
 from collector.simulator.faults import NOTHING, FaultKind, Fired
@@ -21,6 +23,7 @@ from collector.simulator.hashing import key_of, mix
 from collector.simulator.paging import Page, by_number, civil, disordered, fields_of, shown_total, time_range
 from collector.simulator.requests import not_found
 from collector.simulator.syslogs import Bounds
+from collector.simulator.wire import wire_record
 from collector.units import DAY_SECONDS
 
 RANGE_SECONDS = 7 * DAY_SECONDS
@@ -157,7 +160,13 @@ def _service_minute(service: Service, minute: int) -> Iterator[Event]:
 
 def _service_wire(second: int, kind: str, reason: str, text: str, instance: str) -> dict[str, str]:
     message = msgspec.json.encode({"Instance": instance, "Text": text}).decode()
-    return {"Type": kind, "Reason": reason, "Message": message, "Time": civil(second)}
+    return wire_record(
+        ServiceEvent,
+        type=kind,
+        reason=reason,
+        message=message,
+        time=civil(second),
+    )
 
 
 def _job_events(job: Job) -> list[Event]:
@@ -210,12 +219,13 @@ class ServiceEventListing:
         seed = self.log.account.seed
         numbered = by_number(disordered(events[::-1], fired, seed), parameters, 100, "PageNum")
         wires = [self.log.told(service_id, event, fired) for event in numbered.records]
-        answer = {
-            "Events": wires,
-            "PageNum": numbered.number,
-            "TotalCount": shown_total(numbered.total, fired, ordinal, numbered.passed),
-            "TotalPageNum": numbered.page_count,
-        }
+        answer = wire_record(
+            DescribeServiceEventAnswer,
+            events=wires,
+            page_num=numbered.number,
+            total_count=shown_total(numbered.total, fired, ordinal, numbered.passed),
+            total_page_num=numbered.page_count,
+        )
         return Page(fields_of(answer), len(wires))
 
 
@@ -241,4 +251,13 @@ class JobEventListing:
         seed = self.log.account.seed
         events = disordered(events[: int(parameters.get("MaxEventsNum") or JOB_EVENTS_DEFAULT)], fired, seed)
         texts = [self.log.told(job_id, event, fired) for event in events]
-        return Page(fields_of({"JobId": job_id, "Events": texts}), len(texts))
+        return Page(
+            fields_of(
+                wire_record(
+                    GetJobEventsAnswer,
+                    job_id=job_id,
+                    events=texts,
+                )
+            ),
+            len(texts),
+        )

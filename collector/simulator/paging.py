@@ -151,7 +151,7 @@ def one(answer: Mapping[str, Any]) -> Page:
     return Page(fields_of(answer), 1)
 
 
-def shown_total(count: int, fired: Fired, ordinal: int, passed: int) -> int | str:
+def shown_total(count: int, fired: Fired, ordinal: int, passed: int) -> Any:
     """Return the total of a listing of `count` records, bent where a fault says so.
 
     `passed` are the records up to the end of the page. The total never equals it before the last page: nobody could

@@ -6,10 +6,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from collector.catalogue.products.eas import DescribeResourceLogAnswer
 from collector.simulator.account import Account
 from collector.simulator.faults import NOTHING, Fired
 from collector.simulator.paging import Page, one
 from collector.simulator.requests import Refusal, not_found
+from collector.simulator.wire import wire_record
 
 READY, CREATING, DELETING = "ResourceReady", "ResourceCreating", "ResourceDeleting"
 
@@ -90,12 +92,13 @@ class DescribeLogListing:
         """The state at `now`. Raises Refusal for an unknown resource."""
         state = self.desk.state(_scope_id(parameters), now)
         words = {READY: "ready", CREATING: "creating", DELETING: "deleting"}
-        answer = {
-            "ProjectName": state.project_name,
-            "LogStore": state.log_store,
-            "Status": state.status,
-            "Message": f"Resource is {words[state.status]}",
-        }
+        answer = wire_record(
+            DescribeResourceLogAnswer,
+            project_name=state.project_name,
+            log_store=state.log_store,
+            status=state.status,
+            message=f"Resource is {words[state.status]}",
+        )
         return one(answer)
 
 

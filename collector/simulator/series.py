@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from collector.catalogue.products.pai_dlc import METRIC_TYPES
+from collector.catalogue.products.pai_dlc import METRIC_TYPES, GetJobMetricsAnswer, PodMetricPoint, PodSeries
+from collector.catalogue.products.pai_studio import GetNodeMetricsAnswer, NodeMetricPoint, NodeSeries
 from collector.simulator.account import Account, Job
 from collector.simulator.drift import drift_series, series_shape
 from collector.simulator.faults import NOTHING, FaultKind, Fired
@@ -25,6 +26,7 @@ from collector.simulator.paging import Page, disordered, fields_of, time_range
 from collector.simulator.requests import invalid_parameter, not_found
 from collector.simulator.syslogs import Bounds
 from collector.simulator.usage import Group, machine_id, parse_time_step
+from collector.simulator.wire import wire_record
 from collector.units import DAY_SECONDS
 
 NODE_METRICS = ("CpuUsageRate", "GpuUsageRate", "MemoryUsageRate", "DiskReadRate", "DiskWriteRate",
@@ -217,14 +219,18 @@ class NodeMetricsListing(_Teller):
         ask = _ask(group_id, metric, parameters, now, self.bounds, len(all_series))
         told: list[dict[str, Any]] = []
         for series in all_series:
-            points = [{"Time": time, "Value": f"{value:.2f}"} for time, value in self._points(ask, series, now)]
-            told.append({"NodeID": series.entity, "GPUType": series.gpu_type, "Metrics": points})
+            points: list[Any] = [
+                wire_record(NodeMetricPoint, time=time, value=f"{value:.2f}")
+                for time, value in self._points(ask, series, now)
+            ]
+            told.append(wire_record(NodeSeries, node_id=series.entity, gpu_type=series.gpu_type, metrics=points))
         rows = sum(len(one["Metrics"]) for one in told)
-        answer = {
-            "ResourceGroupID": group_id,
-            "MetricType": metric,
-            "NodesMetrics": self._dressed(told, group_id, fired),
-        }
+        answer = wire_record(
+            GetNodeMetricsAnswer,
+            resource_group_id=group_id,
+            metric_type=metric,
+            nodes_metrics=self._dressed(told, group_id, fired),
+        )
         return Page(fields_of(answer), rows)
 
     def _group(self, group_id: str) -> Group:
@@ -257,10 +263,22 @@ class JobMetricsListing(_Teller):
         ask = _while_running(job, _ask(job_id, metric, parameters, now, self.bounds, job.pod_count))
         told: list[dict[str, Any]] = []
         for series in map(Series, job.pod_ids):
-            points = [{"Time": time * 1000, "Value": value} for time, value in self._points(ask, series, now)]
-            told.append({"PodId": series.entity, "Metrics": points})
+            points: list[Any] = [
+                wire_record(PodMetricPoint, time=time * 1000, value=value)
+                for time, value in self._points(ask, series, now)
+            ]
+            told.append(wire_record(PodSeries, pod_id=series.entity, metrics=points))
         rows = sum(len(one["Metrics"]) for one in told)
-        return Page(fields_of({"JobId": job_id, "PodMetrics": self._dressed(told, job_id, fired)}), rows)
+        return Page(
+            fields_of(
+                wire_record(
+                    GetJobMetricsAnswer,
+                    job_id=job_id,
+                    pod_metrics=self._dressed(told, job_id, fired),
+                )
+            ),
+            rows,
+        )
 
 
 @dataclass(slots=True)
@@ -288,12 +306,12 @@ class InstanceMetricsListing(_Teller):
         ask = _ask(instance_id, metric, parameters, now, self.bounds, 1)
         told: list[dict[str, Any]] = []
         for series in map(Series, instance.pod_ids):
-            points = [
-                {"Time": time, "Value": value}
+            points: list[Any] = [
+                wire_record(PodMetricPoint, time=time, value=value)
                 for time, value in self._points(ask, series, now)
                 if instance.is_running(time)
             ]
-            told.append({"PodId": series.entity, "Metrics": points})
+            told.append(wire_record(PodSeries, pod_id=series.entity, metrics=points))
         rows = sum(len(one["Metrics"]) for one in told)
         answer = {**ENVELOPE, "InstanceId": instance_id, "PodMetrics": self._dressed(told, instance_id, fired)}
         return Page(fields_of(answer), rows)

@@ -10,9 +10,11 @@ from dataclasses import dataclass, field
 from typing import Any
 from urllib.parse import unquote
 
+from collector.catalogue.products.pai_llm_trace import GetXtraceTokenAnswer
 from collector.simulator.faults import NOTHING, Fired
 from collector.simulator.hashing import key_of
 from collector.simulator.paging import Page, one
+from collector.simulator.wire import wire_record
 
 UPLOADS_KEPT_MAX = 1000
 BODY_BYTES_MAX = 16 << 20
@@ -54,13 +56,14 @@ class TraceDesk:
     def page(self, parameters: Mapping[str, Any], now: float, fired: Fired = NOTHING, ordinal: int = 0) -> Page:
         """A token and four endpoints. The answer does not tell when the token ends."""
         token = self._issue(now)
-        answer = {
-            "Token": token,
-            "HttpEndpoint": f"{self.base_url}/adapt_{token}/api/otlp/traces",
-            "HttpInternalEndpoint": f"{self.base_url}/adapt_{token}/api/otlp/traces",
-            "GrpcEndpoint": "http://tracing.invalid:8090",
-            "GrpcInternalEndpoint": "http://tracing-internal.invalid:8090",
-        }
+        answer = wire_record(
+            GetXtraceTokenAnswer,
+            token=token,
+            http_endpoint=f"{self.base_url}/adapt_{token}/api/otlp/traces",
+            http_internal_endpoint=f"{self.base_url}/adapt_{token}/api/otlp/traces",
+            grpc_endpoint="http://tracing.invalid:8090",
+            grpc_internal_endpoint="http://tracing-internal.invalid:8090",
+        )
         return one(answer)
 
     def receive(self, path: str, headers: Mapping[str, str], body: bytes) -> int:

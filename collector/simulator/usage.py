@@ -6,7 +6,9 @@ import re
 from dataclasses import dataclass
 from typing import Any
 
+from collector.catalogue.products.pai_studio import UserViewMetric
 from collector.simulator.hashing import MASK_64, key_of, mix
+from collector.simulator.wire import fields_of_type, wire_record
 
 USERS_IN_A_GROUP = (3, 40)
 JOB_TYPES = ("PyTorchJob", "TFJob", "MPIJob", "RayJob", "DSW", "EAS")
@@ -14,12 +16,10 @@ _STEP = 0x9E3779B97F4A7C15
 _UNIT_SECONDS = {"": 1, "s": 1, "m": 60, "h": 3600}
 _CPUS_OF_A_NODE, _GPUS_OF_A_NODE, _KILOBYTES_OF_A_NODE = 192, 8, 2_147_483_648
 
-INTEGER_FIELDS = ("TotalCPU", "TotalGPU", "TotalMemory", "RequestCPU", "RequestGPU", "RequestMemory",
-                  "CPUNodeNumber", "GPUNodeNumber")  # fmt: skip
-RATE_FIELDS = ("CPUUsageRate", "GPUUsageRate", "MemoryUsageRate", "NetworkInputRate", "NetworkOutputRate",
-               "DiskReadRate", "DiskWriteRate")  # fmt: skip
+INTEGER_FIELDS = fields_of_type(UserViewMetric, int | None)
+RATE_FIELDS = fields_of_type(UserViewMetric, str | None)
 """Numbers that the service sends in strings."""
-LIST_FIELDS = ("CpuJobNames", "GpuJobNames", "NodeNames", "CpuNodeNames", "GpuNodeNames")
+LIST_FIELDS = fields_of_type(UserViewMetric, list[str])
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,37 +90,44 @@ def _user(group: Group, index: int, h: int, rates: int) -> dict[str, Any]:
     gpu_nodes = sorted({machine_id(mix(h - place) % group.node_count) for place in range(gpu_jobs)})
     gpus = len(gpu_nodes) * (1 << (h >> 8) % 4)
     memory = 4_194_304 * (1 + (h >> 20) % 200)
-    return {
-        "ResourceGroupId": group.group_id,
-        "UserId": f"12{identity % 10**14:014d}",
-        "JobType": JOB_TYPES[((identity >> 50) + twin) % len(JOB_TYPES)],
-        "TotalCPU": group.node_count * _CPUS_OF_A_NODE,
-        "TotalGPU": group.node_count * _GPUS_OF_A_NODE,
-        "TotalMemory": group.node_count * _KILOBYTES_OF_A_NODE,
-        "RequestCPU": gpus * 12 + cpu_jobs * 4,
-        "RequestGPU": gpus,
-        "RequestMemory": memory if cpu_jobs or gpu_jobs else 0,
-        **{name: _rate(mix(rates + place), 100) for place, name in enumerate(RATE_FIELDS)},
-        "CPUNodeNumber": len(cpu_nodes),
-        "GPUNodeNumber": len(gpu_nodes),
-        "CpuJobNames": [f"dlc{mix(identity + place) & 0xFFFFFFFF:08x}" for place in range(cpu_jobs)],
-        "GpuJobNames": [f"dlc{mix(identity - place - 1) & 0xFFFFFFFF:08x}" for place in range(gpu_jobs)],
-        "NodeNames": cpu_nodes + gpu_nodes,
-        "CpuNodeNames": cpu_nodes,
-        "GpuNodeNames": gpu_nodes,
-    }
+    return wire_record(
+        UserViewMetric,
+        resource_group_id=group.group_id,
+        user_id=f"12{identity % 10**14:014d}",
+        job_type=JOB_TYPES[((identity >> 50) + twin) % len(JOB_TYPES)],
+        total_cpu=group.node_count * _CPUS_OF_A_NODE,
+        total_gpu=group.node_count * _GPUS_OF_A_NODE,
+        total_memory=group.node_count * _KILOBYTES_OF_A_NODE,
+        request_cpu=gpus * 12 + cpu_jobs * 4,
+        request_gpu=gpus,
+        request_memory=memory if cpu_jobs or gpu_jobs else 0,
+        cpu_usage_rate=_rate(mix(rates)),
+        gpu_usage_rate=_rate(mix(rates + 1)),
+        memory_usage_rate=_rate(mix(rates + 2)),
+        network_input_rate=_rate(mix(rates + 3)),
+        network_output_rate=_rate(mix(rates + 4)),
+        disk_read_rate=_rate(mix(rates + 5)),
+        disk_write_rate=_rate(mix(rates + 6)),
+        cpu_node_number=len(cpu_nodes),
+        gpu_node_number=len(gpu_nodes),
+        cpu_job_names=[f"dlc{mix(identity + place) & 0xFFFFFFFF:08x}" for place in range(cpu_jobs)],
+        gpu_job_names=[f"dlc{mix(identity - place - 1) & 0xFFFFFFFF:08x}" for place in range(gpu_jobs)],
+        node_names=cpu_nodes + gpu_nodes,
+        cpu_node_names=cpu_nodes,
+        gpu_node_names=gpu_nodes,
+    )
 
 
-def _rate(h: int, top: int) -> str:
+def _rate(h: int) -> str:
     """A number in a string, as the service writes it: with and without decimals, now and then zero."""
-    tenths = h % (top * 10 + 1)
+    tenths = h % 1001
     return "0" if not h >> 60 else f"{tenths // 10}" if not tenths % 10 else f"{tenths // 10}.{tenths % 10}"
 
 
 def summary(group: Group, users: list[dict[str, Any]]) -> dict[str, Any]:
     """Return what the service sums up of these users."""
     count = max(1, len(users))
-    total: dict[str, Any] = {"ResourceGroupId": group.group_id, "UserId": "", "JobType": ""}
+    total: dict[str, Any] = wire_record(UserViewMetric, resource_group_id=group.group_id, user_id="", job_type="")
     for name in INTEGER_FIELDS:
         shared = name.startswith("Total")
         total[name] = max((u[name] for u in users), default=0) if shared else sum(u[name] for u in users)

@@ -63,12 +63,7 @@ class UserMetricsListing:
         drift = fired.bend(FaultKind.TYPE_DRIFT)
         if drift is not None:
             users = [drift_user(u, user_shape(u, drift.shapes, drift.share, self.seed)) for u in users]
-        answer = {
-            "ResourceGroupId": group_id,
-            "UserMetrics": users,
-            "Summary": snapshot["Summary"],
-            "Total": shown_total(total, fired, ordinal, number * size),
-        }
+        answer = {**snapshot, "UserMetrics": users, "Total": shown_total(total, fired, ordinal, number * size)}
         return Page(_encode(answer)[1:-1], rows)
 
     def _snapshot(self, group_id: str, second: int, time_step: str, workspace: str) -> dict[str, Any]:

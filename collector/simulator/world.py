@@ -13,9 +13,11 @@ from functools import lru_cache
 from random import Random
 from typing import Any, NamedTuple
 
+from collector.catalogue.products.eflo_controller import SyslogRecord
 from collector.simulator import usage
 from collector.simulator.hashing import MASK_64, key_of, mix, poisson_table
 from collector.simulator.nodes import EVERYDAY_TABLE, STORMS, TABLE, Line, Node, Profile, make_nodes
+from collector.simulator.wire import wire_record
 
 ARRIVAL_DELAY_SECONDS_MAX = 20
 """A record can be read at most this long after its event, unless it is a late row."""
@@ -329,26 +331,27 @@ class World:
 
 def _frame(node: Node, second: int, receive_time: int, pack: int) -> dict[str, str]:
     """A wire record with all that the lines of one second share; the rest is empty."""
-    return {
-        "ClusterId": node.cluster_id,
-        "Domain": node.domain,
-        "Facility": "",
-        "Hostname": node.hostname,
-        "Ip": node.ip,
-        "Msg": "",
-        "NodeId": node.node_id,
-        "Severity": "",
-        "Sn": node.sn,
-        "Source": node.hostname,
-        "Syslogtag": "",
-        "TagHostname": node.hostname,
-        "TagPackId": f"{node.pack_prefix}-{pack:X}",
-        "TagPath": "",
-        "TagReceiveTime": str(receive_time),
-        "TagUserDefinedId": node.user_defined_id,
-        "Time": str(second),
-        "Topic": node.topic,
-    }
+    return wire_record(
+        SyslogRecord,
+        cluster_id=node.cluster_id,
+        domain=node.domain,
+        facility="",
+        hostname=node.hostname,
+        ip=node.ip,
+        msg="",
+        node_id=node.node_id,
+        severity="",
+        sn=node.sn,
+        source=node.hostname,
+        syslogtag="",
+        tag_hostname=node.hostname,
+        tag_pack_id=f"{node.pack_prefix}-{pack:X}",
+        tag_path="",
+        tag_receive_time=str(receive_time),
+        tag_user_defined_id=node.user_defined_id,
+        time=str(second),
+        topic=node.topic,
+    )
 
 
 def _wire(frame: dict[str, str], node: Node, h: int, line: Line) -> dict[str, str]:
