@@ -190,7 +190,7 @@ async def check_wellness(facts: Facts, machines: Sequence[Machine]) -> None:
         except CollectorError:
             continue
         now = facts.api.now()
-        if told["is_well"]:
+        if told.is_well:
             for state in (await machine.owner.journal.streams()).values():
                 ahead = (state.watermark or 0) - now
                 if ahead > STEP_SECONDS_MAX + 1:

@@ -56,11 +56,11 @@ def test_a_service_that_is_well_says_so_at_every_moment(tmp_path: Path) -> None:
         while loop.now < 2 * HOUR:
             await asyncio.sleep(LOOK_SECONDS)
             told = await status(machine.owner)
-            for source in told["sources"]:
-                assert source["freshness_seconds"] is not None, source
-                assert source["freshness_seconds"] <= source["freshness_promise_seconds"] + HANDLING_SECONDS, source
-                assert set(source["states"]) <= {"collected"}, source
-            assert told["is_well"], told["headline"]
+            for source in told.sources:
+                assert source.freshness_seconds is not None, source
+                assert source.freshness_seconds <= source.freshness_promise_seconds + HANDLING_SECONDS, source
+                assert set(source.states) <= {"collected"}, source
+            assert told.is_well, told.headline
         await machine.end()
 
     try:
@@ -123,7 +123,7 @@ def test_a_service_that_is_away_is_told_once(tmp_path: Path) -> None:
         machine = Machine(tmp_path, api, Shop(store), clock, 7)
         await machine.start(settings)
         await asyncio.sleep(600)
-        assert (await status(machine.owner))["is_well"]
+        assert (await status(machine.owner)).is_well
         machine.wire.is_cut = True
         begun = api.now()
         await asyncio.sleep(900)
@@ -134,12 +134,12 @@ def test_a_service_that_is_away_is_told_once(tmp_path: Path) -> None:
         assert stop.next_try - api.now() <= 61
         assert "wire is cut" in stop.error
         told = await status(machine.owner)
-        assert told["headline"].startswith("ListSyslogs keeps failing; every stream fails")
+        assert told.headline.startswith("ListSyslogs keeps failing; every stream fails")
         assert not (await judged(machine.owner)).is_ready
         assert machine.service.facts().sources[0].states["failing"] > 10
         machine.wire.is_cut = False
         await asyncio.sleep(1200)
-        assert (await status(machine.owner))["is_well"]
+        assert (await status(machine.owner)).is_well
         assert (await judged(machine.owner)).is_ready
         await machine.end()
 
