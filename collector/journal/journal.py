@@ -33,9 +33,9 @@ from collector.journal.entries import Chunk, Depth, KnownObject, OpenWindow, Pag
 from collector.journal.group_commit import GroupCommit
 from collector.journal.ledger import Allow, Prices
 from collector.journal.older_rows import complete_journal
-from collector.journal.packing import checked, packed, unpacked
 from collector.journal.schema import DDL, FORMAT, TABLE_NAMES, UPGRADES, statements
 from collector.model import ShipMode, StreamKey, Window
+from collector.packing import checked, packed, unpacked
 
 T = TypeVar("T")
 

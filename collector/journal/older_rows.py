@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import msgspec
 
-from collector.journal.packing import checked, packed, unpacked
+from collector.packing import checked, packed, unpacked
 from collector.sources.normalise import lines
 from collector.sources.tables import METRIC_POINTS, RESOURCE_GROUP_METRICS, TABLES, USER_METRICS
 

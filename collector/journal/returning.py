@@ -15,8 +15,8 @@ import msgspec
 
 from collector.journal.entries import Chunk
 from collector.journal.journal import add_to_counter, next_number, put_chunk
-from collector.journal.packing import checked, packed, unpacked
 from collector.model import ShipMode, StreamKey, Window
+from collector.packing import checked, packed, unpacked
 from collector.sources.tables import EVENTS, METRIC_POINTS, SYSLOGS, TABLES, Table
 
 ASKED_AGAIN: Final = frozenset({SYSLOGS.name, METRIC_POINTS.name, EVENTS.name})

@@ -20,10 +20,10 @@ from collector.journal.entries import Chunk
 from collector.journal.journal import STRAY
 from collector.journal.known_schema import restored
 from collector.journal.older_rows import complete_rows
-from collector.journal.packing import checked
 from collector.journal.reading import reading
 from collector.journal.schema import FORMAT
 from collector.model import ShipMode, StreamKey, Window
+from collector.packing import checked
 from collector.sources.tables import API_CALLS, DEAD_LETTERS, TABLES
 
 _ID_MAX: Final = 2**62

@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Final
 
 from collector.errors import UsageError
-from collector.journal.packing import packed
 from collector.memory import bounds_of, memory_limit
 from collector.model import BLOCK_ROWS_MAX
+from collector.packing import packed
 from collector.queries import QueryLimits, quoted_name
 from collector.store.base import DATABASE, Store
 from collector.store.cluster import LOCAL_SUFFIX

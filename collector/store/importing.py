@@ -11,7 +11,7 @@ from pathlib import Path
 from collector.backoff import backoff_seconds
 from collector.clock import Clock
 from collector.errors import StoreError, StoreTooLarge, StoreUnavailable, UsageError
-from collector.journal.packing import unpacked
+from collector.packing import unpacked
 from collector.store.base import DATABASE, Store
 from collector.store.exporting import partition_rows
 from collector.store.history import (

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 import msgspec
 
 from collector.errors import QueryError, StoreUnavailable, UsageError
-from collector.journal.packing import packed
+from collector.packing import packed
 from collector.proxies import exempt_host, proxy_for
 from collector.queries import QueryAnswer, QueryLimits
 from collector.store.address import Credentials, ServerAddress, url_host

@@ -16,8 +16,8 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from collector.journal.packing import packed, unpacked
 from collector.owner.instance import Owner
+from collector.packing import packed, unpacked
 from collector.settings import Settings, load
 from collector.simulator.process import simulator_process
 from tests.support import NOW

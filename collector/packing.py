@@ -1,4 +1,4 @@
-"""How rows lie in the journal: compressed, since log lines shrink to an eighth and each byte is written twice."""
+"""How rows lie in the journal and in exported files: compressed, since log lines shrink to an eighth."""
 
 from __future__ import annotations
 
