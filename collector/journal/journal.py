@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import uuid
-from collections.abc import Awaitable, Callable, Iterable, Iterator
+from collections.abc import Awaitable, Callable, Collection, Iterable, Iterator, Sequence
 from contextlib import closing, suppress
 from decimal import Decimal
 from pathlib import Path
@@ -19,9 +19,12 @@ from urllib.parse import quote
 from collector.api.metering import Attempt
 from collector.clock import Signal
 from collector.errors import JournalCorrupt, JournalError, JournalForeign, JournalTooNew, JournalUnavailable
-from collector.journal import ledger
+from collector.journal import clock_log, coverage, ledger, spending
+from collector.journal.clock_log import Moment, SetBack, Suspect
 from collector.journal.coverage import (
     BACKFILL,
+    Gap,
+    Piece,
     add_gaps,
     know_gaps,
     not_replayed,
@@ -34,6 +37,7 @@ from collector.journal.group_commit import GroupCommit
 from collector.journal.ledger import Allow, Prices
 from collector.journal.older_rows import complete_journal
 from collector.journal.schema import DDL, FORMAT, TABLE_NAMES, UPGRADES, statements
+from collector.journal.spending import MonthSpend, PotSpend
 from collector.model import ShipMode, StreamKey, Window
 from collector.packing import checked, packed, unpacked
 
@@ -70,6 +74,10 @@ class JournalReads(Protocol):
         """Return how full the journal is."""
         return await self.run(_depth)
 
+    async def used_bytes(self) -> int:
+        """Return how many bytes of the file hold something."""
+        return await self.run(used_bytes)
+
     async def counters(self) -> dict[str, int]:
         """Return what was counted since the journal was made."""
         return await self.run(lambda db: dict(db.execute("SELECT name, value FROM counters ORDER BY 1")))
@@ -77,6 +85,14 @@ class JournalReads(Protocol):
     async def spend(self, month: str) -> list[tuple[str, int, Decimal]]:
         """Return (operation, calls, CNY) of a billing month."""
         return await self.run(lambda db: ledger.spend(db, month))
+
+    async def month_spend(self, now: int, prices: Prices) -> MonthSpend:
+        """Return what the billing month of `now` (server time, s) has cost, and how fast it costs."""
+        return await self.run(lambda db: spending.month_spend(db, now, prices))
+
+    async def pot_spends(self, pots: Iterable[str], now: int, prices: Prices) -> dict[str, PotSpend]:
+        """Return, by pot, the free calls of the billing month of `now` (server time, s)."""
+        return await self.run(lambda db: {pot: spending.pot_spend(db, pot, now, prices) for pot in pots})
 
     async def streams(self) -> dict[StreamKey, StreamState]:
         """Return every stream that the journal knows."""
@@ -89,6 +105,14 @@ class JournalReads(Protocol):
     async def known_objects(self, stream_id: int) -> dict[str, KnownObject]:
         """Return the objects of a stream of observed states, by id."""
         return await self.run(lambda db: _known_objects(db, stream_id))
+
+    async def open_gaps(self) -> dict[StreamKey, list[Gap]]:
+        """Return the gaps of every stream that are not filled, in order."""
+        return await self.run(coverage.open_gaps)
+
+    async def rows_waiting(self, ranges: Iterable[tuple[int, Window]]) -> int:
+        """Return how many rows wait for the store in windows that overlap one of these (stream id, range) pairs."""
+        return await self.run(lambda db: _rows_waiting(db, ranges))
 
 
 class Journal(JournalReads):
@@ -209,6 +233,50 @@ class Journal(JournalReads):
         """Enter the outcome of a call whose answer holds no rows to keep."""
         await self.run(lambda db: ledger.settle(db, attempt, self._prices))
 
+    async def note_budget_reached(self, budget: str, now: int) -> bool:
+        """Remember that `budget` was reached at `now` (server time, s); False if that is known already."""
+        return await self.run(lambda db: ledger.note_budget_reached(db, budget, now))
+
+    async def load_month(self, month: str, spent: Iterable[tuple[str, int, Decimal]]) -> None:
+        """Begin a billing month with what the store has of it: (operation, calls, CNY)."""
+        await self.run(lambda db: ledger.load_month(db, month, spent))
+
+    # What time it was
+
+    async def clock_log(self) -> list[Moment]:
+        """Return the moments that are remembered, oldest first."""
+        return await self.run(clock_log.read_log)
+
+    async def clock_suspects(self) -> list[Suspect]:
+        """Return the suspect periods that are remembered, in the order of their numbers."""
+        return await self.run(clock_log.read_suspects)
+
+    async def note_moment(self, now: Moment) -> Suspect | None:
+        """Remember a moment; returns the suspect period that it shows to have ended, if any."""
+        return await self.run(lambda db: clock_log.note_moment(db, now))
+
+    async def add_suspect(self, base: int | None, ahead_from: int) -> Suspect:
+        """Enter a suspect period, under a number that no stream has."""
+        return await self.run(lambda db: clock_log.add_suspect(db, base, ahead_from))
+
+    async def set_stream_back(
+        self,
+        stream_id: int,
+        suspects: Sequence[Suspect],
+        *,
+        now: int,
+        settle: int,
+        lookback: int,
+        tick: int = 0,
+        has_gaps: bool = False,
+    ) -> SetBack | None:
+        """Take back what a stream sealed while the clock was ahead; see `clock_log.set_back`."""
+        return await self.run(
+            lambda db: clock_log.set_back(
+                db, stream_id, suspects, now=now, settle=settle, lookback=lookback, tick=tick, has_gaps=has_gaps
+            )
+        )
+
     # Streams
 
     async def adopt(
@@ -272,6 +340,28 @@ class Journal(JournalReads):
     async def add_gaps(self, stream_id: int, gaps: Iterable[tuple[Window, str]]) -> None:
         """Enter ranges that are not covered, with the reason."""
         await self.run(lambda db: add_gaps(db, stream_id, gaps))
+
+    # Backfills
+
+    async def begin_backfill(self, stream_id: int, window: Window) -> list[Piece]:
+        """Enter a backfill of `window`; returns its pieces that are not read yet, in the order of reading."""
+        return await self.run(lambda db: coverage.begin_backfill(db, stream_id, window))
+
+    async def backfill_read_to(self, stream_id: int, start: int) -> int:
+        """Return up to where the piece that begins at `start` is read."""
+        return await self.run(lambda db: coverage.read_to(db, stream_id, start))
+
+    async def note_backfill_refusal(self, stream_id: int, piece: Window, reason: str) -> None:
+        """Enter that the service refuses the rest of a piece: what of it was never covered is a gap."""
+        await self.run(lambda db: coverage.note_refusal(db, stream_id, piece, reason))
+
+    async def unsettled_backfills(self, stream_ids: Collection[int]) -> int:
+        """Return how many pieces of these streams are read but not acknowledged."""
+        return await self.run(lambda db: coverage.unsettled(db, stream_ids))
+
+    async def end_backfill(self, stream_id: int) -> None:
+        """Forget what a backfill has read, once all of it is done: the next one asks for it again."""
+        await self.run(lambda db: coverage.end_backfill(db, stream_id))
 
     # Pages
 
@@ -636,6 +726,21 @@ def _depth(db: sqlite3.Connection) -> Depth:
     (segments,) = db.execute("SELECT count() FROM segments").fetchone()
     (open_windows,) = db.execute("SELECT count() FROM windows WHERE seal_number IS NULL").fetchone()
     return Depth(used_bytes(db), rows, chunks, segments, open_windows)
+
+
+def _rows_waiting(db: sqlite3.Connection, ranges: Iterable[tuple[int, Window]]) -> int:
+    sealed = db.execute(
+        "SELECT c.stream_id, w.start, w.end, sum(c.rows) FROM chunks c JOIN windows w ON w.id = c.window_id"
+        " WHERE c.seal_number IS NOT NULL GROUP BY w.id"
+    ).fetchall()
+    of_stream: dict[int, list[Window]] = {}
+    for stream_id, window in ranges:
+        of_stream.setdefault(stream_id, []).append(window)
+    return sum(
+        rows
+        for stream_id, start, end, rows in sealed
+        if any(window.overlaps(Window(start, end)) for window in of_stream.get(stream_id, ()))
+    )
 
 
 def used_bytes(db: sqlite3.Connection) -> int:

@@ -10,11 +10,14 @@ import sqlite3
 from collections.abc import Callable, Iterable, Sequence
 from datetime import UTC, datetime
 from decimal import Decimal
+from functools import partial
 
 from collector.api.metering import CODE_UNKNOWN, Attempt
 from collector.catalogue.operation import Price
+from collector.journal.coverage import BUDGET_REACHED_KEY
 from collector.journal.money import BILLING_ZONE, billing_month, cny, micro_cny, month_start
 from collector.journal.spending import (
+    BUDGET_KEY,
     Prices,
     Spending,
     calls_of_month,
@@ -26,11 +29,13 @@ from collector.journal.spending import (
 )
 
 __all__ = [
-    "BILLING_ZONE", "Allow", "Prices", "billing_month", "load_month", "month_start", "release", "reserve", "settle",
-    "settle_unknown", "spend", "take_meter",
+    "BILLING_ZONE", "Allow", "Note", "Prices", "billing_month", "load_month", "month_start", "note_budget_reached",
+    "release", "reserve", "settle", "settle_unknown", "spend", "take_meter",
 ]  # fmt: skip
 
-Allow = Callable[[sqlite3.Connection, Spending], None]
+Note = Callable[[str], bool]
+"""Remembers, with the call, that a budget was reached; False if the journal knows it already."""
+Allow = Callable[[Spending, Note], None]
 """Asked inside the transaction, before a call that costs something is let out; what it raises refuses the call."""
 
 
@@ -40,7 +45,7 @@ def reserve(db: sqlite3.Connection, operation: str, now: int, prices: Prices, al
     if allow is not None and price is not None and price.cny:
         spending = spending_with(db, operation, prices, now)
         if spending is not None:
-            allow(db, spending)
+            allow(spending, partial(note_budget_reached, db, now=now))
     price_micro_cny, free_calls = (
         (micro_cny(price.counted_cny), price.free_calls_per_month) if price is not None else (0, 0)
     )
@@ -50,6 +55,15 @@ def reserve(db: sqlite3.Connection, operation: str, now: int, prices: Prices, al
     )
     assert cursor.lastrowid is not None
     return cursor.lastrowid
+
+
+def note_budget_reached(db: sqlite3.Connection, budget: str, now: int) -> bool:
+    """Remember that `budget` (month and cap) was reached at `now` (server time, s); False if that is known already."""
+    (known,) = db.execute("SELECT count() FROM meta WHERE key = ? AND value = ?", (BUDGET_KEY, budget)).fetchone()
+    if not known:
+        facts = [(BUDGET_KEY, budget), (BUDGET_REACHED_KEY, now)]
+        db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts)
+    return not known
 
 
 def release(db: sqlite3.Connection, ticket: int) -> None:

@@ -10,6 +10,7 @@ from __future__ import annotations
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
+from typing import Final
 
 from collector.catalogue.operation import Price
 from collector.journal.money import billing_month, micro_cny, month_start
@@ -17,6 +18,9 @@ from collector.units import DAY_SECONDS
 
 Prices = dict[str, Price | None]
 """Operation -> price, None where the service gives none."""
+
+BUDGET_KEY: Final = "budget_told"
+"""Under this name the journal keeps the month and cap that were reached last."""
 
 TURN_SECONDS = 3600
 """A call that was reserved this long before the month may still be sent in it."""
@@ -196,6 +200,39 @@ class HourSpend:
 def hour_spends(db: sqlite3.Connection) -> list[HourSpend]:
     """The last two days' hours in which something was paid, in order."""
     return [HourSpend(*row) for row in db.execute("SELECT hour, since, cost_micro_cny FROM spend_hours ORDER BY hour")]
+
+
+@dataclass(frozen=True, slots=True)
+class MonthSpend:
+    """What the present billing month has cost, and how fast it costs."""
+
+    micro_cny: int
+    """Calls in flight included."""
+    hours: list[HourSpend]
+    """The last two days' hours in which something was paid, in order."""
+    budget_reached: str | None
+    """The month and cap that were reached last, None if none ever was."""
+
+
+def month_spend(db: sqlite3.Connection, now: int, prices: Prices) -> MonthSpend:
+    """Read the money of the billing month of `now` (server time, s)."""
+    reached = db.execute("SELECT value FROM meta WHERE key = ?", (BUDGET_KEY,)).fetchone()
+    return MonthSpend(committed(db, now, prices), hour_spends(db), None if reached is None else reached[0])
+
+
+@dataclass(frozen=True, slots=True)
+class PotSpend:
+    """The free calls of a pot in the present billing month."""
+
+    calls: int
+    """Settled ones."""
+    hours: list[HourSpend]
+    """The last two days' hours in which calls came out of it, in order; their number stands for the cost."""
+
+
+def pot_spend(db: sqlite3.Connection, pot: str, now: int, prices: Prices) -> PotSpend:
+    """Read how many calls came out of a pot in the billing month of `now` (server time, s)."""
+    return PotSpend(calls_of_month(db, pot_members(pot, prices), now), pot_hours(db, pot))
 
 
 def pace_micro_cny(hours: Iterable[HourSpend], now: int) -> float:

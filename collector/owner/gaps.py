@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from collector.errors import UsageError
-from collector.journal.coverage import Gap, open_gaps
+from collector.journal.coverage import Gap
 from collector.model import StreamKey, Window
 from collector.owner.answers import Gaps, MissingRange
 from collector.owner.reader import Reader
@@ -94,7 +94,7 @@ async def _coverages(owner: Reader) -> dict[StreamKey, Coverage]:
     for *names, collected_from, watermark in marks:
         key = StreamKey(*names)
         found[key] = Coverage(key, collected_from, watermark, tuple(shown.get(key, ())))
-    known = await owner.journal.run(open_gaps)
+    known = await owner.journal.open_gaps()
     for key, state in (await owner.journal.streams()).items():
         found[key] = Coverage(key, state.collected_from, state.watermark, tuple(known.get(key, ())))
     return found

@@ -13,7 +13,7 @@ from typing import Any
 from collector.journal.clock_log import DRIFT_SECONDS_MAX, UNKNOWN_SECONDS
 from collector.journal.entries import KnownObject
 from collector.journal.journal import Journal
-from collector.journal.ledger import billing_month, load_month, month_start
+from collector.journal.ledger import billing_month, month_start
 from collector.model import StreamKey, Window
 from collector.pipeline.windows import gather_seconds
 from collector.sources.normalise import as_json
@@ -192,5 +192,5 @@ async def adopt_spend(journal: Journal, store: Store, region: str, now: int) -> 
         {"region": region, "start": month_start(now)},
     )
     spent = [(operation, int(calls), Decimal(cost)) for operation, calls, cost in rows]
-    await journal.run(lambda db: load_month(db, month, spent))
+    await journal.load_month(month, spent)
     await journal.set_meta(**{f"month {month}": 1})

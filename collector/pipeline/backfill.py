@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from functools import partial
 from typing import Any, Final, cast
 
 import structlog
@@ -15,7 +14,7 @@ from collector.api.throttle import TokenBucket
 from collector.catalogue.operation import Operation
 from collector.clock import Clock
 from collector.errors import ApiError, BadRequestError, BudgetReached, CredentialsError, CursorError
-from collector.journal.coverage import BACKFILL, Piece, begin_backfill, end_backfill, note_refusal, read_to
+from collector.journal.coverage import BACKFILL, Piece
 from collector.journal.entries import StreamState
 from collector.model import StreamKey, Window
 from collector.pipeline.collect_windows import seal_in_part
@@ -101,8 +100,7 @@ class Backfill:
         work: list[tuple[Asked, list[Piece]]] = []
         for asked in self._asked:
             await self._seal_elsewhere(asked)
-            begin = partial(begin_backfill, stream_id=asked.state.id, window=asked.window)
-            pieces = await self._at.journal.run(begin)
+            pieces = await self._at.journal.begin_backfill(asked.state.id, asked.window)
             self.outcome.seconds += sum(piece.window.seconds for piece in pieces)
             work.append((asked, pieces))
         queue = iter(work)
@@ -148,7 +146,7 @@ class Backfill:
         while not piece.is_read:
             span = spans.get(state.id)
             state = await streams.fill(self._at, state, piece)
-            sealed_to = await self._at.journal.run(partial(read_to, stream_id=state.id, start=piece.window.start))
+            sealed_to = await self._at.journal.backfill_read_to(state.id, piece.window.start)
             self.outcome.seconds_read += sealed_to - piece.sealed_to
             if sealed_to == piece.sealed_to and spans.get(state.id) == span:
                 await self._at.clock.sleep(UNCHANGED_SECONDS)
@@ -157,8 +155,7 @@ class Backfill:
 
     async def _note_refusal(self, asked: Asked, piece: Piece, error: BadRequestError) -> None:
         reason = f"refused by the service: {error.code or f'HTTP {error.http_status}'}"
-        note = partial(note_refusal, stream_id=asked.state.id, piece=piece.window, reason=reason)
-        await self._at.journal.run(note)
+        await self._at.journal.note_backfill_refusal(asked.state.id, piece.window, reason)
 
     async def seal(self) -> None:
         """Store what was read of windows in whose middle the backfill ended; the next one begins behind it."""
@@ -171,4 +168,4 @@ class Backfill:
         if self.outcome.credentials is None and self.outcome.budget is None:
             for asked in self._asked:
                 if asked.state.key not in self.outcome.failures:
-                    await self._at.journal.run(partial(end_backfill, stream_id=asked.state.id))
+                    await self._at.journal.end_backfill(asked.state.id)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from decimal import Decimal
@@ -10,23 +9,15 @@ from typing import Literal, Protocol
 
 from collector.catalogue.operation import Price
 from collector.errors import BudgetReached
-from collector.journal.coverage import BUDGET_REACHED_KEY
 from collector.journal.journal import JournalReads
 from collector.journal.money import billing_month, cny, micro_cny, month_end
 from collector.journal.spending import (
     HourSpend,
     Prices,
     Spending,
-    calls_of_month,
-    committed,
-    hour_spends,
     pace_micro_cny,
-    pot_hours,
     pot_members,
 )
-
-TOLD_KEY = "budget_told"
-"""Under this name the journal keeps the month and cap that were reached last."""
 
 
 class Parted(Protocol):
@@ -62,15 +53,6 @@ class Budget:
 
 
 NO_BUDGET = Budget()
-
-
-def note_told(db: sqlite3.Connection, told: str, now: int) -> bool:
-    """Remember that a budget was reached at `now` (server time, s); False when the journal knows it already."""
-    (known,) = db.execute("SELECT count() FROM meta WHERE key = ? AND value = ?", (TOLD_KEY, told)).fetchone()
-    if not known:
-        facts = [(TOLD_KEY, told), (BUDGET_REACHED_KEY, now)]
-        db.executemany("INSERT OR REPLACE INTO meta VALUES (?, ?)", facts)
-    return not known
 
 
 def refusal(operation: str, spending: Spending, cap_cny: Decimal) -> BudgetReached:
@@ -116,21 +98,15 @@ class BudgetFacts:
 
 async def budget_facts(journal: JournalReads, now: int, budget: Budget, prices: Prices) -> BudgetFacts:
     """The money of the billing month of `now` (server time, s)."""
-    spent, hours, told = await journal.run(
-        lambda db: (
-            committed(db, now, prices),
-            hour_spends(db),
-            db.execute("SELECT value FROM meta WHERE key = ?", (TOLD_KEY,)).fetchone(),
-        )
-    )
+    spend = await journal.month_spend(now, prices)
     month = billing_month(now)
     return BudgetFacts(
         month=month,
-        spent_cny=cny(spent),
-        forecast_cny=forecast(spent, hours, now),
+        spent_cny=cny(spend.micro_cny),
+        forecast_cny=forecast(spend.micro_cny, spend.hours, now),
         cap_cny=budget.cap_cny,
-        is_reached=told is not None and told[0] == budget.told(month),
-        share=share_of(cny(spent), budget.cap_cny),
+        is_reached=spend.budget_reached == budget.told(month),
+        share=share_of(cny(spend.micro_cny), budget.cap_cny),
     )
 
 
@@ -158,18 +134,13 @@ class PotFacts:
 async def pot_facts(journal: JournalReads, now: int, prices: Prices) -> list[PotFacts]:
     """The pots of the billing month of `now` (server time, s) that a call has come out of, or may."""
     names = dict.fromkeys(price.pot for price in prices.values() if price is not None and price.pot)
-
-    def read(db: sqlite3.Connection) -> list[PotFacts]:
-        found = []
-        for pot in names:
-            members = pot_members(pot, prices)
-            calls = calls_of_month(db, members, now)
-            pace = pace_micro_cny(pot_hours(db, pot), now)
-            free = min(price.free_calls_per_month for name in members if (price := prices[name]) is not None)
-            found.append(PotFacts(pot, members, calls, free, calls + round(pace * (month_end(now) - now))))
-        return found
-
-    return await journal.run(read)
+    found = []
+    for pot, spend in (await journal.pot_spends(names, now, prices)).items():
+        members = pot_members(pot, prices)
+        coming = round(pace_micro_cny(spend.hours, now) * (month_end(now) - now))
+        free = min(price.free_calls_per_month for name in members if (price := prices[name]) is not None)
+        found.append(PotFacts(pot, members, spend.calls, free, spend.calls + coming))
+    return found
 
 
 def forecast(spent_micro_cny: int, hours: Iterable[HourSpend], now: int) -> Decimal:

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import replace
-from functools import partial
 from typing import TYPE_CHECKING, Final
 
 import structlog
@@ -17,16 +16,7 @@ import structlog
 from collector.api.client import ApiClient
 from collector.clock import STEP_SECONDS_MAX, Clock, ServerClock, boot_id
 from collector.errors import ApiError, BudgetReached, ClockError
-from collector.journal.clock_log import (
-    Moment,
-    Suspect,
-    add_suspect,
-    find_suspect,
-    note_moment,
-    read_log,
-    read_suspects,
-    set_back,
-)
+from collector.journal.clock_log import Moment, Suspect, find_suspect
 from collector.journal.entries import StreamState
 from collector.journal.journal import Journal
 
@@ -66,8 +56,8 @@ class ClockWatch:
 
     async def begin(self) -> None:
         """Take the time from the journal's account and from a probe. Makes no call that is billed."""
-        log_before = await self._journal.run(read_log)
-        self._suspects = await self._journal.run(read_suspects)
+        log_before = await self._journal.clock_log()
+        self._suspects = await self._journal.clock_suspects()
         if log_before:
             self._server_clock.recall(carry_on(log_before[-1], self._moment()))
         await self._client.read_clock()
@@ -81,7 +71,7 @@ class ClockWatch:
         """
         if not self._server_clock.is_settled and self._server_clock.difference_seconds > -CACHE_SECONDS_MAX:
             await self._ask()
-        elif not self._server_clock.is_proven and find_suspect(await self._journal.run(read_log), self._moment()):
+        elif not self._server_clock.is_proven and find_suspect(await self._journal.clock_log(), self._moment()):
             # The journal disagrees with the probe, or with the machine.
             await self._ask()
         await self.note()
@@ -103,9 +93,9 @@ class ClockWatch:
         """Remember what time it is; true if that shows that the clock was ahead before."""
         if not (self._server_clock.synced and self._server_clock.is_settled):
             return False
-        if not self._server_clock.is_proven and find_suspect(await self._journal.run(read_log), self._moment()):
+        if not self._server_clock.is_proven and find_suspect(await self._journal.clock_log(), self._moment()):
             return False
-        suspect = await self._journal.run(partial(note_moment, now=self._moment()))
+        suspect = await self._journal.note_moment(self._moment())
         if suspect is None:
             return False
         self._suspects.append(suspect)
@@ -141,13 +131,11 @@ class ClockWatch:
             pending = [one for one in self._suspects if one.number > state.generation]
         now = self._server_clock.now()
         if not pending:
-            self._suspects.append(await self._journal.run(partial(add_suspect, base=None, ahead_from=now)))
+            self._suspects.append(await self._journal.add_suspect(None, now))
             pending = self._suspects[-1:]
-        taken = await self._journal.run(
-            partial(
-                set_back, stream_id=state.id, suspects=pending, now=now, settle=streams.settle,
-                lookback=streams.lookback, tick=streams.tick, has_gaps=streams.has_gaps,
-            )
+        taken = await self._journal.set_stream_back(
+            state.id, pending, now=now, settle=streams.settle, lookback=streams.lookback, tick=streams.tick,
+            has_gaps=streams.has_gaps,
         )  # fmt: skip
         if taken is not None:
             log.warning(

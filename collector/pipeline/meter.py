@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sqlite3
 from decimal import Decimal
 
 import structlog
@@ -12,9 +11,9 @@ from collector.catalogue.operation import Operation
 from collector.clock import ServerClock
 from collector.errors import BudgetReached
 from collector.journal.journal import Journal
-from collector.journal.ledger import Prices
+from collector.journal.ledger import Note, Prices
 from collector.journal.spending import Spending
-from collector.pipeline.budget import NO_BUDGET, Budget, money, note_told, refusal
+from collector.pipeline.budget import NO_BUDGET, Budget, money, refusal
 
 log = structlog.get_logger(__name__)
 
@@ -58,13 +57,13 @@ class JournalMeter:
         passing: list[Spending] = []
         news: list[Spending] = []
 
-        def allow(db: sqlite3.Connection, spending: Spending) -> None:
+        def allow(spending: Spending, note: Note) -> None:
             if not budget.is_passed_by(spending):
                 return
             passing.append(spending)
             if budget.on_reached == "stop":
                 raise refusal(operation.name, spending, cap_cny)
-            if note_told(db, budget.told(spending.month), now):
+            if note(budget.told(spending.month)):
                 news.append(spending)
 
         try:
@@ -74,7 +73,7 @@ class JournalMeter:
             if self._told != told:
                 # What was written with the refused reservation is undone with it.
                 self._told = told
-                if await self._journal.run(lambda db: note_told(db, told, now)):
+                if await self._journal.note_budget_reached(told, now):
                     _tell("budget_reached", operation, passing[0], cap_cny)
             raise
         # Nothing is awaited here: who is cancelled now would leave a ticket that nobody settles.

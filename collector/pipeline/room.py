@@ -14,7 +14,7 @@ import structlog
 from collector.catalogue.products.pai_studio import GET_USER_VIEW_METRICS
 from collector.clock import Clock, wait_for
 from collector.errors import JournalFull, JournalUnavailable, Stopping
-from collector.journal.journal import Journal, used_bytes
+from collector.journal.journal import Journal
 from collector.memory import MemoryPool, bounds_of, memory_limit, page_memory
 
 log = structlog.get_logger(__name__)
@@ -172,7 +172,7 @@ class Room:
         return self._journal_bytes + wanted <= limit
 
     async def _look(self) -> None:
-        self._journal_bytes = await self._journal.run(used_bytes)
+        self._journal_bytes = await self._journal.used_bytes()
         path = self._journal.path
         self._disk_free = await asyncio.to_thread(self._free_bytes, path) if self._threaded else self._free_bytes(path)
         self._looked_at = self._clock.monotonic()

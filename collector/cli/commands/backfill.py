@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import suppress
-from functools import partial
 from typing import TYPE_CHECKING, Annotated
 
 import msgspec
@@ -164,12 +163,11 @@ def _leaves(group: BaseExceptionGroup[BaseException]) -> Iterator[BaseException]
 
 async def _acknowledged(owner: Owner, streams: Sequence[Asked]) -> int:
     """Wait until the store has what was read; return how many ranges still wait."""
-    from collector.journal.coverage import unsettled
     from collector.owner.at_work import STORE_SECONDS_MAX, TOLD_SECONDS
 
     ids = {each.state.id for each in streams}
     until = owner.clock.monotonic() + STORE_SECONDS_MAX
-    while waiting := await owner.journal.run(partial(unsettled, stream_ids=ids)):
+    while waiting := await owner.journal.unsettled_backfills(ids):
         if owner.clock.monotonic() >= until:
             return waiting
         await owner.clock.sleep(TOLD_SECONDS)

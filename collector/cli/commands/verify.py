@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncGenerator, Sequence
-from functools import partial
 from random import Random
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -41,8 +40,6 @@ from collector.rpc import Access, Method
 from collector.units import iso, rough_duration
 
 if TYPE_CHECKING:
-    import sqlite3
-
     from collector.model import StreamKey
     from collector.owner.caller import Caller
     from collector.pipeline import verify as comparing
@@ -254,13 +251,13 @@ async def _judge(
 
 async def _judged(owner: Caller, request: VerifyRequest, window: Window) -> tuple[list[Asked], int | None, int]:
     """Return what of the range is covered and acknowledged, by stream; the seed of a sample; seconds not covered."""
-    from collector.journal.coverage import less, open_gaps
+    from collector.journal.coverage import less
     from collector.owner.ranges import asked_streams
     from collector.pipeline.backfill import Asked
     from collector.pipeline.verify import sampled
 
     streams, _ = await asked_streams(owner, request, window)
-    gaps = await owner.journal.run(open_gaps)
+    gaps = await owner.journal.open_gaps()
     by_key = {each.state.key: each for each in streams}
     covered: list[tuple[StreamKey, Window]] = []
     for key, each in by_key.items():
@@ -279,8 +276,8 @@ async def _shipped(owner: Caller, judged: Sequence[Asked]) -> int:
     """Wait for rows of the range that are still in the journal; return how many stay there."""
     from collector.owner.at_work import TOLD_SECONDS
 
-    ranges = [(each.state.id, each.window.start, each.window.end) for each in judged]
-    waiting = await owner.journal.run(partial(_rows_waiting, ranges=ranges))
+    ranges = [(each.state.id, each.window) for each in judged]
+    waiting = await owner.journal.rows_waiting(ranges)
     if not waiting:
         return 0
     from collector.owner.instance import Owner
@@ -292,25 +289,8 @@ async def _shipped(owner: Caller, judged: Sequence[Asked]) -> int:
     with owner.haste():
         while waiting and owner.clock.monotonic() < until:
             await owner.clock.sleep(TOLD_SECONDS)
-            waiting = await owner.journal.run(partial(_rows_waiting, ranges=ranges))
+            waiting = await owner.journal.rows_waiting(ranges)
     return waiting
-
-
-def _rows_waiting(db: sqlite3.Connection, ranges: Sequence[tuple[int, int, int]]) -> int:
-    windows = db.execute(
-        "SELECT c.stream_id, w.start, w.end, sum(c.rows) FROM chunks c JOIN windows w ON w.id = c.window_id"
-        " WHERE c.seal_number IS NOT NULL GROUP BY w.id"
-    ).fetchall()
-    if not windows:
-        return 0
-    of_stream: dict[int, list[tuple[int, int]]] = {}
-    for stream_id, start, end in ranges:
-        of_stream.setdefault(stream_id, []).append((start, end))
-    return sum(
-        rows
-        for stream_id, start, end, rows in windows
-        if any(start < last and end > first for first, last in of_stream.get(stream_id, ()))
-    )
 
 
 PRICE = Method(PriceRequest, VerifyPrice, price, Access.CALLER)
