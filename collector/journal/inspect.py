@@ -3,16 +3,11 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Any, Final
+from typing import Any
 
 from collector.errors import JournalCorrupt
 from collector.journal.journal import check_format, damages, used_bytes
-from collector.journal.reading import COMPANIONS, reading
-
-DAMAGED: Final = ".damaged-"
-"""In the name of a journal that was set aside, before the time."""
-REPLAYED: Final = ".replayed"
-"""In the name of a journal whose rows and calls were taken over."""
+from collector.journal.reading import reading
 
 
 def contents(path: Path) -> dict[str, Any]:
@@ -63,9 +58,3 @@ def verify(path: Path) -> list[str]:
             return damages(db)
     except JournalCorrupt as error:
         return [str(error)]
-
-
-def set_aside_of(path: Path) -> list[Path]:
-    """Damaged journals that were set aside here."""
-    found = path.parent.glob(f"{path.name}{DAMAGED}*")
-    return sorted(one for one in found if not one.name.endswith(COMPANIONS) and REPLAYED not in one.name)

@@ -18,7 +18,7 @@ from collector.journal import ledger
 from collector.journal.coverage import REPLAY_PART
 from collector.journal.entries import Chunk, ChunkSize, Compared, Comparison, Segment, Unsent
 from collector.journal.journal import FOR_EVER, STRAY, Journal, add_to_counter, advance, next_number, put_chunk
-from collector.journal.returning import stream_apart
+from collector.journal.recovery.orphans import stream_apart
 from collector.model import BLOCK_ROWS_MAX, ShipMode, StreamKey, Window
 from collector.packing import checked, packed, unpacked
 from collector.sources.normalise import lines

@@ -20,6 +20,7 @@ from collector.catalogue.products.pai_llm_trace import GET_XTRACE_TOKEN, GetXtra
 from collector.clock import Clock, SystemClock
 from collector.errors import JournalUnavailable, Stopping
 from collector.journal.journal import Journal, refuse_foreign
+from collector.journal.recovery.set_aside import open_journal
 from collector.memory import MemoryLimit, MemoryPool
 from collector.owner.gateway import gateway_of
 from collector.owner.lock import OwnerLock
@@ -28,7 +29,6 @@ from collector.owner.place import ids_path
 from collector.owner.prices import check_prices
 from collector.owner.quotas import quotas_of
 from collector.owner.reader import Reader
-from collector.owner.set_aside import open_journal
 from collector.owner.streams import operations_of
 from collector.pipeline.adopt import adopt_spend
 from collector.pipeline.budget import shared_prices

@@ -3,41 +3,27 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncGenerator, Iterable, Iterator, Mapping, Sequence
+from collections.abc import AsyncGenerator, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any
 
 import structlog
 
 from collector.errors import JournalCorrupt, StoreUnavailable, UsageError
-from collector.journal.entries import Chunk, StreamState
-from collector.journal.inspect import REPLAYED, set_aside_of
-from collector.journal.reading import reading
-from collector.journal.replaying import end_replay, take_calls, take_rows, work_left
-from collector.journal.salvage import Salvage, Sealed, key_of, read_chunk, salvage, times_of
-from collector.model import BLOCK_ROWS_MAX, StreamKey, Window
+from collector.journal.entries import StreamState
+from collector.journal.recovery.replay import Replay
+from collector.journal.recovery.salvage import Readable, Salvage, salvage
+from collector.journal.recovery.set_aside import mark_replayed, set_aside_of
+from collector.model import StreamKey, Window
 from collector.owner.at_work import STORE_SECONDS_MAX, TOLD_SECONDS
 from collector.owner.instance import Owner
 from collector.owner.lock import OwnerLock
-from collector.owner.set_aside import renamed
 from collector.pipeline.streams import Streams
 from collector.shares import Share
 
 log = structlog.get_logger(__name__)
-
-
-@dataclass(frozen=True, slots=True)
-class _Read:
-    """Rows of one window, as far as they can be read."""
-
-    key: StreamKey
-    window: Window | None
-    chunk_ids: tuple[int, ...]
-    rows: int
-    is_whole: bool
 
 
 @dataclass(slots=True)
@@ -93,7 +79,7 @@ async def replay(owner: Owner, asked: Mapping[str, Any]) -> AsyncGenerator[dict[
                     yield {"rows": found.rows, "rows_read": done}
             await _calls(owner, found, report)
         if not report.left_out:
-            report.moved_to = str(renamed(path, REPLAYED))
+            report.moved_to = str(mark_replayed(path))
     log.info("journal_replayed", path=str(path), rows=report.rows, rows_added=report.rows_added, calls=report.calls)
     yield _told(report)
 
@@ -125,10 +111,11 @@ def _unused(path: Path) -> Iterator[None]:
 async def _rows(owner: Owner, found: Salvage, report: _Report) -> AsyncGenerator[int, None]:
     """Take the rows over in batches that the store can take as one, and wait for each; yields how many are done."""
     streams = {each.operation.name: each for each in await owner.streams()}
+    replay = Replay(owner.journal)
     before = await owner.journal.counters()
     done = 0
-    for batch in _batches(found.sealed, owner.bounds.segment):
-        read = await asyncio.to_thread(_read, found, batch)
+    for batch in found.batches(owner.bounds.segment):
+        read = await asyncio.to_thread(found.readable, batch)
         report.rows_damaged += sum(one.rows for one in batch) - sum(one.rows for one in read)
         mine = await _known(owner, {one.key for one in read}, streams, report)
         with owner.at_work.backfilling(mine):
@@ -140,73 +127,19 @@ async def _rows(owner: Owner, found: Salvage, report: _Report) -> AsyncGenerator
                 covers = _covers(one, streams[one.key.operation], found)
                 if covers is not None:
                     covered.setdefault(one.key, []).append(covers)
-                work = partial(
-                    take_rows, stream_id=mine[one.key].id, window=one.window, chunks=_chunks(found.path, one.chunk_ids),
-                    is_whole=one.is_whole, covers=covers, monotonic=owner.clock.monotonic(),
-                )  # fmt: skip
-                ids += await owner.journal.seal(work)
+                ids += await replay.take_rows(mine[one.key].id, found, one, covers, owner.clock.monotonic())
                 report.rows += one.rows
-            async for waiting in _acknowledged(owner, ids):
+            async for waiting in _acknowledged(owner, replay, ids):
                 yield done + sum(one.rows for one in batch) * (len(ids) - waiting) // max(1, len(ids))
             for key, windows in covered.items():
                 later = streams[key.operation].can_be_asked_later
-                end = partial(end_replay, stream_id=mine[key].id, covered=windows, can_be_asked_later=later)
-                await owner.journal.run(end)
+                await replay.end(mine[key].id, windows, can_be_asked_later=later)
         done += sum(one.rows for one in batch)
         yield done
     after = await owner.journal.counters()
     report.rows_added = sum(
         count - before.get(name, 0) for name, count in after.items() if name.startswith("replay_rows/")
     )
-
-
-def _batches(sealed: Sequence[Sealed], bytes_max: int) -> Iterable[list[Sealed]]:
-    batch: list[Sealed] = []
-    rows = size = 0
-    for one in sealed:
-        if batch and (rows + one.rows > BLOCK_ROWS_MAX or size + one.bytes > bytes_max):
-            yield batch
-            batch, rows, size = [], 0, 0
-        batch.append(one)
-        rows += one.rows
-        size += one.bytes
-    if batch:
-        yield batch
-
-
-def _read(found: Salvage, batch: Sequence[Sealed]) -> list[_Read]:
-    """Find out what can be read of windows. One chunk is in memory at a time."""
-    read = []
-    with reading(found.path) as db:
-        for one in batch:
-            ids: list[int] = []
-            rows = 0
-            key, window = one.key, one.window
-            spanned: Window | None = None
-            for chunk_id in one.chunk_ids:
-                chunk = read_chunk(db, chunk_id)
-                if chunk is None:
-                    continue
-                ids.append(chunk_id)
-                rows += chunk.rows
-                key = key or key_of(chunk)
-                if window is None and (times := times_of(chunk)) is not None:
-                    spanned = times if spanned is None else spanned.hull(times)
-            # Where places of the file are lost, chunks of the window may have been in them.
-            is_whole = one.is_whole and len(ids) == len(one.chunk_ids) and not found.places_lost
-            if key is not None and ids:
-                read.append(_Read(key, window or spanned, tuple(ids), rows, is_whole))
-    return read
-
-
-def _chunks(path: Path, chunk_ids: Sequence[int]) -> Iterator[Chunk]:
-    """Yield chunks that were found readable before."""
-    with reading(path) as db:
-        for chunk_id in chunk_ids:
-            chunk = read_chunk(db, chunk_id)
-            if chunk is None:
-                raise JournalCorrupt(f"chunk {chunk_id} of {path} could be read a moment ago and cannot any more")
-            yield chunk
 
 
 async def _known(
@@ -238,7 +171,7 @@ def _refusal(region: str, share: Share, key: StreamKey, streams: Mapping[str, St
     return None
 
 
-def _covers(one: _Read, streams: Streams, found: Salvage) -> Window | None:
+def _covers(one: Readable, streams: Streams, found: Salvage) -> Window | None:
     """The range that the rows of a window cover, None where some may be missing."""
     if one.window is None or not one.is_whole:
         return None
@@ -249,11 +182,11 @@ def _covers(one: _Read, streams: Streams, found: Salvage) -> Window | None:
     return None if any(gap.overlaps(covers) for gap in found.gaps.get(one.key, ())) else covers
 
 
-async def _acknowledged(owner: Owner, ids: Sequence[int]) -> AsyncGenerator[int, None]:
+async def _acknowledged(owner: Owner, replay: Replay, ids: Sequence[int]) -> AsyncGenerator[int, None]:
     """Wait until the store has all of these chunks; yield how many still wait."""
     until = owner.clock.monotonic() + STORE_SECONDS_MAX
     before = (len(ids), 0)
-    while (left := await owner.journal.run(partial(work_left, ids=ids)))[0]:
+    while (left := await replay.work_left(ids))[0]:
         yield left[0]
         if left != before:
             before, until = left, owner.clock.monotonic() + STORE_SECONDS_MAX
@@ -267,11 +200,6 @@ async def _acknowledged(owner: Owner, ids: Sequence[int]) -> AsyncGenerator[int,
 
 
 async def _calls(owner: Owner, found: Salvage, report: _Report) -> None:
-    def chunks() -> dict[int, Chunk]:
-        ids = [*found.calls.unsent, *(chunk_id for _, several in found.calls.sent.values() for chunk_id in several)]
-        with reading(found.path) as db:
-            return {chunk_id: chunk for chunk_id in ids if (chunk := read_chunk(db, chunk_id)) is not None}
-
     if found.id == owner.membership.journal_id:
         report.calls_left = "it is a copy of the journal in use, which has them"
         return
@@ -279,9 +207,6 @@ async def _calls(owner: Owner, found: Salvage, report: _Report) -> None:
         # Each shard replays the file for its own streams.
         report.calls_left = "shard 0 enters them"
         return
-    work = partial(
-        take_calls, journal_id=found.id or found.path.name, calls=found.calls, chunks=await asyncio.to_thread(chunks),
-        prices=owner.prices(), monotonic=owner.clock.monotonic(),
-    )  # fmt: skip
-    entered = await owner.journal.seal(work)
+    chunks = await asyncio.to_thread(found.call_chunks)
+    entered = await Replay(owner.journal).take_calls(found, chunks, owner.prices(), owner.clock.monotonic())
     report.calls, report.calls_left = entered or 0, "" if entered is not None else "they were entered before"

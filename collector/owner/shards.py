@@ -22,7 +22,7 @@ from collector.clock import Clock, ServerClock
 from collector.errors import ConfigError, StoreUnavailable, UsageError
 from collector.journal.journal import Journal
 from collector.journal.outgoing import Outgoing
-from collector.journal.returning import bring_back, drop_drained, keys_apart, out_of_step, return_journal, set_back
+from collector.journal.recovery.orphans import Orphans
 from collector.model import StreamKey, Window
 from collector.owner.journals import (
     FRESH_SECONDS,
@@ -92,6 +92,7 @@ class JournalMembership:
         self._store = store
         self._journal = journal
         self._outgoing = Outgoing(journal)
+        self._orphans = Orphans(journal)
         self._region = region
         self._share = share
         self._clock = clock
@@ -155,7 +156,7 @@ class JournalMembership:
         await self._write(JournalState.COLLECTING, self._earlier)
         self._alive_at = alive_at
         self._mine = set(await self._journal.streams())
-        self._apart = await self._journal.run(keys_apart)
+        self._apart = await self._orphans.keys()
         await self._tidy()
         # Who was entered meanwhile may have missed this journal, so others are looked at once more before a claim.
         self._read_at = None
@@ -283,7 +284,7 @@ class JournalMembership:
 
     async def _settle_apart(self) -> None:
         """Let rows that were set apart be compared, where nobody can store the same ones at the same time."""
-        self._apart = await self._journal.run(keys_apart)
+        self._apart = await self._orphans.keys()
         if not self._apart:
             return
         now, monotonic = self._server_clock.now(), self._clock.monotonic()
@@ -293,12 +294,10 @@ class JournalMembership:
         for key in sorted(self._apart):
             if key in free or key in marks:
                 covered = None if key in free else marks[key]
-                rows += await self._journal.seal(
-                    lambda db, key=key, covered=covered: bring_back(db, key, covered, monotonic)  # type: ignore[misc]
-                )
+                rows += await self._orphans.bring_back(key, covered, monotonic)
         if rows:
             log.info("rows_compared_again", rows=rows)
-        self._apart = await self._journal.run(keys_apart)
+        self._apart = await self._orphans.keys()
 
     async def _covered(self, keys: Collection[StreamKey]) -> dict[StreamKey, Window]:
         if not keys:
@@ -424,7 +423,7 @@ class JournalMembership:
         """This journal was given up: others may have its streams and may have stored what it holds."""
         await ship_gaps(self._outgoing, self._store, self._clock)
         before = self._id
-        self._id, rows = await self._journal.run(return_journal)
+        self._id, rows = await self._orphans.begin_anew()
         log.warning("journal_returned", journal=before, new_journal=self._id, rows_waiting=rows)
 
     async def _set_back_stale(self, own: Sequence[KnownJournal], known: Sequence[KnownJournal]) -> None:
@@ -443,10 +442,10 @@ class JournalMembership:
             if not any(one.owns(key) for one in entered) and any(one.owns(key) for one in changed)
         }
         shown = await self._shown()
-        stale |= await self._journal.run(lambda db: out_of_step(db, shown))
+        stale |= await self._orphans.out_of_step(shown)
         if stale:
             await ship_gaps(self._outgoing, self._store, self._clock)
-            rows = await self._journal.run(lambda db: set_back(db, stale))
+            rows = await self._orphans.set_apart(stale)
             log.info("streams_begun_anew", streams=len(stale), rows_waiting=rows)
 
     async def _give_up(self, others: Sequence[KnownJournal]) -> None:
@@ -460,7 +459,7 @@ class JournalMembership:
 
     async def _tidy(self) -> None:
         """Drop drained streams of shares that are not worked on any more, and say so once none is left."""
-        dropped, staying = await self._journal.run(lambda db: drop_drained(db, self._is_ours))
+        dropped, staying = await self._orphans.drop_drained(self._is_ours)
         self._mine.difference_update(dropped)
         if self._earlier and not staying:
             stamp = self._stamp()

@@ -12,7 +12,7 @@ import pytest
 
 from collector.clock import SystemClock
 from collector.errors import JournalCorrupt, OwnedElsewhere, StoreUnavailable, UsageError
-from collector.journal.inspect import set_aside_of
+from collector.journal.recovery.set_aside import set_aside_of
 from collector.owner.instance import Owner
 from collector.owner.lock import OwnerLock
 from collector.settings import STORE_PASSWORD_VARIABLE, Settings

@@ -20,7 +20,8 @@ from collector.cli.ranges import Progress, followed, say_some
 from collector.cli.running import run_to_end
 from collector.clock import SystemClock
 from collector.errors import UsageError
-from collector.journal.inspect import contents, set_aside_of, verify
+from collector.journal.inspect import contents, verify
+from collector.journal.recovery.set_aside import set_aside_of
 from collector.owner.lock import keeping_owners_away
 from collector.owner.stored import stored
 from collector.rpc import Access, Method, Request, reach

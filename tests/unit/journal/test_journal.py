@@ -22,13 +22,13 @@ from collector.journal.journal import Journal
 from collector.journal.ledger import billing_month, month_start
 from collector.journal.outgoing import Limits, Outgoing, Pending, choose_append, choose_compare, is_due
 from collector.journal.reading import JournalFile, reading
-from collector.journal.salvage import read_chunk
+from collector.journal.recovery.salvage import read_chunk
+from collector.journal.recovery.set_aside import open_journal
 from collector.model import ShipMode, StreamKey, Window
 from collector.owner.caller import Caller
 from collector.owner.instance import Owner
 from collector.owner.lock import command_line
 from collector.owner.reader import Reader
-from collector.owner.set_aside import open_journal
 from collector.packing import packed
 from collector.sources.tables import USER_METRICS
 from tests.support import settings

@@ -5,24 +5,27 @@ from __future__ import annotations
 import contextlib
 import sqlite3
 import uuid
+from collections.abc import Awaitable, Callable
 from decimal import Decimal
 from pathlib import Path
 from random import Random
+from typing import Any
 
 import pytest
 
 from collector.catalogue.operation import Price
-from collector.errors import CollectorError, JournalCorrupt
+from collector.errors import CollectorError, JournalCorrupt, JournalUnavailable
 from collector.journal.entries import Chunk, PageCommit, Seal
 from collector.journal.inspect import contents, verify
 from collector.journal.journal import Journal
-from collector.journal.known_schema import _schema_pages
 from collector.journal.outgoing import Limits, Outgoing, choose_append
 from collector.journal.reading import reading
-from collector.journal.salvage import read_chunk, salvage
+from collector.journal.recovery.known_schema import _schema_pages
+from collector.journal.recovery.replay import Replay
+from collector.journal.recovery.salvage import read_chunk, salvage
+from collector.journal.recovery.set_aside import open_journal
 from collector.journal.schema import _GENERATIONS, DDL, FORMAT, statements
 from collector.model import ShipMode, StreamKey, Window
-from collector.owner.set_aside import open_journal
 
 T = 1_760_000_000
 PRICES = {"ListSyslogs": Price(Decimal("0.01"), free_calls_per_month=2)}
@@ -253,3 +256,43 @@ async def test_a_schema_that_is_not_the_known_one_is_not_replaced(tmp_path: Path
     with pytest.raises(JournalCorrupt, match="nothing can be read"):
         salvage(path)
     assert path.read_bytes() == spoilt
+
+
+async def test_a_replay_that_the_disk_interrupts_takes_all_rows_when_it_is_made_again(tmp_path: Path) -> None:
+    """The transaction is made again from the other journal's rows, not from what the first try left of them."""
+    await written(tmp_path / "other.db")
+    found = salvage(tmp_path / "other.db")
+    journal = Journal(tmp_path / "journal.db", PRICES, region="r", threaded=False)
+    for stream in range(STREAMS):
+        key = StreamKey("ListSyslogs", "r", f"node-{stream}")
+        await journal.adopt(key, collected_from=None, watermark=None, held=(), rechecks={})
+    states = await journal.streams()
+    tries = 0
+    commit = journal._commit.run
+
+    async def failing(work: Callable[[sqlite3.Connection], Any]) -> Any:
+        def interrupted(db: sqlite3.Connection) -> Any:
+            nonlocal tries
+            tries += 1
+            done = work(db)
+            if tries % 2:
+                error = sqlite3.OperationalError("disk I/O error")
+                error.sqlite_errorname = "SQLITE_IOERR_WRITE"
+                raise error
+            return done
+
+        return await commit(interrupted)
+
+    async def outlast(error: JournalUnavailable, again: Callable[[], Awaitable[Any]]) -> Any:
+        return await again()
+
+    journal.outlast = outlast
+    rows = found.readable(found.sealed)
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(journal._commit, "run", failing)
+        for one in rows:
+            assert await Replay(journal).take_rows(states[one.key].id, found, one, one.window, 0.0)
+
+    assert tries == 2 * len(rows) > 0
+    assert (await journal.depth()).rows == sum(one.rows for one in rows) == found.rows
+    journal.close()

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import sqlite3
 import uuid
-from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping
 from typing import Final
 
 import msgspec
 
 from collector.journal.entries import Chunk
-from collector.journal.journal import add_to_counter, next_number, put_chunk
+from collector.journal.journal import Journal, add_to_counter, next_number, put_chunk
+from collector.journal.recovery.salvage import sound_chunk
 from collector.model import ShipMode, StreamKey, Window
-from collector.packing import checked, packed, unpacked
+from collector.packing import packed, unpacked
 from collector.sources.tables import EVENTS, METRIC_POINTS, SYSLOGS, TABLES, Table
 
 ASKED_AGAIN: Final = frozenset({SYSLOGS.name, METRIC_POINTS.name, EVENTS.name})
@@ -40,11 +41,55 @@ CREATE TABLE IF NOT EXISTS set_apart (
 _STREAM_TABLES: Final = ("rechecks", "held", "windows", "observed", "gaps", "backfills", "generations")
 
 
-def drop_drained(db: sqlite3.Connection, is_ours: Callable[[StreamKey], bool]) -> tuple[list[StreamKey], int]:
-    """Drop the streams that are not ours and have nothing left to ship or to show; returns them and how many stay.
+class Orphans:
+    """What `owner.shards` needs of the journal. Every method is one transaction."""
 
-    A window of theirs whose last page is missing is given up: whoever has the stream asks for it.
-    """
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def drop_drained(self, is_ours: Callable[[StreamKey], bool]) -> tuple[list[StreamKey], int]:
+        """Drop the streams that are not ours and have nothing left to ship or to show; returns them, and how many stay.
+
+        A window of theirs whose last page is missing is given up: whoever has the stream asks for it.
+        """
+        return await self._journal.run(lambda db: _drop_drained(db, is_ours))
+
+    async def set_apart(self, keys: Collection[StreamKey]) -> int:
+        """Make streams unknown to the journal and set apart what it has of them; returns how many rows.
+
+        Segments that may have been sent are taken to pieces: which of their rows the store has is for a comparison to
+        say. Calls stay as they are, since nobody else enters them.
+        """
+        return await self._journal.run(lambda db: _set_apart(db, keys))
+
+    async def out_of_step(self, shown: Mapping[StreamKey, tuple[int, int]]) -> set[StreamKey]:
+        """Return the streams of which the store shows what this file cannot have told it last.
+
+        `shown` is (generation, watermark) by stream. Where the store is ahead, the file is a copy from before; where
+        the store lacks what it was told, it is another one, or an older copy itself.
+        """
+        return await self._journal.run(lambda db: _out_of_step(db, shown))
+
+    async def begin_anew(self) -> tuple[str, int]:
+        """Set everything apart and take a new id, after the journal was given up; returns that and how many rows."""
+        return await self._journal.run(_begin_anew)
+
+    async def keys(self) -> set[StreamKey]:
+        """Return the streams of which rows are set apart, or came back and are not shipped yet."""
+        return await self._journal.run(_keys)
+
+    async def bring_back(self, key: StreamKey, covered: Window | None, monotonic: float) -> int:
+        """Let rows of a stream that were set apart be compared and shipped; returns how many.
+
+        None as `covered`: nobody else has the stream, and all of them come back. Otherwise another process collects
+        it and has stored that range, and only windows that end in it are settled: rows that it has asked for again
+        are let go of here; those from before its time come back, and so do those of snapshots and states, which nobody
+        can ask for again.
+        """
+        return await self._journal.seal(lambda db: _bring_back(db, key, covered, monotonic))
+
+
+def _drop_drained(db: sqlite3.Connection, is_ours: Callable[[StreamKey], bool]) -> tuple[list[StreamKey], int]:
     dropped: list[StreamKey] = []
     staying = 0
     rows = db.execute(
@@ -64,12 +109,8 @@ def drop_drained(db: sqlite3.Connection, is_ours: Callable[[StreamKey], bool]) -
     return dropped, staying
 
 
-def set_back(db: sqlite3.Connection, keys: Collection[StreamKey] | None) -> int:
-    """Make streams (None: all) unknown to the journal and set apart what it has of them; returns how many rows.
-
-    Segments that may have been sent are taken to pieces: which of their rows the store has is for a comparison to
-    say. Calls stay as they are, since nobody else enters them.
-    """
+def _set_apart(db: sqlite3.Connection, keys: Collection[StreamKey] | None) -> int:
+    """As `Orphans.set_apart`; None means all streams."""
     db.execute(_SET_APART)
     # Rows that are set apart could be those of another stream of the same target, so they go together.
     spaces = None if keys is None else {key.row_space for key in keys}
@@ -81,17 +122,12 @@ def set_back(db: sqlite3.Connection, keys: Collection[StreamKey] | None) -> int:
             continue
         _drop_open(db, stream_id)
         _take_apart_segments(db, stream_id)
-        count += _set_apart(db, stream_id, key)
+        count += _set_rows_apart(db, stream_id, key)
         _forget_stream(db, stream_id)
     return count
 
 
-def out_of_step(db: sqlite3.Connection, shown: Mapping[StreamKey, tuple[int, int]]) -> set[StreamKey]:
-    """The streams of which the store shows what this file cannot have told it last.
-
-    `shown` is (generation, watermark) by stream. Where the store is ahead, the file is a copy from before; where the
-    store lacks what it was told, it is another one, or an older copy itself.
-    """
+def _out_of_step(db: sqlite3.Connection, shown: Mapping[StreamKey, tuple[int, int]]) -> set[StreamKey]:
     found: set[StreamKey] = set()
     rows = db.execute(
         "SELECT operation, region, scope_id, watermark, watermark_shipped, ifnull(generation, 0) FROM streams"
@@ -110,16 +146,14 @@ def out_of_step(db: sqlite3.Connection, shown: Mapping[StreamKey, tuple[int, int
     return found
 
 
-def return_journal(db: sqlite3.Connection) -> tuple[str, int]:
-    """A journal that was given up begins anew, under a new id; returns that and how many rows were set apart."""
-    rows = set_back(db, None)
+def _begin_anew(db: sqlite3.Connection) -> tuple[str, int]:
+    rows = _set_apart(db, None)
     journal_id = str(uuid.uuid4())
     db.execute("INSERT OR REPLACE INTO meta VALUES ('id', ?)", (journal_id,))
     return journal_id, rows
 
 
-def keys_apart(db: sqlite3.Connection) -> set[StreamKey]:
-    """The streams of which rows are set apart, or came back and are not shipped yet."""
+def _keys(db: sqlite3.Connection) -> set[StreamKey]:
     if not _is_there(db):
         return set()
     db.execute("DELETE FROM set_apart WHERE chunk_id IS NOT NULL AND chunk_id NOT IN (SELECT id FROM chunks)")
@@ -135,14 +169,7 @@ def stream_apart(db: sqlite3.Connection, chunk_id: int) -> tuple[str, str, str] 
     return found
 
 
-def bring_back(db: sqlite3.Connection, key: StreamKey, covered: Window | None, monotonic: float) -> int:
-    """Let rows of a stream that were set apart be compared and shipped; returns how many.
-
-    None as `covered`: nobody else has the stream, and all of them come back. Otherwise another process collects
-    it and has stored that range, and only windows that end in it are settled: rows that it has asked for again
-    are let go of here; those from before its time come back, and so do those of snapshots and states, which nobody
-    can ask for again.
-    """
+def _bring_back(db: sqlite3.Connection, key: StreamKey, covered: Window | None, monotonic: float) -> int:
     if not _is_there(db):
         return 0
     found = db.execute(
@@ -216,7 +243,7 @@ def _take_apart_segments(db: sqlite3.Connection, stream_id: int) -> None:
         db.execute("DELETE FROM segments WHERE id = ? OR parent_id = ?", (segment_id, segment_id))
 
 
-def _set_apart(db: sqlite3.Connection, stream_id: int, key: StreamKey) -> int:
+def _set_rows_apart(db: sqlite3.Connection, stream_id: int, key: StreamKey) -> int:
     """A row for each window and partition: equal lines on two pages can only be counted together."""
     chunks = db.execute(
         "SELECT c.id, c.window_id, ifnull(w.end, 0), c.table_name, c.partition FROM chunks c"
@@ -230,27 +257,24 @@ def _set_apart(db: sqlite3.Connection, stream_id: int, key: StreamKey) -> int:
     count = 0
     for (_, table, partition), (end, ids) in groups.items():
         # One window in memory at a time, however long the stream has waited for the store.
-        parts = list(_read_sound(db, ids))
-        count += sum(rows for rows, _ in parts)
+        parts = [chunk for chunk_id in ids if (chunk := _sound(db, chunk_id)) is not None]
+        rows = sum(part.rows for part in parts)
+        count += rows
         if not parts:
             continue
         db.execute(
             "INSERT INTO set_apart (operation, region, scope_id, end, table_name, partition, rows, body)"
             " VALUES (?, ?, ?, ?, ?, ?, ?, ?)",
             (
-                key.operation, key.region, key.scope_id, end, table, partition, sum(rows for rows, _ in parts),
-                packed(b"".join(body for _, body in parts)),
+                key.operation, key.region, key.scope_id, end, table, partition, rows,
+                packed(b"".join(part.body for part in parts)),
             ),
         )  # fmt: skip
     db.execute("DELETE FROM chunks WHERE stream_id = ?", (stream_id,))
     return count
 
 
-def _read_sound(db: sqlite3.Connection, ids: Sequence[int]) -> Iterator[tuple[int, bytes]]:
-    for chunk_id in ids:
-        rows, crc, stored = db.execute("SELECT rows, crc, body FROM chunks WHERE id = ?", (chunk_id,)).fetchone()
-        try:
-            yield rows, checked(stored, crc)
-        except ValueError:
-            # Damage is found when the journal is opened; what came since is not carried on as if it were sound.
-            continue
+def _sound(db: sqlite3.Connection, chunk_id: int) -> Chunk | None:
+    # Damage is found when the journal is opened; what came since is not carried on as if it were sound.
+    row = db.execute("SELECT table_name, partition, rows, crc, body FROM chunks WHERE id = ?", (chunk_id,)).fetchone()
+    return sound_chunk(*row)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sqlite3
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final
@@ -18,11 +18,11 @@ from collector.errors import JournalCorrupt, JournalTooNew, UsageError
 from collector.journal.coverage import OPEN, REPLAY_PART
 from collector.journal.entries import Chunk
 from collector.journal.journal import STRAY
-from collector.journal.known_schema import restored
 from collector.journal.older_rows import complete_rows
 from collector.journal.reading import reading
+from collector.journal.recovery.known_schema import restored
 from collector.journal.schema import FORMAT
-from collector.model import ShipMode, StreamKey, Window
+from collector.model import BLOCK_ROWS_MAX, ShipMode, StreamKey, Window
 from collector.packing import checked
 from collector.sources.tables import API_CALLS, DEAD_LETTERS, TABLES
 
@@ -66,6 +66,22 @@ class Calls:
     reserved: tuple[Row, ...]
     """Calls whose answers are not known."""
 
+    @property
+    def chunk_ids(self) -> Collection[int]:
+        return [*self.unsent, *(chunk_id for _, several in self.sent.values() for chunk_id in several)]
+
+
+@dataclass(frozen=True, slots=True)
+class Readable:
+    """Rows of one window, as far as they can be read."""
+
+    key: StreamKey
+    window: Window | None
+    chunk_ids: tuple[int, ...]
+    rows: int
+    is_whole: bool
+    """Whether they are all rows of their window that were not acknowledged, as far as the file tells."""
+
 
 @dataclass(slots=True)
 class Salvage:
@@ -84,6 +100,58 @@ class Salvage:
     @property
     def rows(self) -> int:
         return sum(one.rows for one in self.sealed)
+
+    def batches(self, bytes_max: int) -> Iterator[list[Sealed]]:
+        """Yield the sealed rows in batches that the store can take as one, in journal order."""
+        batch: list[Sealed] = []
+        rows = size = 0
+        for one in self.sealed:
+            if batch and (rows + one.rows > BLOCK_ROWS_MAX or size + one.bytes > bytes_max):
+                yield batch
+                batch, rows, size = [], 0, 0
+            batch.append(one)
+            rows += one.rows
+            size += one.bytes
+        if batch:
+            yield batch
+
+    def readable(self, batch: Iterable[Sealed]) -> list[Readable]:
+        """Find out what can be read of a batch, and whose it is. One chunk is in memory at a time."""
+        found = []
+        with reading(self.path) as db:
+            for one in batch:
+                ids: list[int] = []
+                rows = 0
+                key, window = one.key, one.window
+                spanned: Window | None = None
+                for chunk_id in one.chunk_ids:
+                    chunk = read_chunk(db, chunk_id)
+                    if chunk is None:
+                        continue
+                    ids.append(chunk_id)
+                    rows += chunk.rows
+                    key = key or _key_of(chunk)
+                    if window is None and (times := _times_of(chunk)) is not None:
+                        spanned = times if spanned is None else spanned.hull(times)
+                # Where places of the file are lost, chunks of the window may have been in them.
+                is_whole = one.is_whole and len(ids) == len(one.chunk_ids) and not self.places_lost
+                if key is not None and ids:
+                    found.append(Readable(key, window or spanned, tuple(ids), rows, is_whole))
+        return found
+
+    def chunks(self, chunk_ids: Iterable[int]) -> Iterator[Chunk]:
+        """Yield chunks that were found readable before. Raises JournalCorrupt where one is no longer."""
+        with reading(self.path) as db:
+            for chunk_id in chunk_ids:
+                chunk = read_chunk(db, chunk_id)
+                if chunk is None:
+                    raise JournalCorrupt(f"chunk {chunk_id} of {self.path} could be read a moment ago and cannot now")
+                yield chunk
+
+    def call_chunks(self) -> dict[int, Chunk]:
+        """Read the chunks of `calls`, by id; a damaged one is left out."""
+        with reading(self.path) as db:
+            return {id: chunk for id in self.calls.chunk_ids if (chunk := read_chunk(db, id)) is not None}
 
 
 def salvage(path: Path) -> Salvage:
@@ -233,21 +301,28 @@ def read_chunk(db: sqlite3.Connection, chunk_id: int) -> Chunk | None:
         ).fetchone()
         if row is None:
             return None
-        table, partition, rows, crc, stored = row
+    except sqlite3.DatabaseError:
+        return None
+    return sound_chunk(*row)
+
+
+def sound_chunk(table: str, partition: str, rows: int, crc: int, stored: bytes) -> Chunk | None:
+    """Make a chunk that is compared of what a journal keeps of one; None where it is damaged."""
+    try:
         body = complete_rows(table, checked(stored, crc))
-    except (sqlite3.DatabaseError, ValueError, TypeError):
+    except (ValueError, TypeError):
         return None
     return Chunk(table, partition, rows, body, ShipMode.COMPARE) if table in TABLES else None
 
 
-def times_of(chunk: Chunk) -> Window | None:
+def _times_of(chunk: Chunk) -> Window | None:
     """Return the range of event time that rows span, None if they have no time."""
     index = TABLES[chunk.table].time_index
     times = [] if index is None else [int(msgspec.json.decode(line)[index]) for line in chunk.body.splitlines()]
     return Window(min(times), max(times) + 1) if times else None
 
 
-def key_of(chunk: Chunk) -> StreamKey:
+def _key_of(chunk: Chunk) -> StreamKey:
     """The stream that a chunk's rows belong to, as they say themselves."""
     row = msgspec.json.decode(chunk.body.split(b"\n", 1)[0])
     table = TABLES[chunk.table]

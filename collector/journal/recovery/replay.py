@@ -16,10 +16,10 @@ import msgspec
 from collector.journal import ledger
 from collector.journal.coverage import REPLAY, REPLAY_PART
 from collector.journal.entries import Chunk
-from collector.journal.journal import next_number, put_chunk, put_sealed
+from collector.journal.journal import Journal, next_number, put_chunk, put_sealed
 from collector.journal.ledger import Prices
 from collector.journal.money import micro_cny
-from collector.journal.salvage import Calls
+from collector.journal.recovery.salvage import Readable, Salvage
 from collector.model import ShipMode, Window
 from collector.sources.tables import API_CALLS
 
@@ -27,37 +27,67 @@ _REPLAYED = "replayed/"
 """Under this name and a journal's id stands that its calls were taken over."""
 
 
-def take_rows(
-    db: sqlite3.Connection, stream_id: int, window: Window | None, chunks: Iterable[Chunk], *, is_whole: bool,
-    covers: Window | None, monotonic: float,
-) -> list[int]:  # fmt: skip
-    """Enter rows of one window, or of none, to be compared; returns their chunks.
+class Replay:
+    """What `owner.replaying` needs of the open journal. Every method is one transaction."""
 
-    `is_whole`: they are all that the other journal had of the window. `covers` is the range that is covered once they
-    are acknowledged, None where it is not.
-    """
+    def __init__(self, journal: Journal) -> None:
+        self._journal = journal
+
+    async def take_rows(
+        self, stream_id: int, found: Salvage, rows: Readable, covers: Window | None, monotonic: float
+    ) -> list[int]:
+        """Enter rows of one window, or of none, to be compared; returns the ids of their chunks.
+
+        `covers` is the range that is covered once they are acknowledged, None where it is not. Raises JournalCorrupt
+        where they cannot be read any more.
+        """
+        return await self._journal.seal(
+            lambda db: _take_rows(db, stream_id, rows, found.chunks(rows.chunk_ids), covers, monotonic)
+        )
+
+    async def work_left(self, chunk_ids: Sequence[int]) -> tuple[int, int]:
+        """Return how many of these chunks are not acknowledged, and how many segments of all tables.
+
+        Chunks that are sent in parts are acknowledged with the last part: until then only the segments show progress.
+        """
+        return await self._journal.run(lambda db: _work_left(db, chunk_ids))
+
+    async def end(self, stream_id: int, covered: Sequence[Window], *, can_be_asked_later: bool) -> None:
+        """Forget what was covered, but for snapshots that the stream has not reached: they will be no gaps."""
+        await self._journal.run(lambda db: _end(db, stream_id, covered, can_be_asked_later=can_be_asked_later))
+
+    async def take_calls(
+        self, found: Salvage, chunks: Mapping[int, Chunk], prices: Prices, monotonic: float
+    ) -> int | None:
+        """Enter the calls that another journal had and the store may lack, once; None where that was done before.
+
+        A segment that was sent keeps its id, so that the store tells whether it has it. `chunks` are those of
+        `found.calls` that can be read.
+        """
+        return await self._journal.seal(lambda db: _take_calls(db, found, chunks, prices, monotonic))
+
+
+def _take_rows(
+    db: sqlite3.Connection, stream_id: int, rows: Readable, chunks: Iterable[Chunk], covers: Window | None,
+    monotonic: float,
+) -> list[int]:  # fmt: skip
     if covers is not None:
         db.execute(
             "INSERT OR IGNORE INTO backfills (stream_id, start, end, sealed_to) VALUES (?, ?, ?, ?)",
             (stream_id, covers.start, covers.end, covers.end),
         )
-    return put_sealed(db, stream_id, REPLAY if is_whole else REPLAY_PART, window, chunks, monotonic)
+    return put_sealed(db, stream_id, REPLAY if rows.is_whole else REPLAY_PART, rows.window, chunks, monotonic)
 
 
-def work_left(db: sqlite3.Connection, ids: Sequence[int]) -> tuple[int, int]:
-    """Return how many of these chunks are not acknowledged, and how many segments of all tables.
-
-    Chunks that are sent in parts are acknowledged with the last part: until then only the segments show progress.
-    """
+def _work_left(db: sqlite3.Connection, chunk_ids: Sequence[int]) -> tuple[int, int]:
     (chunks,) = db.execute(
-        "SELECT count() FROM chunks WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(ids),)
+        "SELECT count() FROM chunks WHERE id IN (SELECT value FROM json_each(?))", (json.dumps(chunk_ids),)
     ).fetchone()
     (segments,) = db.execute("SELECT count() FROM segments").fetchone()
     return int(chunks), int(segments)
 
 
-def end_replay(db: sqlite3.Connection, stream_id: int, covered: Sequence[Window], *, can_be_asked_later: bool) -> None:
-    """Forget what was covered, but for snapshots that the stream has not reached: they will be no gaps."""
+def _end(db: sqlite3.Connection, stream_id: int, covered: Sequence[Window], *, can_be_asked_later: bool) -> None:
     (sealed_to,) = db.execute("SELECT sealed_to FROM streams WHERE id = ?", (stream_id,)).fetchone()
     db.executemany(
         "DELETE FROM backfills WHERE stream_id = ? AND start = ? AND end = ? AND covered",
@@ -69,16 +99,11 @@ def end_replay(db: sqlite3.Connection, stream_id: int, covered: Sequence[Window]
     )
 
 
-def take_calls(
-    db: sqlite3.Connection, journal_id: str, calls: Calls, chunks: Mapping[int, Chunk], prices: Prices,
-    monotonic: float,
-) -> int | None:  # fmt: skip
-    """Enter the calls that another journal had and the store may lack, once; None where that was done before.
-
-    A segment that was sent keeps its id, so that the store tells whether it has it. `chunks` are those that can be
-    read.
-    """
-    name = _REPLAYED + journal_id
+def _take_calls(
+    db: sqlite3.Connection, found: Salvage, chunks: Mapping[int, Chunk], prices: Prices, monotonic: float
+) -> int | None:
+    calls = found.calls
+    name = _REPLAYED + (found.id or found.path.name)
     if db.execute("SELECT 1 FROM meta WHERE key = ?", (name,)).fetchone():
         return None
     db.execute("INSERT INTO meta VALUES (?, 1)", (name,))

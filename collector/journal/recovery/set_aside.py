@@ -4,14 +4,19 @@ from __future__ import annotations
 
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Final
 
 import structlog
 
 from collector.errors import JournalCorrupt, UsageError
-from collector.journal.inspect import DAMAGED
 from collector.journal.journal import Journal
 from collector.journal.ledger import Prices
 from collector.journal.reading import COMPANIONS
+
+DAMAGED: Final = ".damaged-"
+"""In the name of a journal that was set aside, before the time."""
+REPLAYED: Final = ".replayed"
+"""In the name of a journal whose rows and calls were taken over."""
 
 log = structlog.get_logger(__name__)
 
@@ -43,10 +48,21 @@ def open_journal(
 
 def set_aside(path: Path, now: float) -> Path:
     """Move a journal and what belongs to it out of the way; returns where it is."""
-    return renamed(path, DAMAGED + datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ"))
+    return _renamed(path, DAMAGED + datetime.fromtimestamp(now, UTC).strftime("%Y%m%dT%H%M%SZ"))
 
 
-def renamed(path: Path, suffix: str) -> Path:
+def set_aside_of(path: Path) -> list[Path]:
+    """Return the damaged journals that were set aside beside `path` and not taken over yet."""
+    found = path.parent.glob(f"{path.name}{DAMAGED}*")
+    return sorted(one for one in found if not one.name.endswith(COMPANIONS) and REPLAYED not in one.name)
+
+
+def mark_replayed(path: Path) -> Path:
+    """Rename a journal whose rows and calls were taken over, so that nobody goes on with it; returns its new path."""
+    return _renamed(path, REPLAYED)
+
+
+def _renamed(path: Path, suffix: str) -> Path:
     """Rename a journal that is not open, with what belongs to it, to one whose name goes on so; returns that."""
     target = path.with_name(path.name + suffix)
     number = 1
