@@ -7,6 +7,7 @@ import re
 from pathlib import Path
 
 TESTS = Path(__file__).parents[1]
+PRODUCT = TESTS.parent / "collector"
 
 
 def test_every_test_says_what_it_shows() -> None:
@@ -35,4 +36,19 @@ def test_a_test_is_skipped_only_for_a_tool_that_is_missing() -> None:
         if path != Path(__file__) and skip.search(path.read_text(encoding="utf-8"))
     ]
 
+    assert found == []
+
+
+def test_only_the_journal_knows_its_database() -> None:
+    """SQLite is imported, and work handed to the journal's thread, only in the journal's own package."""
+    outside = [path for path in sorted(PRODUCT.rglob("*.py")) if PRODUCT / "journal" not in path.parents]
+    found = [
+        str(path.relative_to(PRODUCT))
+        for path in outside
+        if re.search(
+            r"^\s*(import|from) sqlite3\b|journal\.(run|seal)\(", path.read_text(encoding="utf-8"), re.MULTILINE
+        )
+    ]
+
+    assert outside
     assert found == []
